@@ -1,0 +1,164 @@
+"""deploy: put a branch, tag or commit live, and nobody who uses the site notices."""
+
+import difflib
+import hashlib
+import json
+from datetime import UTC, datetime
+
+from fabfile import live, rendering
+from fabfile.errors import ConfigError
+from fabfile.inventory import Host
+from fabfile.layout import Release
+from fabfile.live import Change, Work
+from fabfile.lock import operator
+from fabfile.remote import connect
+from fabfile.report import Outcome, Report
+from fabfile.settings import Settings
+from fabfile.steps import django, python
+from fabfile.steps import release as steps
+
+
+def deploy(host: Host, report: Report, outcome: Outcome, branch: str, force: bool, wait: int) -> None:
+    """The recipe: read, build, prove, switch, check, tidy."""
+    if not host.settings.repo:
+        raise ConfigError(f"{host.name} has no repo", hint="set repo in hosts.toml")
+    ref = branch or host.settings.branch
+    outcome.git_branch = ref
+    with (
+        connect(host) as remote,
+        remote.conduct(report, lock=live.lock_for(host, f"deploy {ref}", wait), on_wait=report.waiting) as conductor,
+    ):
+        work = Work(host, remote, conductor, report, outcome)
+        [fetched] = work.read(steps.fetch(work.layout, work.settings, ref))
+        live.require_ready(work.state, host)
+        commit, subject = find_commit(fetched, ref, host)
+        outcome.git_commit = commit
+        change = plan(work, commit, ref, force=force)
+        if change is None:
+            nothing_to_do(work, ref, commit)
+            return
+        report.say(f"  {ref} is {commit[:7]} {subject}")
+        activation = live.prove(work, change)
+        live.go_live(work, change, activation)
+        tidy(work, change)
+        done(work, change)
+
+
+def plan(work: Work, commit: str, ref: str, *, force: bool) -> Change | None:
+    """What has to change on the host for `commit` to be live; None when nothing has."""
+    files = work.changed_files()
+    now = work.state.live_release
+    same = now is not None and now.commit == commit and now.fingerprint == fingerprint(work.settings)
+    if same and not force and work.state.serves_live:
+        assert work.live is not None
+        return Change(work.live, files) if files else None
+    release = work.layout.release(next_id(work.state.now, [r.id for r in work.state.releases], commit))
+    return new_release(work, release, commit, ref, files=files)
+
+
+def new_release(work: Work, release: Release, commit: str, ref: str, *, files: dict) -> Change:
+    """The change that builds `release` from `commit` and makes it live."""
+    layout, settings = work.layout, work.settings
+    notes = {
+        "id": release.id,
+        "commit": commit,
+        "branch": ref,
+        "created": datetime.fromtimestamp(work.state.now, UTC).isoformat(),
+        "by": operator(),
+        "fingerprint": fingerprint(settings),
+    }
+    work.conductor.put("gunicorn.conf.py", rendering.gunicorn_conf(settings).encode())
+    work.conductor.put("release.json", f"{json.dumps(notes)}\n".encode())
+    return Change(
+        release,
+        files,
+        build=[steps.lay_out(layout, release, commit, settings), python.sync(layout, release, settings)],
+        during_boot=[django.collect_static(layout, release, settings)],
+        before_health=[django.migrate(layout, release, settings), steps.mark_built(release)],
+        undo_build=[steps.drop(release)],
+    )
+
+
+def find_commit(answer: str, ref: str, host: Host) -> tuple[str, str]:
+    """Read the answer of `fetch`: the commit that `ref` names and its subject. ConfigError names the nearest refs."""
+    known = []
+    for line in answer.splitlines():
+        word, _, rest = line.partition(" ")
+        if word == "commit":
+            commit, _, subject = rest.partition(" ")
+            return commit, subject
+        if word == "known":
+            known.append(rest)
+    nearest = difflib.get_close_matches(ref, known, n=3)
+    hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"git push origin {ref}"
+    raise ConfigError(f"{host.name}: {host.settings.repo} has no branch, tag or commit {ref}", hint=hint)
+
+
+def fingerprint(settings: Settings) -> str:
+    """A digest of every setting that a release is built from: a change of one needs a new release."""
+    names = ("repo", "project", "manage", "wsgi", "static_root", "python", "sync_args", "linked_dirs", "linked_files")
+    built_from = {**settings.model_dump(mode="json", include=set(names)), "conf": rendering.gunicorn_conf(settings)}
+    return hashlib.sha256(json.dumps(built_from, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def next_id(now: int, existing: list[str], commit: str) -> str:
+    """A release id that sorts after every existing one, even when the host's clock went back: 20260131T235959Z-abc1234."""
+    newest = max((_seconds(release_id) for release_id in existing), default=0)
+    moment = datetime.fromtimestamp(max(now, newest + 1), UTC)
+    return f"{moment:%Y%m%dT%H%M%SZ}-{commit[:7]}"
+
+
+def _seconds(release_id: str) -> int:
+    try:
+        stamp = datetime.strptime(release_id.split("-")[0], "%Y%m%dT%H%M%SZ")
+    except ValueError:
+        return 0
+    return int(stamp.replace(tzinfo=UTC).timestamp())
+
+
+def nothing_to_do(work: Work, ref: str, commit: str) -> None:
+    """Say why nothing is touched."""
+    outcome = work.outcome
+    outcome.status, outcome.release = "unchanged", work.state.live
+    outcome.activation, outcome.reason = "nothing", f"{commit[:7]} is live and every file is as it should be"
+    outcome.url = site_url(work.settings)
+    work.report.headline(f"{work.host.name}: nothing to do, {ref} ({commit[:7]}) is live as {work.state.live}")
+
+
+def tidy(work: Work, change: Change) -> None:
+    """Record what was done and prune; a failure here changes nothing that is served."""
+    outcome = work.outcome
+    entry = {
+        "at": datetime.fromtimestamp(work.state.now, UTC).isoformat(),
+        "by": operator(),
+        "verb": outcome.verb,
+        "release": change.release.id,
+        "previous": work.state.live,
+        "commit": outcome.git_commit,
+        "branch": outcome.git_branch,
+        "activation": outcome.activation,
+        "outcome": outcome.status,
+        "seconds": round(sum(work.report.timing.values()), 1),
+        "watch": outcome.watch,
+    }
+    work.conductor.run([steps.record(work.layout, json.dumps(entry)), steps.prune(work.layout, work.settings)])
+
+
+def done(work: Work, change: Change) -> None:
+    """Say what is live now."""
+    outcome, settings = work.outcome, work.settings
+    outcome.release = change.release.id
+    outcome.site_state = f"{change.release.id} is live"
+    outcome.url = site_url(settings)
+    outcome.admin_url = f"{outcome.url}/admin/"
+    watched = outcome.watch
+    seen = f"; watched {watched['requests']} requests, {watched['failed']} failed, slowest {watched['slowest_ms']:.0f} ms"
+    work.report.headline(
+        f"{work.host.name}: {change.release.id} is live ({outcome.activation})"
+        + (seen if work.state.live and watched else "")
+    )
+
+
+def site_url(settings: Settings) -> str:
+    return (settings.public_url or f"http://{settings.domain}").rstrip("/")
+

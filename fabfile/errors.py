@@ -1,0 +1,59 @@
+"""The troubles a run can end in: one class per exit code, each text ends with the command to run next."""
+
+
+class DeployError(Exception):
+    """A trouble the user can act on.
+
+    `message` names the thing and the reason; `hint` is the next command or change, without a full stop;
+    `evidence` is the output that shows it (several lines), printed below the message.
+    """
+
+    exit_code = 5
+    phase = "deploy"
+
+    def __init__(self, message: str, *, hint: str = "", evidence: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.evidence = evidence
+
+
+class ConfigError(DeployError):
+    """hosts.toml, an option or the operator's machine is not as it must be; no host was touched."""
+
+    exit_code = 2
+    phase = "configuration"
+
+
+class ConnectError(DeployError):
+    """A host cannot be reached, or is not the host it should be."""
+
+    exit_code = 3
+    phase = "connect"
+
+
+class ProvisionError(DeployError):
+    """A server could not be made ready."""
+
+    exit_code = 4
+    phase = "provision"
+
+
+class StepFailed(DeployError):
+    """A step on the host failed before anything live changed; the site is as it was."""
+
+    exit_code = 5
+
+
+class Unhealthy(DeployError):
+    """The site did not come up healthy on the new release; the old release is back."""
+
+    exit_code = 6
+    phase = "health"
+
+
+class Locked(DeployError):
+    """Somebody else's work holds the host."""
+
+    exit_code = 7
+    phase = "lock"

@@ -1,0 +1,188 @@
+"""Whether the site answers: httpx through the SSH connection, once or many times a second."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import httpcore
+import httpx
+
+from fabfile.errors import ConnectError, DeployError
+
+if TYPE_CHECKING:
+    from fabfile.remote import Remote
+    from fabfile.settings import Settings
+
+INTERVAL = 0.05  # seconds between two requests of a watch
+
+
+class _Stream(httpcore.NetworkStream):
+    """An SSH channel as httpcore's network stream."""
+
+    def __init__(self, channel: Any) -> None:
+        self._channel = channel
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        self._channel.settimeout(timeout)
+        with _translated():
+            return self._channel.recv(max_bytes)
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._channel.settimeout(timeout)
+        with _translated():
+            self._channel.sendall(buffer)
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._channel.closed if info == "is_readable" else None
+
+
+class _ThroughSSH(httpcore.NetworkBackend):
+    """Opens TCP connections on the far side of an SSH connection."""
+
+    def __init__(self, remote: "Remote") -> None:
+        self._remote = remote
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ARG002 - open_stream has its own
+        local_address: str | None = None,  # noqa: ARG002
+        socket_options: Iterable[Any] | None = None,  # noqa: ARG002
+    ) -> httpcore.NetworkStream:
+        try:
+            return _Stream(self._remote.open_stream(host, port))
+        except ConnectError as error:
+            raise httpcore.ConnectError(error.message) from error
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except TimeoutError as error:
+        raise httpcore.ReadTimeout(str(error)) from error
+    except (OSError, EOFError) as error:
+        raise httpcore.ReadError(str(error)) from error
+
+
+class _Transport(httpx.BaseTransport):
+    """httpx's way out, through SSH."""
+
+    def __init__(self, remote: "Remote") -> None:
+        self._pool = httpcore.ConnectionPool(network_backend=_ThroughSSH(remote), max_connections=4)
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        try:
+            answer = self._pool.handle_request(
+                httpcore.Request(
+                    method=request.method,
+                    url=str(request.url),
+                    headers=request.headers.raw,
+                    content=request.stream,
+                    extensions=request.extensions,
+                )
+            )
+            body = answer.read()
+        except httpcore.TimeoutException as error:
+            raise httpx.ReadTimeout(str(error)) from error
+        except (httpcore.NetworkError, httpcore.ProtocolError) as error:
+            raise httpx.NetworkError(str(error)) from error
+        return httpx.Response(answer.status, headers=answer.headers, content=body)
+
+    def close(self) -> None:
+        self._pool.close()
+
+
+def client(remote: "Remote", settings: "Settings") -> httpx.Client:
+    """An HTTP client that speaks to the host's nginx as a visitor of `domain` would, over https or not."""
+    return httpx.Client(
+        transport=_Transport(remote),
+        base_url="http://127.0.0.1",
+        headers={"Host": settings.domain, "X-Forwarded-Proto": "https", "User-Agent": "django-deploy"},
+        timeout=10,
+    )
+
+
+def poll(http: httpx.Client, path: str, seconds: float) -> tuple[bool, str]:
+    """Ask until 200 or until `seconds` are over; return whether it came, and the last answer in words."""
+    end = time.monotonic() + seconds
+    while True:
+        answer = ask(http, path)
+        if answer == "200" or time.monotonic() > end:
+            return answer == "200", answer
+        time.sleep(0.2)
+
+
+def ask(http: httpx.Client, path: str) -> str:
+    """One request; the status, or what went wrong instead of one."""
+    try:
+        return str(http.get(path).status_code)
+    except httpx.HTTPError as error:
+        return f"{type(error).__name__}: {error}"
+
+
+@dataclass
+class Watch:
+    """What a watch saw: requests, failures (anything but 200), the slowest answer in ms."""
+
+    requests: int = 0
+    failed: int = 0
+    slowest_ms: float = 0.0
+    first_failure: str = ""
+    statuses: dict[str, int] = field(default_factory=dict)
+
+    def count(self, answer: str, seconds: float) -> None:
+        self.requests += 1
+        self.slowest_ms = max(self.slowest_ms, round(seconds * 1000, 1))
+        self.statuses[answer] = self.statuses.get(answer, 0) + 1
+        if answer != "200":
+            self.failed += 1
+            self.first_failure = self.first_failure or answer
+
+    def numbers(self) -> dict[str, float | int]:
+        return {"requests": self.requests, "failed": self.failed, "slowest_ms": self.slowest_ms}
+
+    def __str__(self) -> str:
+        words = f"{self.requests} requests, {self.failed} failed, slowest {self.slowest_ms:.0f} ms"
+        return f"{words} (first failure: {self.first_failure})" if self.failed else words
+
+
+@contextlib.contextmanager
+def watching(remote: "Remote", settings: "Settings") -> Iterator[dict[str, Watch]]:
+    """Ask for the health path many times a second while the block runs: through SSH, and at `public_url` if set."""
+    over = threading.Event()
+    watches = {"ssh": Watch()}
+    clients = {"ssh": client(remote, settings)}
+    if settings.public_url:
+        watches["public"] = Watch()
+        clients["public"] = httpx.Client(base_url=settings.public_url, timeout=10)
+    threads = [
+        threading.Thread(target=_watch, args=(clients[name], settings.health_path, watches[name], over), daemon=True)
+        for name in watches
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        yield watches
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join(timeout=15)
+        for http in clients.values():
+            with contextlib.suppress(DeployError, httpx.HTTPError, OSError):
+                http.close()
+
+
+def _watch(http: httpx.Client, path: str, watch: Watch, over: threading.Event) -> None:
+    while not over.is_set():
+        began = time.monotonic()
+        answer = ask(http, path)
+        watch.count(answer, time.monotonic() - began)
+        over.wait(max(0.0, INTERVAL - (time.monotonic() - began)))

@@ -1,0 +1,35 @@
+"""The lab: throw-away Debian hosts on this machine, which a deploy cannot tell from real servers."""
+
+from .host import (
+    LabHost,
+    boot,
+    cut_network,
+    down,
+    execute,
+    find,
+    join_network,
+    power_cut,
+    running,
+    set_secrets,
+    ssh_command,
+    up,
+)
+from .machine import LabError
+from .repository import Repository
+
+__all__ = [
+    "LabError",
+    "LabHost",
+    "Repository",
+    "boot",
+    "cut_network",
+    "down",
+    "execute",
+    "find",
+    "join_network",
+    "power_cut",
+    "running",
+    "set_secrets",
+    "ssh_command",
+    "up",
+]

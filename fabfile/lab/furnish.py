@@ -1,0 +1,134 @@
+"""What a new lab host gets on its disk beyond its image: name, keys, secrets, and the lab's own services."""
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from .machine import run
+from .repository import bare_repository, commit
+
+GUEST = Path(__file__).parent / "guest"
+SITE = Path(__file__).parent / "site"
+
+DOPPLER = Path("srv/lab/doppler")
+REPOSITORY = Path("srv/lab/git/consult.git")
+API = "http://127.0.0.1:8089"
+
+ENABLED = {
+    "lab-doppler-api.service": "multi-user.target.wants",
+    "lab-git.path": "multi-user.target.wants",
+    "lab-database.service": "postgresql.service.wants",
+}
+SSHD = """\
+HostKey /etc/ssh/ssh_host_ed25519_key
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+PermitRootLogin prohibit-password
+UseDNS no
+"""
+DATABASE = """\
+SELECT 'CREATE ROLE consult LOGIN' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'consult') \\gexec
+ALTER ROLE consult PASSWORD '{password}';
+SELECT 'CREATE DATABASE consult OWNER consult'
+ WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'consult') \\gexec
+"""
+SKIPPED = {"__pycache__", ".venv", "staticfiles", ".git", ".pytest_cache", ".ruff_cache"}
+
+
+def furnish(root: Path, name: str, address: str, keys: Path, token: str) -> None:
+    """Write everything onto a host's disk; `keys` gets the client's key and the known_hosts line."""
+    _identify(root, name)
+    _open_ssh(root, address, keys)
+    _install_services(root)
+    _fill_doppler(root, token)
+    seed_repository(root / REPOSITORY)
+
+
+def _identify(root: Path, name: str) -> None:
+    _write(root, "etc/hostname", f"{name}\n")
+    _write(root, "etc/hosts", f"127.0.0.1 localhost\n127.0.1.1 {name}\n::1 localhost\n")
+    # Without one, systemd takes the boot for the first ever and turns on every unit there is.
+    _write(root, "etc/machine-id", f"{secrets.token_hex(16)}\n")
+    (root / "etc/resolv.conf").unlink(missing_ok=True)
+    _write(root, "etc/resolv.conf", "nameserver 10.0.2.3\n")
+
+
+def _open_ssh(root: Path, address: str, keys: Path) -> None:
+    """Pin a new host key and let a new client key in as root, the only way in."""
+    host_key = root / "etc/ssh/ssh_host_ed25519_key"
+    for path, comment in ((host_key, "lab host"), (keys / "id_ed25519", "lab client")):
+        options = ("-q", "-t", "ed25519", "-N", "", "-C", comment)
+        run("ssh-keygen", *options, "-f", path, trouble="cannot make an SSH key")
+    host_public = host_key.with_suffix(".pub").read_text().split()
+    (keys / "known_hosts").write_text(f"{address} {' '.join(host_public[:2])}\n")
+    _write(root, "etc/ssh/sshd_config.d/lab.conf", SSHD)
+    (root / "root/.ssh").mkdir(mode=0o700, exist_ok=True)
+    _write(root, "root/.ssh/authorized_keys", (keys / "id_ed25519.pub").read_text(), 0o600)
+
+
+def _install_services(root: Path) -> None:
+    units = root / "etc/systemd/system"
+    for source in (*GUEST.glob("*.service"), *GUEST.glob("*.path")):
+        shutil.copyfile(source, units / source.name)
+    for unit, wants in ENABLED.items():
+        (units / wants).mkdir(exist_ok=True)
+        (units / wants / unit).symlink_to(f"../{unit}")
+    _write(root, "usr/bin/doppler", (GUEST / "doppler.py").read_text(), 0o755)
+    _write(root, DOPPLER / "api.py", (GUEST / "doppler_api.py").read_text())
+    _write(root, "etc/doppler-lab-api", f"{API}\n")
+
+
+def _fill_doppler(root: Path, token: str) -> None:
+    password = secrets.token_hex(16)
+    _write(root, DOPPLER / "tokens", f"{token}\n", 0o600)
+    _write(root, "srv/lab/database.sql", DATABASE.format(password=password), 0o600)
+    write_secrets(
+        root,
+        {
+            "ALLOWED_HOSTS": "consult.lab,127.0.0.1,localhost",
+            "DATABASE_URL": f"postgres://consult:{password}@127.0.0.1:5432/consult",
+            "DOPPLER_CONFIG": "lab",
+            "DOPPLER_ENVIRONMENT": "lab",
+            "DOPPLER_PROJECT": "consult",
+            "SECRET_KEY": secrets.token_urlsafe(48),
+        },
+    )
+
+
+def read_secrets(root: Path) -> dict[str, str]:
+    """What the host's Doppler API answers."""
+    return json.loads((root / DOPPLER / "secrets.json").read_text())
+
+
+def write_secrets(root: Path, values: dict[str, str]) -> None:
+    """Make the host's Doppler API answer with these, from the next request on."""
+    _write(root, DOPPLER / "secrets.json", json.dumps(values, indent=1, sort_keys=True) + "\n", 0o600)
+
+
+def seed_repository(folder: Path) -> None:
+    """Make the bare repository with the sample site as the one commit on `main`."""
+    bare_repository(folder)
+    files = {str(path.relative_to(SITE)): path.read_bytes() for path in _site_files()}
+    if files:
+        commit(folder, dict(files), message="Sample site")
+
+
+def _site_files() -> Iterable[Path]:
+    for path in sorted(SITE.rglob("*")):
+        if path.is_file() and not SKIPPED.intersection(path.relative_to(SITE).parts):
+            yield path
+
+
+def _write(root: Path, name: str | Path, text: str, mode: int = 0o644) -> None:
+    """Replace a file as a whole: a reader on the host sees the old text or the new one."""
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(descriptor, "w") as file:
+        os.fchmod(descriptor, mode)  # whatever the umask is
+        file.write(text)
+    part.replace(path)

@@ -1,0 +1,13 @@
+"""Every address of the site."""
+
+from django.urls import path
+from pages import views
+
+urlpatterns = [
+    path("", views.index),
+    path("healthz", views.health),
+    path("notes/", views.notes),
+    path("slow/", views.slow),
+    path("upload/", views.upload),
+    path("boom/", views.boom),
+]

@@ -1,0 +1,264 @@
+"""Making a release live: proof, activation, check, and the way back. What deploy, rollback and restart share."""
+
+import hashlib
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+from fabfile import health, lock, rendering
+from fabfile.activation import Activation, choose
+from fabfile.errors import DeployError, ProvisionError, StepFailed, Unhealthy
+from fabfile.inventory import Host
+from fabfile.layout import Layout, Release
+from fabfile.lock import Lock
+from fabfile.remote import Conductor, ConnectionLost, Remote, StepError
+from fabfile.report import Outcome, Report
+from fabfile.settings import Settings
+from fabfile.state import HostState, parse
+from fabfile.step import Step
+from fabfile.steps import nginx, proof, survey, systemd
+from fabfile.steps import release as release_steps
+
+
+@dataclass
+class Work:
+    """One run of a verb on one host: what it works with, and the outcome it fills."""
+
+    host: Host
+    remote: Remote
+    conductor: Conductor
+    report: Report
+    outcome: Outcome
+    state: HostState = field(default_factory=HostState)
+
+    @property
+    def settings(self) -> Settings:
+        return self.host.settings
+
+    @property
+    def layout(self) -> Layout:
+        return self.host.layout
+
+    @property
+    def live(self) -> Release | None:
+        return self.layout.release(self.state.live) if self.state.live else None
+
+    def read(self, *further: Step) -> list[str]:
+        """Read the host, in one trip with `further` steps; return their outputs. Refuses a host that is not ready."""
+        first, *others = self.conductor.run([survey.read_host(self.layout, self.settings.linked_files), *further])
+        self.state = parse(first.output.splitlines())
+        self.outcome.previous = self.state.live or None
+        return [end.output for end in others]
+
+    def changed_files(self) -> dict[PurePosixPath, str]:
+        """The rendered unit, socket and site whose text is not what the host has."""
+        return {
+            path: text
+            for path, text in rendering.files(self.settings).items()
+            if self.state.files.get(str(path)) != hashlib.sha256(text.encode()).hexdigest()
+        }
+
+
+def lock_for(host: Host, what: str, wait: int = 0) -> Lock:
+    return Lock(host.layout.lock, lock.card(what), wait)
+
+
+def require_ready(state: HostState, host: Host) -> None:
+    """Refuse a host that is locked by hand or lacks what a deploy needs."""
+    if state.frozen:
+        raise lock.frozen(host.name, state.frozen)
+    if state.app_is == "folder":
+        raise ProvisionError(
+            f"{host.name}: {host.settings.path} is a real folder, not the link to the live release",
+            hint=f"move it away (mv {host.settings.path} {host.settings.path}.old), then: fab -H {host.name} provision",
+        )
+    missing = [*state.missing, *([f"the link {host.settings.path}"] if state.app_is == "nothing" else [])]
+    if missing:
+        raise ProvisionError(
+            f"{host.name} is not ready for a deploy; missing: {', '.join(missing)}", hint=f"fab -H {host.name} provision"
+        )
+
+
+@dataclass(frozen=True)
+class Change:
+    """What is to become live: a release, files to install, what runs on the host between proof and switch.
+
+    `forced` names an activation that was asked for, with its reason.
+    """
+
+    release: Release
+    files: Mapping[PurePosixPath, str] = field(default_factory=dict)
+    build: Sequence[Step] = ()
+    during_boot: Sequence[Step] = ()
+    before_health: Sequence[Step] = ()
+    undo_build: Sequence[Step] = ()
+    forced: Activation | None = None
+
+
+def prove(work: Work, change: Change) -> Activation:
+    """Build the release if it is new and boot it on a private socket; return the activation that it needs."""
+    steps = [
+        *change.build,
+        proof.start(work.layout, change.release, work.settings),
+        *change.during_boot,
+        proof.booted(work.settings),
+        proof.compare(work.layout, change.release),
+    ]
+    ends = work.conductor.run(steps, rescue=[proof.stop(), *change.undo_build])
+    comparison = _json(ends[-1].output)
+    if change.forced:
+        return change.forced
+    units = [path.name for path in change.files if path != work.layout.site_file]
+    return choose(comparison, units, running=work.state.service == "active")
+
+
+def go_live(work: Work, change: Change, activation: Activation) -> None:
+    """Switch to a proven release and see it answer; the host itself puts the old one back if it does not.
+
+    Raises StepFailed (site untouched) or Unhealthy (the old release is back).
+    """
+    work.outcome.activation, work.outcome.reason = activation.kind, activation.reason
+    work.report.say(f"  {activation}")
+    _send(work, change)
+    rescue = [put_back(work, change, activation)]
+    with health.watching(work.remote, work.settings) as watches:
+        try:
+            ends = work.conductor.run(_live_steps(work, change, activation), rescue, finish=True)
+            note_checks(work.outcome, ends[-2].output)
+            http = health.client(work.remote, work.settings)
+            answered, answer = health.poll(http, work.settings.health_path, work.settings.timeouts.health)
+            work.outcome.checks["http_200"] = answered
+            if not answered:
+                work.conductor.run(rescue, finish=True)
+                raise Unhealthy(f"{work.settings.health_path} answers {answer} through nginx")
+        except StepError as error:
+            raise _judge(work, change, error) from error
+        except ConnectionLost:
+            work.outcome.site_state = "unknown: the connection was lost during the switch"
+            raise
+        except Unhealthy as error:
+            _fell_back(work, change, error)
+            raise
+    _report_watch(work, watches)
+
+
+def _live_steps(work: Work, change: Change, activation: Activation) -> list[Step]:
+    """From the first step that can be felt outside to the last check, as one batch: the host brings it to its end."""
+    layout, settings = work.layout, work.settings
+    units = [path for path in change.files if path != layout.site_file]
+    site = layout.site_file in change.files
+    switched = change.release.id != work.state.live
+    return [
+        *change.before_health,
+        proof.healthy(settings),
+        proof.stop(),
+        *([systemd.stage(layout, list(change.files))] if change.files else []),
+        *([nginx.test_site(layout)] if site else []),
+        *([systemd.install_units(layout, units)] if units else []),
+        *([release_steps.switch(layout, change.release)] if switched else []),
+        systemd.activate(layout, activation.kind),
+        systemd.settled(layout, change.release, settings),
+        *([nginx.reload()] if site else []),
+        systemd.check_site(layout, settings),
+        release_steps.mark_good(change.release),
+    ]
+
+
+def put_back(work: Work, change: Change, activation: Activation) -> Step:
+    """The way back, safe at every point: stops the proof, and restores files, link and workers as far as they changed."""
+    layout, settings, old = work.layout, work.settings, work.live
+    new = change.release
+    units = [path for path in change.files if path != layout.site_file]
+    lines = [proof.stop().script, systemd.SUDO]
+    if old and old.id != new.id:
+        lines.append(f"touch {shlex.quote(str(new.notes / 'bad'))}")
+    if layout.site_file in change.files:
+        lines.append(nginx.put_back(layout))
+    restart = systemd.bring_to_life(layout, "start")
+    again = f"{systemd.bring_to_life(layout, 'hup').strip()} || {{ {restart} }}" if activation.kind == "hup" else restart
+    if units:
+        lines.append(
+            f"units_differ=''; for unit in {' '.join(shlex.quote(str(unit)) for unit in units)}; do "
+            f'cmp -s "$unit" {shlex.quote(str(layout.staged))}/"${{unit##*/}}".before || units_differ=1; done\n'
+            f'if [ -n "$units_differ" ]; then\n{systemd.restore(layout, units)}\n'
+            f"as_root {systemd.SYSTEMCTL} daemon-reload\nfi"
+        )
+    touched = f'[ "$(readlink {shlex.quote(str(layout.current))})" = {shlex.quote(f"releases/{new.id}")} ]'
+    if old and old.id != new.id:
+        body = release_steps.make_live(layout, old.id) + systemd.note_old_workers(layout) + again
+        lines.append(f"if {touched}; then\n{body}\n{systemd.wait_for_workers(layout, old, settings)}\nfi")
+    elif not old:
+        lines.append(
+            f"if {touched}; then\nrm -f {shlex.quote(str(layout.current))}\n"
+            f"as_root {systemd.SYSTEMCTL} stop {layout.unit}.service\nfi"
+        )
+    elif units:
+        lines.append(f'if [ -n "$units_differ" ]; then\n{restart}\nfi')
+    title = "Put the old release back" if old and old.id != new.id else "Put everything back"
+    return Step(title, "\n".join(lines), timeout=settings.timeouts.reload + 180, live=True)
+
+
+def _send(work: Work, change: Change) -> None:
+    for path, text in change.files.items():
+        work.conductor.put(path.name, text.encode())
+
+
+def _judge(work: Work, change: Change, error: StepError) -> DeployError:
+    """The error that a failed step of the switch stands for: before it was live, or after."""
+    rescued = all(end.ok for end in error.rescue)
+    if not rescued:
+        work.outcome.site_state = "unknown: putting the old release back failed too"
+    if not error.end.step.live:
+        error.phase = "prove"
+        return error
+    note_checks(work.outcome, error.end.output)
+    failed = work.outcome.failed_check
+    unhealthy = Unhealthy(
+        f"{error.end.step.title}: failed{f' ({failed})' if failed else ''}", evidence=error.end.output
+    )
+    if rescued:
+        _fell_back(work, change, unhealthy)
+    else:
+        unhealthy.message += "; the way back failed as well"
+        unhealthy.evidence += "\n" + "\n".join(end.output for end in error.rescue)
+        unhealthy.hint = f"fab -H {work.host.name} status"
+    return unhealthy
+
+
+def _fell_back(work: Work, change: Change, error: Unhealthy) -> None:
+    old = work.live
+    if old and old.id != change.release.id:
+        work.outcome.site_state = f"as before: {old.id} is live again"
+        error.message += f"; {old.id} is live again"
+        error.hint = error.hint or f"look at it with: fab -H {work.host.name} logs, mend it, deploy again"
+        work.outcome.status = "rolled_back"
+    elif not old:
+        work.outcome.site_state = "as before: nothing is live"
+        error.hint = error.hint or f"fab -H {work.host.name} logs"
+
+
+def note_checks(outcome: Outcome, output: str) -> None:
+    """Take the answers of the checks (`check NAME ok|failed ...` lines) into the outcome."""
+    for line in output.splitlines():
+        word, _, rest = line.partition(" ")
+        if word == "check":
+            name, _, result = rest.partition(" ")
+            outcome.checks[name] = result == "ok"
+    outcome.failed_check = next((name for name, good in outcome.checks.items() if not good), None)
+
+
+def _report_watch(work: Work, watches: Mapping[str, health.Watch]) -> None:
+    watch = watches["ssh"]
+    work.outcome.watch = watch.numbers()
+    if public := watches.get("public"):
+        work.outcome.watch |= {f"public_{name}": number for name, number in public.numbers().items()}
+
+
+def _json(text: str) -> dict[str, Any]:
+    try:
+        return json.loads(text.splitlines()[-1])
+    except (ValueError, IndexError) as error:
+        raise StepFailed("comparing the new release with the running gunicorn gave no answer", evidence=text) from error

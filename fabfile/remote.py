@@ -1,0 +1,483 @@
+"""The way to a host: one checked SSH connection, and on it a conductor that runs steps.
+
+The only module that knows fabric and paramiko connections. What the steps say is not its business.
+"""
+
+import base64
+import contextlib
+import io
+import secrets
+import shlex
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+
+import paramiko
+from fabric import Connection as FabricConnection
+
+from fabfile.errors import ConnectError, ProvisionError, StepFailed
+from fabfile.inventory import Host
+from fabfile.lock import Lock, describe_holder, locked
+from fabfile.step import Step, StepEnd
+
+PATIENCE = 30  # seconds that a conductor keeps the lock without a sign of life, between batches
+HEARTBEAT = 5  # seconds between signs of life
+SILENCE = 45  # seconds after which a network that swallows everything counts as gone
+
+
+class StepError(StepFailed):
+    """A step ended with a code that is not 0; `end` has its output, `rescue` what was done about it."""
+
+    def __init__(self, end: StepEnd, rescue: Sequence[StepEnd] = ()) -> None:
+        reason = f"took longer than {end.step.timeout} s and was ended" if end.code in (124, 137) else f"exit {end.code}"
+        super().__init__(f"{end.step.title}: failed ({reason})", evidence=end.output)
+        self.end = end
+        self.rescue = tuple(rescue)
+
+
+class ConnectionLost(ConnectError):
+    """The connection went away while `step` ran; the host ends a batch it has begun."""
+
+    def __init__(self, host: str, step: Step | None) -> None:
+        during = f" during: {step.title}" if step else ""
+        super().__init__(
+            f"{host}: the connection was lost{during}; what the host had begun, it brings to its end",
+            hint=f"fab -H {host} status",
+        )
+        self.step = step
+
+
+class Progress(Protocol):
+    """Who is told of steps while they run."""
+
+    def begin(self, step: Step) -> None: ...
+    def end(self, end: StepEnd) -> None: ...
+
+
+class Silence:
+    """Progress for nobody."""
+
+    def begin(self, step: Step) -> None: ...
+    def end(self, end: StepEnd) -> None: ...
+
+
+class Channel(Protocol):
+    """Both ends of a process on the host: bytes in, bytes out."""
+
+    def sendall(self, data: bytes, /) -> Any: ...
+    def recv(self, size: int, /) -> bytes: ...
+    def close(self) -> Any: ...
+
+
+# The conductor writes only to its log, never to the channel: with the client gone, a write would end it in the middle of
+# a migration (facts 17). `tail` carries the log to the client. The lock is an flock of file descriptor 9; the
+# steps inherit it, so it lasts as long as the work. Batches arrive whole before they begin. TERM ends the running step.
+CONDUCTOR = r"""
+set -u
+umask 022
+mark=$1 lock=$2 holder=$3 wait=$4 patience=$5 keep_log=$6
+work=$(mktemp -d) || exit 1
+files=$work/files; mkdir "$files"
+log=${keep_log:-$work/log}
+export DEPLOY_WORK=$work DEPLOY_FILES=$files
+: >>"$log" || exit 1
+start=$(stat -c %s "$log")
+tail -c "+$((start + 1))" -s 0.03 --pid=$$ -f "$log" 2>/dev/null &
+exec >>"$log" 2>&1
+child='' failed='' cancelled=''
+leave() {
+  for pid in "$work"/*.pid; do [ -s "$pid" ] && kill -KILL -- "-$(cat "$pid")" 2>/dev/null; done
+  if [ -n "$lock" ] && [ -n "${held:-}" ]; then : >"$lock"; fi
+  rm -rf "$work"
+}
+trap leave EXIT
+trap 'cancelled=1; [ -n "$child" ] && kill -TERM "$child"' TERM
+tell() { printf '\n%s %s\n' "$mark" "$*"; }
+if [ -n "$lock" ]; then
+  exec 9>>"$lock" || { tell refused; exit 1; }
+  if ! flock -n 9; then
+    tell held "$(base64 -w0 <"$lock")"
+    [ "$wait" -gt 0 ] && flock -w "$wait" 9 || { tell locked "$(base64 -w0 <"$lock")"; exit 7; }
+  fi
+  held=1
+  printf '%s' "$holder" >"$lock"
+fi
+step() {
+  [ -z "$failed" ] || return 0
+  tell begin "$1"
+  if [ -n "$cancelled" ]; then code=130; else
+    timeout --kill-after=5 "$2" bash -euo pipefail -c "$3" </dev/null &
+    child=$!
+    wait "$child"; code=$?
+    while kill -0 "$child" 2>/dev/null; do wait "$child"; code=$?; done
+    child=''
+    [ -z "$cancelled" ] || code=130
+  fi
+  tell end "$1" "$code"
+  [ "$code" = 0 ] || failed=$1
+}
+rescue() { if [ -n "$failed" ]; then failed=''; cancelled=''; rescuing=1; else rescuing=''; fi; }
+tell ready $$
+while IFS=' ' read -r -t "$patience" word size name; do
+  case $word in
+    file)
+      (umask 077; head -c "$size" >"$files/$name")
+      [ "$(stat -c %s "$files/$name")" = "$size" ] || exit 1 ;;
+    batch)
+      head -c "$size" >"$work/batch"
+      [ "$(stat -c %s "$work/batch")" = "$size" ] || exit 1
+      failed='' rescuing=''
+      . "$work/batch"
+      tell done ;;
+    bye) exit 0 ;;
+  esac
+done
+"""
+
+
+class Conductor:
+    """Runs batches of steps on one host, one after the other, over one channel.
+
+    Raises StepError at the first step that fails, Locked when somebody holds the lock, ConnectionLost.
+    """
+
+    def __init__(self, channel: Channel, mark: str, host: str, progress: Progress, cancel: Callable[[int], None]):
+        self._channel = channel
+        self._mark = mark.encode()
+        self._host = host
+        self._progress = progress
+        self._cancel = cancel
+        self._lines = self._read_lines()
+        self._sending = threading.Lock()
+        self._closed = threading.Event()
+        self.pid = 0
+
+    def start(self, lock: Lock | None, on_wait: Callable[[str], None]) -> None:
+        """Wait until the conductor is ready; tell `on_wait` who holds the lock meanwhile."""
+        said = b""
+        for line in self._lines:
+            words = self._event(line)
+            match words:
+                case ["ready", pid]:
+                    self.pid = int(pid)
+                    threading.Thread(target=self._beat, daemon=True).start()
+                    return
+                case ["held", *holder]:
+                    if lock and lock.wait:
+                        on_wait(describe_holder(_decode(holder)))
+                case ["locked", *holder]:
+                    raise locked(self._host, _decode(holder))
+                case ["refused"]:
+                    break
+                case None:
+                    said += line + b"\n"
+        text = said.decode(errors="replace").strip()
+        if lock and ("No such file or directory" in text or "Permission denied" in text):
+            raise ProvisionError(
+                f"{self._host} has no {lock.path.parent} that this user may write: it was not provisioned",
+                hint=f"fab -H {self._host} provision",
+                evidence=text,
+            )
+        if text:
+            raise StepFailed(f"{self._host}: bash could not start the work", evidence=text)
+        raise ConnectionLost(self._host, None)
+
+    def put(self, name: str, content: bytes) -> None:
+        """Send a file; steps find it as "$DEPLOY_FILES/name", mode 0600, gone when the conductor is."""
+        self._send(f"file {len(content)} {name}\n".encode() + content)
+
+    def run(self, steps: Sequence[Step], rescue: Sequence[Step] = (), *, finish: bool = False) -> list[StepEnd]:
+        """Run `steps` in order; if one fails, the host itself runs `rescue` (each of them must be safe to run).
+
+        With `finish`, a first Ctrl-C does not end the batch. Without, the running step is ended with its children.
+        """
+        every = [*steps, *rescue]
+        program = [_call(number, step) for number, step in enumerate(every)]
+        if rescue:
+            program.insert(len(steps), "rescue; if [ -n \"$rescuing\" ]; then")
+            program.append("fi")
+        text = ("\n".join(program) + "\n").encode()
+        self._send(f"batch {len(text)}\n".encode() + text)
+        ends = self._follow(every, finish)
+        failed = next((end for end in ends if not end.ok), None)
+        if failed:
+            if failed.code == 130:
+                raise KeyboardInterrupt
+            raise StepError(failed, [end for end in ends if end.step in rescue])
+        return ends
+
+    def close(self) -> None:
+        """Let the conductor go; what it runs it runs to its end."""
+        self._closed.set()
+        with contextlib.suppress(OSError, ConnectionLost):
+            self._send(b"bye\n")
+        with contextlib.suppress(OSError):
+            self._channel.close()
+
+    def finish(self) -> None:
+        """Let the conductor go and wait until it is gone, and the lock with it."""
+        self._closed.set()
+        self._send(b"bye\n")
+        for _ in self._lines:
+            pass
+        self._channel.close()
+
+    def _follow(self, steps: Sequence[Step], finish: bool) -> list[StepEnd]:
+        ends: list[StepEnd] = []
+        step: Step | None = None
+        output: list[bytes] = []
+        began = 0.0
+        while True:
+            try:
+                line = next(self._lines, None)
+            except KeyboardInterrupt:
+                if not finish:
+                    self._cancel(self.pid)
+                    finish = True
+                continue
+            if line is None:
+                raise ConnectionLost(self._host, step)
+            match self._event(line):
+                case ["begin", number]:
+                    step, output, began = steps[int(number)], [], time.monotonic()
+                    self._progress.begin(step)
+                case ["end", number, code]:
+                    text = b"\n".join(output).decode(errors="replace").strip("\n")
+                    end = StepEnd(steps[int(number)], int(code), text, time.monotonic() - began)
+                    ends.append(end)
+                    self._progress.end(end)
+                    step = None
+                case ["done"]:
+                    return ends
+                case _:
+                    output.append(line)
+
+    def _event(self, line: bytes) -> list[str] | None:
+        if not line.startswith(self._mark + b" "):
+            return None
+        return line[len(self._mark) + 1 :].decode(errors="replace").split(" ")
+
+    def _read_lines(self) -> Iterator[bytes]:
+        buffer = b""
+        while True:
+            try:
+                data = self._channel.recv(65536)
+            except (OSError, EOFError):
+                data = b""
+            if not data:
+                if buffer:
+                    yield buffer
+                return
+            *lines, buffer = (buffer + data).split(b"\n")
+            yield from lines
+
+    def _send(self, data: bytes) -> None:
+        try:
+            with self._sending:
+                self._channel.sendall(data)
+        except (OSError, EOFError) as error:
+            raise ConnectionLost(self._host, None) from error
+
+    def _beat(self) -> None:
+        with contextlib.suppress(ConnectionLost):
+            while not self._closed.wait(HEARTBEAT):
+                self._send(b"\n")
+
+
+def conductor_command(mark: str, lock: Lock | None, log: PurePosixPath | None, *, as_root: bool = False) -> str:
+    """The command line that starts a conductor; holds no secret, for `ps` shows it."""
+    words = [
+        *(["sudo", "-n"] if as_root else []),
+        "bash", "-c", CONDUCTOR, "conductor", mark,
+        str(lock.path) if lock else "", lock.holder if lock else "", str(lock.wait if lock else 0),
+        str(PATIENCE), str(log or ""),
+    ]  # fmt: skip
+    return "exec " + shlex.join(words)
+
+
+@dataclass
+class Remote:
+    """An open SSH connection to one host."""
+
+    host: Host
+    fabric: FabricConnection
+    conductors: list[Conductor] = field(default_factory=list)
+
+    @contextlib.contextmanager
+    def conduct(
+        self,
+        progress: Progress | None = None,
+        *,
+        lock: Lock | None = None,
+        log: PurePosixPath | None = None,
+        on_wait: Callable[[str], None] = lambda holder: None,
+        as_root: bool = False,
+    ) -> Iterator[Conductor]:
+        """Start a conductor on the host; with `lock`, it holds the lock until the block ends."""
+        mark = "@" + secrets.token_hex(8)
+        channel = self._execute(conductor_command(mark, lock, log, as_root=as_root))
+        conductor = Conductor(channel, mark, self.host.name, progress or Silence(), self._end_step)
+        try:
+            conductor.start(lock, on_wait)
+            yield conductor
+        except BaseException:
+            conductor.close()
+            raise
+        conductor.finish()
+
+    def open_stream(self, address: str, port: int) -> paramiko.Channel:
+        """Open a TCP connection from the host to `address`. Raises ConnectError."""
+        try:
+            return self._transport.open_channel("direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=10)
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            raise ConnectError(f"{self.host.name}: no way to {address}:{port} through SSH: {error}") from error
+
+    def interactive(self, command: str) -> int:
+        """Run a command with this terminal as its own; return its exit code."""
+        result = self.fabric.run(command, pty=True, warn=True, hide=False)
+        return int(result.exited)
+
+    def stream(self, command: str, write: Callable[[str], None]) -> int:
+        """Run a command and pass its output on as it comes; return its exit code."""
+        channel = self._execute(command)
+        channel.set_combine_stderr(True)
+        while data := channel.recv(65536):
+            write(data.decode(errors="replace"))
+        return channel.recv_exit_status()
+
+    def close(self) -> None:
+        with contextlib.suppress(Exception):
+            self.fabric.close()
+
+    def _end_step(self, conductor_pid: int) -> None:
+        self._execute(f"kill -TERM {conductor_pid}")
+
+    @property
+    def _transport(self) -> paramiko.Transport:
+        transport = self.fabric.transport
+        if transport is None or not transport.is_active():
+            raise ConnectionLost(self.host.name, None)
+        return transport
+
+    def _execute(self, command: str) -> paramiko.Channel:
+        try:
+            channel = self._transport.open_session(timeout=30)
+            channel.set_combine_stderr(True)
+            channel.exec_command(command)
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            raise ConnectionLost(self.host.name, None) from error
+        return channel
+
+
+@contextlib.contextmanager
+def connect(host: Host) -> Iterator[Remote]:
+    """Log in to `host` with its key checked. Raises ConnectError that says what stands in the way."""
+    connection = _connection(host)
+    remote = Remote(host, connection)
+    try:
+        _open(host, connection)
+        yield remote
+    finally:
+        remote.close()
+
+
+def _connection(host: Host) -> FabricConnection:
+    settings = host.settings
+    limit = settings.timeouts.connect
+    arguments: dict[str, Any] = {"banner_timeout": limit, "auth_timeout": limit}
+    if settings.key_text:
+        arguments["pkey"] = _private_key(host, settings.key_text)
+    elif settings.key:
+        arguments["key_filename"] = str(Path(settings.key).expanduser())
+    connection = FabricConnection(
+        settings.address or host.name,
+        user=settings.user,
+        port=settings.port,
+        connect_timeout=limit,
+        connect_kwargs=arguments,
+    )
+    _check_host_keys(connection, host)
+    if isinstance(connection.gateway, FabricConnection):
+        _check_host_keys(connection.gateway, None)
+    return connection
+
+
+def _check_host_keys(connection: FabricConnection, host: Host | None) -> None:
+    """Fabric itself accepts every key (facts 15): load what is known, and refuse the rest."""
+    client = connection.client
+    client.set_missing_host_key_policy(_Refuse(connection.host if host is None else host.name))
+    client.load_system_host_keys()
+    if host is None:
+        return
+    if host.settings.known_hosts:
+        client.load_host_keys(str(Path(host.settings.known_hosts).expanduser()))
+    if host.settings.host_key:
+        kind, data = host.settings.host_key.split()[:2]
+        entry = connection.host if connection.port == 22 else f"[{connection.host}]:{connection.port}"
+        client._system_host_keys.clear()  # a pinned key is the only one that counts
+        key = paramiko.PKey.from_type_string(kind, base64.b64decode(data))
+        client.get_host_keys().add(entry, kind, key)
+
+
+class _Refuse(paramiko.MissingHostKeyPolicy):
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:  # noqa: ARG002
+        address = hostname.strip("[]").replace("]:", " -p ")
+        raise ConnectError(
+            f"{self.name}: the key of {hostname} is unknown: {key.get_name()} {key.fingerprint}\n"
+            f'  if it is the right one: host_key = "{key.get_name()} {key.get_base64()}" in hosts.toml, or',
+            hint=f"ssh-keyscan {address} >> ~/.ssh/known_hosts",
+        )
+
+
+def _private_key(host: Host, text: str) -> paramiko.PKey:
+    for kind in (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey):
+        try:
+            return kind.from_private_key(io.StringIO(text.rstrip("\n") + "\n"))
+        except paramiko.SSHException:
+            continue
+    raise ConnectError(f"{host.name}: key_text is no private key that can be read without a passphrase")
+
+
+def _open(host: Host, connection: FabricConnection) -> None:
+    name, where = host.name, f"{connection.user}@{connection.host}:{connection.port}"
+    try:
+        connection.open()
+    except ConnectError:
+        raise
+    except paramiko.BadHostKeyException as error:
+        raise ConnectError(
+            f"{name}: the key of {connection.host} is not the one that is known; "
+            f"it shows {error.key.get_name()} {error.key.fingerprint}, known is {error.expected_key.fingerprint}. "
+            "Somebody may listen in, or the server was made anew",
+            hint=f"ssh-keygen -R {connection.host}   (only when you know why)",
+        ) from error
+    except paramiko.AuthenticationException as error:
+        raise ConnectError(
+            f"{name}: {where} lets nobody in with the keys at hand ({error})", hint=f"ssh {connection.user}@{connection.host}"
+        ) from error
+    except FileNotFoundError as error:
+        raise ConnectError(f"{name}: the key file {error.filename} is missing") from error
+    except (TimeoutError, socket.gaierror, paramiko.SSHException, OSError, EOFError) as error:
+        reason = str(error) or type(error).__name__
+        raise ConnectError(f"{name}: cannot reach {where}: {reason}", hint=f"ssh {connection.user}@{connection.host}") from error
+    transport = connection.transport
+    assert transport is not None
+    transport.set_keepalive(HEARTBEAT)
+    with contextlib.suppress(AttributeError, OSError):
+        # Keepalives that nobody answers end the connection, instead of waiting for ever (facts 15).
+        transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE * 1000)
+
+
+def _call(number: int, step: Step) -> str:
+    return f"step {number} {step.timeout} {shlex.quote(step.script)}"
+
+
+def _decode(words: Sequence[str]) -> str:
+    return base64.b64decode("".join(words)).decode(errors="replace")

@@ -1,0 +1,123 @@
+"""What a host looked like when it was read: parsed from the survey, decided upon by the verbs."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+from fabfile.errors import StepFailed
+
+
+@dataclass(frozen=True)
+class ReleaseState:
+    """One folder in releases/: `built` means whole, `good` that it once was live and healthy, `bad` that it failed."""
+
+    id: str
+    built: bool = False
+    good: bool = False
+    bad: bool = False
+    commit: str = ""
+    branch: str = ""
+    created: str = ""
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True)
+class HostState:
+    """A host at one moment. Paths are the host's; `files` holds the SHA-256 of each file the tool installs."""
+
+    now: int = 0
+    live: str = ""
+    app_is: str = ""
+    releases: tuple[ReleaseState, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
+    service: str = ""
+    socket: str = ""
+    nginx: str = ""
+    master: int = 0
+    workers: Mapping[int, str] = field(default_factory=dict)
+    disk_free: int = 0
+    inodes_free: int = 0
+    frozen: str = ""
+    missing: tuple[str, ...] = ()
+
+    @property
+    def live_release(self) -> ReleaseState | None:
+        return self.release(self.live)
+
+    def release(self, release_id: str) -> ReleaseState | None:
+        return next((release for release in self.releases if release.id == release_id), None)
+
+    @property
+    def serves_live(self) -> bool:
+        """Whether the service runs and every worker is of the live release."""
+        folders = set(self.workers.values())
+        return self.service == "active" and self.socket == "active" and folders == {self.live}
+
+    def before_live(self) -> ReleaseState | None:
+        """The newest release before the live one that was good and is not marked bad."""
+        older = [r for r in self.releases if r.built and r.good and not r.bad and r.id < self.live]
+        return max(older, key=lambda r: r.id, default=None)
+
+
+def parse(lines: Iterable[str]) -> HostState:
+    """Read the survey's answer: `key value` lines. Raises StepFailed for an answer that makes no sense."""
+    single: dict[str, str] = {}
+    releases: list[ReleaseState] = []
+    files: dict[str, str] = {}
+    workers: dict[int, str] = {}
+    missing: list[str] = []
+    try:
+        for line in lines:
+            key, _, value = line.partition(" ")
+            if key == "release":
+                releases.append(_release(value))
+            elif key == "file":
+                digest, _, path = value.partition(" ")
+                files[path] = digest
+            elif key == "worker":
+                pid, _, folder = value.partition(" ")
+                workers[int(pid)] = folder
+            elif key == "missing":
+                missing.append(value)
+            elif key:
+                single[key] = value
+        return HostState(
+            now=int(single["now"]),
+            live=PurePosixPath(single.get("live", "")).name,
+            app_is=single.get("app", ""),
+            releases=tuple(sorted(releases, key=lambda r: r.id)),
+            files=files,
+            service=single.get("service", ""),
+            socket=single.get("socket", ""),
+            nginx=single.get("nginx", ""),
+            master=int(single.get("master") or 0),
+            workers=workers,
+            disk_free=int(single["disk"]),
+            inodes_free=int(single["inodes"]),
+            frozen=single.get("frozen", ""),
+            missing=tuple(missing),
+        )
+    except (ValueError, KeyError) as error:
+        raise StepFailed(f"the host's answer to the survey makes no sense ({error!r})") from error
+
+
+def _release(value: str) -> ReleaseState:
+    release_id, flags, *rest = value.split(" ", 2)
+    try:
+        notes = json.loads(rest[0]) if rest else {}
+    except ValueError:
+        notes = {}
+    if not isinstance(notes, dict):
+        notes = {}
+    marks = flags.split(",")
+    return ReleaseState(
+        id=release_id,
+        built="built" in marks,
+        good="good" in marks,
+        bad="bad" in marks,
+        commit=str(notes.get("commit", "")),
+        branch=str(notes.get("branch", "")),
+        created=str(notes.get("created", "")),
+        fingerprint=str(notes.get("fingerprint", "")),
+    )

@@ -1,0 +1,60 @@
+"""manage.py under Doppler, and the static files."""
+
+from pathlib import Path
+from shlex import quote
+
+from fabfile.layout import Layout, Release
+from fabfile.settings import Settings
+from fabfile.step import Step
+
+KEEP_STATIC = (Path(__file__).parent / "keep_static.py").read_text()
+
+
+def secrets(layout: Layout) -> str:
+    """The bash lines after which `doppler run` knows its token; the token is in no argument (facts 12)."""
+    return f"""
+set -a; . {quote(str(layout.secrets))}; set +a
+export DOPPLER_CONFIG_DIR={quote(str(layout.doppler_home))}
+mkdir -p "$DOPPLER_CONFIG_DIR"
+"""
+
+
+def doppler_run(settings: Settings) -> str:
+    """`doppler run ... --`, to be followed by the command."""
+    words = ["/usr/bin/doppler", "run", "--silent"]
+    if settings.doppler_project:
+        words += ["--project", settings.doppler_project]
+    if settings.doppler_config:
+        words += ["--config", settings.doppler_config]
+    return " ".join([*(quote(word) for word in words), "--"])
+
+
+def manage(layout: Layout, release: Release, settings: Settings, *arguments: str) -> str:
+    """The bash lines that run one manage.py command of `release` with its secrets."""
+    command = " ".join(quote(word) for word in (str(release.python), settings.manage, *arguments))
+    return f"{secrets(layout)}\ncd {quote(str(release.project))}\n{doppler_run(settings)} {command}\n"
+
+
+def collect_static(layout: Layout, release: Release, settings: Settings) -> Step:
+    """Collect the static files into the release, and keep those with hashed names for pages of earlier releases."""
+    static = release.project / settings.static_root
+    arguments = " ".join(quote(str(word)) for word in (static, layout.kept_static, release.id))
+    return Step(
+        "Collect the static files",
+        f"""{manage(layout, release, settings, "collectstatic", "--noinput", "--verbosity", "0")}
+if [ -d {quote(str(static))} ]; then
+  {quote(str(release.python))} -c {quote(KEEP_STATIC)} {arguments}
+else
+  echo "collectstatic made no folder {settings.project}/{settings.static_root} (static_root in hosts.toml)"; exit 1
+fi
+""",
+        timeout=settings.timeouts.collectstatic,
+    )
+
+
+def migrate(layout: Layout, release: Release, settings: Settings) -> Step:
+    return Step(
+        "Migrate the database",
+        manage(layout, release, settings, "migrate", "--noinput"),
+        timeout=settings.timeouts.migrate,
+    )

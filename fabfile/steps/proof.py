@@ -1,0 +1,101 @@
+"""The proof: the new release's own gunicorn with its real secrets on a private socket, before anyone sees it."""
+
+from pathlib import Path
+from shlex import quote
+
+from fabfile.layout import Layout, Release
+from fabfile.settings import Settings
+from fabfile.step import Step
+from fabfile.steps.django import doppler_run, secrets
+
+COMPARE = (Path(__file__).parent / "compare_masters.py").read_text()
+
+# The conductor's work folder goes with the conductor, and so does every process group whose leader stands in a *.pid file there.
+PROOF = 'proof=$DEPLOY_WORK/proof'
+
+
+def start(layout: Layout, release: Release, settings: Settings) -> Step:
+    """Begin to boot the release; `booted` waits for it, so that it boots while static files are collected."""
+    limit = settings.timeouts.boot + settings.timeouts.collectstatic + settings.timeouts.migrate + 120
+    gunicorn = " ".join(
+        [
+            f"{quote(str(release.python))} -m gunicorn --config {quote(str(release.notes / 'gunicorn.conf.py'))}",
+            f"--chdir {quote(str(release.project))} --workers 1",
+            '--bind "unix:$proof/gunicorn.sock" --pid "$proof/gunicorn.pid"',
+            quote(settings.wsgi),
+        ]
+    )
+    return Step(
+        "Start the new release on a private socket",
+        f"""{PROOF}
+mkdir -m 700 "$proof"
+{secrets(layout)}
+cd {quote(str(release.project))}
+export RUNTIME_DIRECTORY=$proof DEPLOY_PROOF=1
+setsid timeout --kill-after=5 {limit} {doppler_run(settings)} {gunicorn} </dev/null >"$proof/log" 2>&1 9>&- &
+echo $! >"$DEPLOY_WORK/proof.pid"
+""",
+    )
+
+
+def booted(settings: Settings) -> Step:
+    """Wait until the private gunicorn has loaded the app; its log is the evidence if it does not."""
+    return Step(
+        "Prove that it boots",
+        f"""{PROOF}
+end=$((SECONDS + {settings.timeouts.boot}))
+until [ -n "$(ls "$proof/up" 2>/dev/null)" ] && [ -s "$proof/master.json" ]; do
+  kill -0 "$(cat "$DEPLOY_WORK/proof.pid")" 2>/dev/null || {{ cat "$proof/log"; exit 1; }}
+  [ "$SECONDS" -lt "$end" ] || {{ cat "$proof/log"; echo "it did not boot within {settings.timeouts.boot} s"; exit 1; }}
+  sleep 0.05
+done
+""",
+        timeout=settings.timeouts.boot + 10,
+    )
+
+
+def compare(layout: Layout, release: Release) -> Step:
+    """Answer with one line of JSON: what differs between the running master and the proof's, for `activation.choose`."""
+    arguments = f'{quote(str(layout.state / "master.json"))} "$proof/master.json" {quote(str(release.root))}'
+    return Step(
+        "Compare it with the running gunicorn",
+        f"{PROOF}\n{quote(str(release.python))} -c {quote(COMPARE)} {arguments}\n",
+    )
+
+
+def healthy(settings: Settings) -> Step:
+    """Ask the release for its health on the private socket, as nginx would ask it."""
+    host = quote(f"Host: {settings.domain}")
+    return Step(
+        "Prove that it is healthy",
+        f"""{PROOF}
+for attempt in 1 2 3; do
+  status=$(curl --silent --show-error --max-time {settings.timeouts.health} --output "$proof/answer" --write-out '%{{http_code}}' \\
+    --unix-socket "$proof/gunicorn.sock" --header {host} --header 'X-Forwarded-Proto: https' \\
+    --header 'X-Forwarded-For: 127.0.0.1' {quote("http://localhost" + settings.health_path)}) || true
+  [ "$status" != 200 ] || break
+  sleep 0.5
+done
+if [ "$status" != 200 ]; then
+  echo "{settings.health_path} answered $status, not 200:"
+  head -c 2000 "$proof/answer" 2>/dev/null || true
+  echo; echo "its log:"; tail -n 40 "$proof/log"
+  exit 1
+fi
+""",
+        timeout=3 * settings.timeouts.health + 10,
+    )
+
+
+def stop() -> Step:
+    """End the proof with all its children."""
+    return Step(
+        "Stop the private socket",
+        """
+leader=$(cat "$DEPLOY_WORK/proof.pid" 2>/dev/null || true)
+[ -z "$leader" ] || kill -TERM -- "-$leader" 2>/dev/null || true
+for _ in $(seq 40); do [ -n "$leader" ] && kill -0 -- "-$leader" 2>/dev/null || break; sleep 0.05; done
+[ -z "$leader" ] || kill -KILL -- "-$leader" 2>/dev/null || true
+rm -rf "$DEPLOY_WORK/proof" "$DEPLOY_WORK/proof.pid"
+""",
+    )

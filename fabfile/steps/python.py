@@ -1,0 +1,27 @@
+"""The virtualenv of a release."""
+
+from shlex import quote
+
+from fabfile.layout import Layout, Release
+from fabfile.settings import Settings
+from fabfile.step import Step
+
+
+def sync(layout: Layout, release: Release, settings: Settings) -> Step:
+    """Build the release's own virtualenv from its lock file with `uv sync`."""
+    python = ["--python", settings.python] if settings.python else []
+    arguments = " ".join(quote(word) for word in [*settings.sync_args, *python])
+    return Step(
+        "Build the virtualenv",
+        f"""
+export UV_CACHE_DIR={quote(str(layout.cache))} UV_PYTHON_INSTALL_DIR={quote(str(layout.pythons))}
+export UV_PROJECT_ENVIRONMENT={quote(str(release.venv))} UV_NO_PROGRESS=1
+unset VIRTUAL_ENV
+cd {quote(str(release.project))}
+uv sync {arguments}
+[ -x {quote(str(release.python))} ] || {{ echo "uv made no {release.python}"; exit 1; }}
+{quote(str(release.python))} -c 'import gunicorn' || {{
+  echo "gunicorn is not among the dependencies that uv sync installed: uv add gunicorn, and commit uv.lock"; exit 1; }}
+""",
+        timeout=settings.timeouts.sync,
+    )

@@ -1,0 +1,155 @@
+"""A release as a folder: fetched, laid out, made live by one rename, marked, recorded, pruned."""
+
+from shlex import quote
+
+from fabfile.layout import Layout, Release
+from fabfile.settings import Settings
+from fabfile.step import Step
+
+# Never a prompt, and no background gc: it would inherit the lock (facts 17).
+GIT = """
+export GIT_TERMINAL_PROMPT=0 GIT_SSH_COMMAND='ssh -oBatchMode=yes -oConnectTimeout=10 -oStrictHostKeyChecking=accept-new'
+git() { command git -c gc.auto=0 -c maintenance.auto=false -c advice.detachedHead=false "$@"; }
+"""
+
+
+def fetch(layout: Layout, settings: Settings, ref: str) -> Step:
+    """Bring the mirror up to date; answers `commit SHA SUBJECT`, or `known NAME` lines when nothing is called `ref`."""
+    return Step(
+        "Fetch the repository",
+        f"""{GIT}
+repo={quote(str(layout.repo))} ref={quote(ref)}
+if [ ! -d "$repo" ]; then
+  rm -rf "$repo.new"
+  git init --quiet --bare "$repo.new"
+  mv -T "$repo.new" "$repo"
+fi
+cd "$repo"
+grep -qsx /.deploy/ info/exclude || echo /.deploy/ >>info/exclude
+git config remote.origin.url {quote(settings.repo or "")}
+git fetch --quiet --prune --force --no-tags origin '+refs/heads/*:refs/heads/*' '+refs/tags/*:refs/tags/*'
+for name in "refs/heads/$ref" "refs/tags/$ref"; do
+  if commit=$(git rev-parse --verify --quiet "$name^{{commit}}"); then break; fi
+done
+if [ -z "$commit" ] && [[ $ref =~ ^[0-9a-f]{{7,40}}$ ]]; then
+  commit=$(git rev-parse --verify --quiet "$ref^{{commit}}" || true)
+fi
+if [ -n "$commit" ]; then
+  git log -1 --format='commit %H %s' "$commit"
+else
+  git for-each-ref --count=500 --sort=-committerdate --format='known %(refname:lstrip=2)' refs/heads refs/tags
+fi
+""",
+        timeout=settings.timeouts.fetch,
+    )
+
+
+def lay_out(layout: Layout, release: Release, commit: str, settings: Settings) -> Step:
+    """Check the commit out as a worktree with the linked folders and files in place.
+
+    Takes `gunicorn.conf.py` and `release.json` from the files sent to the conductor.
+    """
+    links = "\n".join(
+        [f"link_dir {quote(name)}" for name in settings.linked_dirs]
+        + [f"link_file {quote(name)}" for name in settings.linked_files]
+    )
+    return Step(
+        "Lay out the release",
+        f"""{GIT}
+release={quote(str(release.root))} shared={quote(str(layout.shared))}
+link_dir() {{
+  if [ -d "$1" ] && [ ! -L "$1" ]; then mkdir -p "$shared/$1"; cp -an "$1/." "$shared/$1/"; rm -rf "$1"; fi
+  mkdir -p "$shared/$1" "$(dirname "$1")"
+  ln -sfn "$shared/$1" "$1"
+}}
+link_file() {{
+  [ -e "$shared/$1" ] || {{ echo "the linked file $shared/$1 is not there"; exit 1; }}
+  mkdir -p "$(dirname "$1")"
+  ln -sfn "$shared/$1" "$1"
+}}
+cd {quote(str(layout.repo))}
+git worktree prune --expire=now
+git worktree add --quiet --detach --force "$release" {quote(commit)}
+cd "$release"
+[ ! -f .gitmodules ] || git submodule --quiet update --init --recursive
+[ -d {quote(settings.project)} ] || {{ echo "the commit has no folder {settings.project} (project in hosts.toml)"; exit 1; }}
+mkdir -p .deploy
+cp "$DEPLOY_FILES/gunicorn.conf.py" "$DEPLOY_FILES/release.json" .deploy/
+chmod 644 .deploy/*
+{links}
+""",
+        timeout=settings.timeouts.fetch,
+    )
+
+
+def drop(release: Release) -> Step:
+    """Remove a release that was never live."""
+    return Step("Remove the unfinished release", f"rm -rf {quote(str(release.root))}", timeout=120)
+
+
+def mark_built(release: Release) -> Step:
+    return Step("Mark the release as whole", f"touch {quote(str(release.notes / 'built'))}")
+
+
+def switch(layout: Layout, release: Release) -> Step:
+    """Make `release` the live one: a new link beside the old one, and one rename."""
+    return Step("Switch to the new release", make_live(layout, release.id), live=True)
+
+
+def make_live(layout: Layout, release_id: str) -> str:
+    """The bash lines that move the live link."""
+    current = quote(str(layout.current))
+    return f"""
+ln -sfn {quote(f"releases/{release_id}")} {current}.new
+mv -T {current}.new {current}
+"""
+
+
+def mark_good(release: Release) -> Step:
+    notes = quote(str(release.notes))
+    return Step("Mark the release as good", f"touch {notes}/good; rm -f {notes}/bad", live=True)
+
+
+def record(layout: Layout, entry: str) -> Step:
+    """Append one line of JSON to the host's history."""
+    return Step("Record the deploy", f"printf '%s\\n' {quote(entry)} >>{quote(str(layout.history))}")
+
+
+def prune(layout: Layout, settings: Settings) -> Step:
+    """Remove old and half-made releases, except the live one and what a process still uses.
+
+    The folders are renamed under the lock and deleted by a child that outlives the conductor and does not hold the lock.
+    """
+    return Step(
+        "Prune old releases",
+        f"""{GIT}
+cd {quote(str(layout.releases))}
+live=$(readlink -e {quote(str(layout.current))} || true); live=${{live##*/}}
+used=" $live $(for process in /proc/[0-9]*; do readlink "$process/cwd" "$process/exe" || true; done 2>/dev/null |
+  sed -n 's#^{layout.releases}/\\([^/]*\\).*#\\1#p' | sort -u | tr '\\n' ' ')"
+master=$(sed -n 's/.*"release": *"\\([^"]*\\)".*/\\1/p' {quote(str(layout.state / "master.json"))} 2>/dev/null || true)
+used="$used ${{master##*/}} "
+kept=0
+for folder in $(ls -1r); do
+  [ -d "$folder" ] || continue
+  if [ -e "$folder/.deploy/good" ] && [ "$kept" -lt {settings.keep} ]; then kept=$((kept + 1)); continue; fi
+  case $used in *" $folder "*) continue ;; esac
+  mv -T "$folder" ".trash-$folder"
+done
+git -C {quote(str(layout.repo))} worktree prune --expire=now || true
+lists=$(ls -1t {quote(str(layout.kept_static))}/.lists 2>/dev/null | tail -n +{settings.keep_static + 1} || true)
+ls -1t {quote(str(layout.logs))}/*.log 2>/dev/null | tail -n +101 | xargs -r rm -f
+(
+  for list in $lists; do rm -f {quote(str(layout.kept_static))}/.lists/"$list"; done
+  if [ -n "$lists" ]; then
+    cd {quote(str(layout.kept_static))}
+    find . -type f -not -path './.lists/*' | sed 's#^./##' | sort >.lists/.have
+    sort -u .lists/[0-9]* | comm -23 .lists/.have - | tr '\\n' '\\0' | xargs -0 -r rm -f
+    rm -f .lists/.have
+    cd {quote(str(layout.releases))}
+  fi
+  rm -rf .trash-*
+) </dev/null >/dev/null 2>&1 9>&- &
+""",
+        timeout=120,
+    )

@@ -1,0 +1,157 @@
+"""The service: unit files installed, gunicorn brought to life, its workers told apart."""
+
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+from shlex import quote
+
+from fabfile.layout import Layout, Release
+from fabfile.settings import Settings
+from fabfile.step import Step
+
+SYSTEMCTL = "/usr/bin/systemctl"
+INSTALL = "/usr/bin/install -m 644 -o root -g root"
+
+# sudo -n never asks; its refusal gets the command that mends it.
+SUDO = """
+as_root() {
+  sudo -n "$@" 2>"$DEPLOY_WORK/sudo" || { code=$?; cat "$DEPLOY_WORK/sudo" >&2
+    ! grep -q -e 'password is required' -e 'not allowed' -e 'may not run' "$DEPLOY_WORK/sudo" ||
+      echo "this user may not run that as root; the tool installs the right when you run: provision" >&2
+    return "$code"; }
+}
+"""
+
+
+def staged(layout: Layout, target: PurePosixPath) -> PurePosixPath:
+    """Where the rendered text of `target` waits to be installed."""
+    return layout.staged / target.name
+
+
+def install(layout: Layout, targets: Sequence[PurePosixPath]) -> str:
+    """The bash lines that install staged files over `targets`, each only if it differs."""
+    return "\n".join(
+        f"cmp -s {quote(str(staged(layout, target)))} {quote(str(target))} || "
+        f"as_root {INSTALL} {quote(str(staged(layout, target)))} {quote(str(target))}"
+        for target in targets
+    )
+
+
+def stage(layout: Layout, targets: Sequence[PurePosixPath]) -> Step:
+    """Put the rendered files (sent to the conductor by name) in place to be installed; keep what is installed now."""
+    lines = []
+    for target in targets:
+        place = quote(str(staged(layout, target)))
+        lines.append(f"if [ -e {quote(str(target))} ]; then cp {quote(str(target))} {place}.before; else rm -f {place}.before; fi")
+        lines.append(f'cp "$DEPLOY_FILES/{target.name}" {place}.new; chmod 644 {place}.new; mv {place}.new {place}')
+    return Step("Stage the changed files", "\n".join(lines))
+
+
+def install_units(layout: Layout, targets: Sequence[PurePosixPath]) -> Step:
+    return Step(
+        "Install the unit files",
+        f"{SUDO}\n{install(layout, targets)}\nas_root {SYSTEMCTL} daemon-reload\n",
+        live=True,
+    )
+
+
+def restore(layout: Layout, targets: Sequence[PurePosixPath]) -> str:
+    """The bash lines that bring back what `stage` kept."""
+    lines = []
+    for target in targets:
+        place = quote(str(staged(layout, target)))
+        lines.append(f"if [ -e {place}.before ]; then cp {place}.before {place}; fi")
+    return "\n".join([*lines, install(layout, targets)])
+
+
+def activate(layout: Layout, kind: str) -> Step:
+    """Bring the live link's release to life: `hup`, `restart` or `start`."""
+    titles = {"hup": "Reload gunicorn (HUP)", "restart": "Restart gunicorn behind its socket", "start": "Start gunicorn"}
+    return Step(titles[kind], note_old_workers(layout) + bring_to_life(layout, kind), timeout=120, live=True)
+
+
+def note_old_workers(layout: Layout) -> str:
+    return f"""
+pgrep -P "$(cat {quote(str(layout.pid_file))} 2>/dev/null || echo 0)" >"$DEPLOY_WORK/old_workers" || true
+"""
+
+
+def bring_to_life(layout: Layout, kind: str) -> str:
+    """The bash lines of an activation. HUP goes to the master itself: same user, no root, no signal lost (facts 9)."""
+    unit, socket = f"{layout.unit}.service", f"{layout.unit}.socket"
+    if kind == "hup":
+        return f'kill -HUP "$(cat {quote(str(layout.pid_file))})"\n'
+    restart = f"as_root {SYSTEMCTL} restart {unit}"
+    if kind == "restart":
+        return f"{SUDO}\n{restart}\n"
+    return f"{SUDO}\nsystemctl is-active --quiet {socket} || as_root {SYSTEMCTL} restart {socket}\n{restart}\n"
+
+
+def settled(layout: Layout, release: Release, settings: Settings) -> Step:
+    """Wait until workers of `release`, and only those, answer: told by PIDs and their folders, not by time."""
+    return Step("See only new workers answer", wait_for_workers(layout, release, settings), timeout=settings.timeouts.reload + 30, live=True)
+
+
+def wait_for_workers(layout: Layout, release: Release, settings: Settings) -> str:
+    """The bash lines that wait for a finished activation: a worker of the release is up when its mark says healthy."""
+    state, limit = quote(str(layout.state)), settings.timeouts.reload
+    return f"""
+end=$((SECONDS + {limit})) problem='nothing was seen'
+settled() {{
+  master=$(cat {state}/gunicorn.pid 2>/dev/null) && kill -0 "$master" 2>/dev/null || {{ problem='gunicorn has no master'; return 1; }}
+  wanted=$(sed -n 's/.*"workers": *\\([0-9]*\\).*/\\1/p' {state}/master.json 2>/dev/null); wanted=${{wanted:-1}}
+  ready=0
+  for pid in $(pgrep -P "$master"); do
+    ! grep -qx "$pid" "$DEPLOY_WORK/old_workers" || {{ problem="worker $pid of before still serves"; return 1; }}
+    mark=$(grep -l "\\"pid\\": $pid[,}}]" {state}/up/* 2>/dev/null) || {{ problem="worker $pid has not booted"; return 1; }}
+    grep -q '"healthy": true' $mark || {{ problem="worker $pid: {settings.health_path} answers $(cat $mark)"; return 1; }}
+    cwd=$(readlink "/proc/$pid/cwd") || return 1
+    case $cwd/ in
+      {quote(str(release.root))}/*) ready=$((ready + 1)) ;;
+      *) problem="worker $pid serves $cwd"; return 1 ;;
+    esac
+  done
+  [ "$ready" -ge "$wanted" ] || {{ problem="$ready of $wanted workers are up"; return 1; }}
+}}
+until settled; do
+  if [ "$SECONDS" -ge "$end" ]; then
+    echo "after {limit} s: $problem"
+    journalctl --unit {layout.unit} --lines 40 --no-pager --output cat 2>/dev/null || true
+    exit 1
+  fi
+  sleep 0.05
+done
+"""
+
+
+def check_site(layout: Layout, settings: Settings) -> Step:
+    """The four checks from inside the host, in order; the first that fails is named: `failed CHECK`."""
+    lines = check_lines(layout, settings, wait=settings.timeouts.health)
+    return Step("Check the site", lines + 'exit "$failed"\n', timeout=settings.timeouts.health + 20, live=True)
+
+
+def look_at_site(layout: Layout, settings: Settings) -> Step:
+    """The same checks once, without waiting; the step itself does not fail."""
+    return Step("Look at the site", check_lines(layout, settings, wait=0) + "exit 0\n")
+
+
+def check_lines(layout: Layout, settings: Settings, wait: int) -> str:
+    """The bash lines of the checks, which answer `check NAME ok|failed DETAIL` each; health may take `wait` seconds."""
+    return f"""
+failed=0
+check() {{ if [ "$2" = ok ]; then echo "check $1 ok"; else echo "check $1 failed $2"; failed=1; fi; }}
+ask() {{
+  curl --silent --output /dev/null --write-out '%{{http_code}}' --max-time 10 \\
+    --header {quote("Host: " + settings.domain)} --header 'X-Forwarded-Proto: https' "$@" || true
+}}
+end=$((SECONDS + {wait}))
+until [ "$(ask {quote("http://127.0.0.1" + settings.health_path)})" = 200 ] || [ "$SECONDS" -ge "$end" ]; do sleep 0.2; done
+set -- $(systemctl is-active {layout.unit}.service nginx.service || true)
+if [ -S {quote(str(layout.socket))} ]; then
+  answer=$(ask --unix-socket {quote(str(layout.socket))} {quote("http://127.0.0.1" + settings.health_path)})
+  [ "$answer" = 000 ] && check gunicorn_socket "nobody answers at {layout.socket}" || check gunicorn_socket ok
+else check gunicorn_socket "{layout.socket} is missing"; fi
+[ "${{1:-}}" = active ] && check systemd_active ok || check systemd_active "{layout.unit} is ${{1:-}}"
+[ "${{2:-}}" = active ] && check nginx_running ok || check nginx_running "nginx is ${{2:-}}"
+answer=$(ask {quote("http://127.0.0.1" + settings.health_path)})
+[ "$answer" = 200 ] && check http_200 ok || check http_200 "{settings.health_path} answers $answer"
+"""

@@ -1,0 +1,5 @@
+"""Lets `invoke` find what `fab` finds."""
+
+from fabfile import namespace
+
+__all__ = ["namespace"]
