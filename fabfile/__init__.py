@@ -4,7 +4,7 @@ from invoke import Collection
 
 from fabfile import verbs
 from fabfile.check import check
-from fabfile.lab.tasks import namespace as lab
+from fabfile.lab.tasks import namespace as lab_tasks
 
 namespace = Collection(
     verbs.deploy,
@@ -18,5 +18,5 @@ namespace = Collection(
     verbs.unlock,
     verbs.provision,
     check,
-    lab=lab,
+    lab=lab_tasks,
 )

@@ -95,7 +95,11 @@ def told(results: Iterable[Result]) -> str:
 def run_checks(hosts_file: Path | None = None, environ: Mapping[str, str] = os.environ) -> list[Result]:
     """Run every check, the programs side by side."""
     with ThreadPoolExecutor() as pool:
-        commands = ("ruff check", "ruff format --check", "ty check")
+        commands = (
+            "ruff check --output-format concise",
+            "ruff format --check",
+            "ty check --output-format concise",
+        )
         code = [pool.submit(check_code, command) for command in commands]
         hosts, settings = check_hosts(hosts_file, environ)
         templates, rendered = check_templates(settings)
@@ -122,7 +126,7 @@ def check_hosts(path: Path | None, environ: Mapping[str, str]) -> tuple[Result, 
         return Result("hosts.toml", "failed", "", output, _since(began)), {"the defaults": Settings()}
     note = ", ".join(settings)
     if unset:
-        note += "; not set, and checked with the default: " + ", ".join(line.split()[-4] for line in unset)
+        note += "; not set, and checked with the default: " + ", ".join(unset)
     return Result("hosts.toml", "ok", note, seconds=_since(began)), settings
 
 
@@ -153,7 +157,7 @@ def check_templates(settings: Mapping[str, "Settings"]) -> tuple[Result, dict[st
 def check_each(
     command: str, verify: Callable[[Rendering, Path], str], renderings: Mapping[str, Rendering]
 ) -> Result:
-    """Run `verify` on each rendering in a folder of its own; what it returns is held against the rendering."""
+    """Run `verify` on each rendering, in a folder of its own; it returns what is wrong."""
     began = time.monotonic()
     program = command.split()[0]
     if not find(program):
@@ -203,10 +207,11 @@ def check_code(command: str) -> Result:
     """Run a linter on the project."""
     began = time.monotonic()
     program, *arguments = command.split()
+    name = f"{program} {arguments[0]}"
     if not find(program):
-        return Result(command, "not installed", "uv sync installs it")
+        return Result(name, "not installed", "uv sync installs it")
     code, output = run([program, *arguments])
-    return Result(command, "failed" if code else "ok", "", output if code else "", _since(began))
+    return Result(name, "failed" if code else "ok", "", output if code else "", _since(began))
 
 
 def find(program: str) -> str | None:

@@ -98,7 +98,9 @@ class Inventory:
     def hosts(self) -> list[str]:
         return sorted(self._values)
 
-    def select(self, names: str | Iterable[str], overrides: Mapping[str, object] | None = None) -> list[Host]:
+    def select(
+        self, names: str | Iterable[str] | None, overrides: Mapping[str, object] | None = None
+    ) -> list[Host]:
         """Return the hosts meant by `names`, each once: hosts, or environments for all of theirs.
 
         `overrides`, those that are not None, win over the file. ConfigError tells every unknown name at once,
@@ -112,7 +114,10 @@ class Inventory:
         chosen, mistakes = {}, []
         for name in self._expand(names):
             values, unset = self._resolve(name, options)
-            mistakes += unset + _mistakes(values)
+            mistakes += [
+                f"{where}: the environment variable {variable} is not set" for where, variable in unset
+            ]
+            mistakes += _mistakes(values)
             chosen[name] = values
         if mistakes:
             raise ConfigError(
@@ -122,14 +127,14 @@ class Inventory:
         return [Host(name, self._environment_of[name], _build(values)) for name, values in chosen.items()]
 
     def draft(self, name: str) -> tuple[Host, list[str]]:
-        """Return a host with defaults where its environment variables are not set, and what is not set."""
+        """Return a host with defaults in place of environment variables that are not set, and their names."""
         values, unset = self._resolve(name, {})
         if wrong := _mistakes(values):
             raise ConfigError("\n".join(wrong), hint=f"correct it; {self.path} says what comes from where")
-        return Host(name, self._environment_of[name], _build(values)), unset
+        return Host(name, self._environment_of[name], _build(values)), [variable for _, variable in unset]
 
-    def _expand(self, names: str | Iterable[str]) -> list[str]:
-        given = names.split(",") if isinstance(names, str) else names
+    def _expand(self, names: str | Iterable[str] | None) -> list[str]:
+        given = names.split(",") if isinstance(names, str) else names or []
         wanted = [name.strip() for name in given if name.strip()]
         known = sorted({*self._values, *self._members})
         unknown = [
@@ -141,14 +146,12 @@ class Inventory:
             raise ConfigError("\n".join(unknown) or "No host is named", hint=f"-H takes: {', '.join(known)}")
         return list(dict.fromkeys(host for name in wanted for host in self._members.get(name, [name])))
 
-    def _resolve(self, name: str, options: Values) -> tuple[Values, list[str]]:
+    def _resolve(self, name: str, options: Values) -> tuple[Values, list[tuple[str, str]]]:
         values: Values = {}
-        unset: list[str] = []
+        unset: list[tuple[str, str]] = []
         for key, entry in (self._values[name] | options).items():
             found, variables = _look_up(entry.value, key, self._environ)
-            unset += [
-                f"{entry.where}: the environment variable {variable} is not set" for variable in variables
-            ]
+            unset += [(entry.where, variable) for variable in variables]
             values[key] = Value(entry.where, found, shown=found == entry.value)
         return values, unset
 

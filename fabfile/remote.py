@@ -110,7 +110,7 @@ step() {
   [ -z "$failed" ] || return 0
   tell begin "$1"
   if [ -n "$cancelled" ]; then code=130; else
-    timeout --kill-after=5 "$2" bash -euo pipefail -c "$3" </dev/null &
+    timeout --kill-after=5 "$2" bash --norc -euo pipefail -c "$3" </dev/null &
     child=$!
     wait "$child"; code=$?
     while kill -0 "$child" 2>/dev/null; do wait "$child"; code=$?; done
@@ -292,7 +292,7 @@ def conductor_command(mark: str, lock: Lock | None, log: PurePosixPath | None, *
     """The command line that starts a conductor; holds no secret, for `ps` shows it."""
     words = [
         *(["sudo", "-n"] if as_root else []),
-        "bash", "-c", CONDUCTOR, "conductor", mark,
+        "bash", "--norc", "-c", CONDUCTOR, "conductor", mark,
         str(lock.path) if lock else "", lock.holder if lock else "", str(lock.wait if lock else 0),
         str(PATIENCE), str(log or ""),
     ]  # fmt: skip

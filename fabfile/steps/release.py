@@ -138,7 +138,7 @@ for folder in $(ls -1r); do
 done
 git -C {quote(str(layout.repo))} worktree prune --expire=now || true
 lists=$(ls -1t {quote(str(layout.kept_static))}/.lists 2>/dev/null | tail -n +{settings.keep_static + 1} || true)
-ls -1t {quote(str(layout.logs))}/*.log 2>/dev/null | tail -n +101 | xargs -r rm -f
+ls -1t {quote(str(layout.logs))}/*.log 2>/dev/null | tail -n +101 | xargs -r rm -f || true
 (
   for list in $lists; do rm -f {quote(str(layout.kept_static))}/.lists/"$list"; done
   if [ -n "$lists" ]; then

@@ -281,4 +281,4 @@ if ! git ls-remote --quiet {quote(settings.repo or "")} HEAD >/dev/null 2>/tmp/.
 fi
 rm -f /tmp/.repository.$$
 """
-    return Step("Reach the repository", f"runuser -u {quote(settings.user)} -- bash -euo pipefail -c {quote(script)}", timeout=60)
+    return Step("Reach the repository", f"runuser -u {quote(settings.user)} -- bash --norc -euo pipefail -c {quote(script)}", timeout=60)

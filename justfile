@@ -1,0 +1,40 @@
+# Arguments reach the shell as "$1", "$2"..., never as text of a command.
+set positional-arguments
+
+# List the recipes
+default:
+    @"{{ just_executable() }}" --list --unsorted
+
+# Put a branch (of hosts.toml, unless given) live on a host or an environment
+ansible-deploy ENV BRANCH="" DOPPLER_CONFIG="":
+    @uv run fab --hosts="$1" deploy ${2:+--branch="$2"} ${3:+--doppler-config="$3"}
+
+# The same, and every step runs even when nothing changed
+ansible-deploy-force ENV BRANCH="" DOPPLER_CONFIG="":
+    @uv run fab --hosts="$1" deploy --force ${2:+--branch="$2"} ${3:+--doppler-config="$3"}
+
+# Make a bare server ready for deploys
+ansible-setup ENV DOPPLER_CONFIG="":
+    @uv run fab --hosts="$1" provision ${2:+--doppler-config="$2"}
+
+# Check hosts.toml, the templates and the code, without a connection
+ansible-check:
+    @uv run invoke check
+
+# Show the end of the service's journal
+server-logs ENV DOPPLER_CONFIG="" LINES="":
+    @uv run fab --hosts="$1" logs ${2:+--doppler-config="$2"} ${3:+--lines="$3"}
+
+# Show what is live, and whether it is healthy
+server-status ENV DOPPLER_CONFIG="":
+    @uv run fab --hosts="$1" status ${2:+--doppler-config="$2"}
+
+# Run the tests, or those named
+test *ARGS:
+    @uv run pytest "$@"
+
+# Lint, check the format, check the types
+lint:
+    @uv run ruff check
+    @uv run ruff format --check
+    @uv run ty check
