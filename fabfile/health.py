@@ -80,21 +80,14 @@ class _Transport(httpx.BaseTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         try:
-            answer = self._pool.handle_request(
-                httpcore.Request(
-                    method=request.method,
-                    url=str(request.url),
-                    headers=request.headers.raw,
-                    content=request.stream,
-                    extensions=request.extensions,
-                )
+            answer = self._pool.request(
+                request.method, str(request.url), headers=request.headers.raw, content=request.stream, extensions=request.extensions
             )
-            body = answer.read()
         except httpcore.TimeoutException as error:
             raise httpx.ReadTimeout(str(error)) from error
         except (httpcore.NetworkError, httpcore.ProtocolError) as error:
             raise httpx.NetworkError(str(error)) from error
-        return httpx.Response(answer.status, headers=answer.headers, content=body)
+        return httpx.Response(answer.status, headers=answer.headers, content=answer.content)
 
     def close(self) -> None:
         self._pool.close()

@@ -473,6 +473,7 @@ def _open(host: Host, connection: FabricConnection) -> None:
     with contextlib.suppress(AttributeError, OSError):
         # Keepalives that nobody answers end the connection, instead of waiting for ever (facts 15).
         transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE * 1000)
+        transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # or each small write waits for an ACK
 
 
 def _call(number: int, step: Step) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import cgroup, furnish, image, network
-from .machine import ENV, HOSTS, LOCKS, LabError, Say, discard, locked, mount_overlay, require, run
+from .machine import ENV, HOSTS, LOCKS, LabError, Say, discard, locked, mount_overlay, require
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,20}")
 BOOT_SECONDS = 60
@@ -151,9 +151,9 @@ def set_secrets(host: LabHost, **changes: str | None) -> None:
 
 def execute(host: LabHost, *argv: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
     """Run a command as root on the host without SSH; `timeout` in seconds."""
-    command = ["nsenter", "--target", str(host.pid), "--all", "--wd=/", *argv]
+    command = ["nsenter", "--target", str(host.pid), "--all", *argv]
     clean = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
-    return subprocess.run(
+    return subprocess.run(  # noqa: S603 -- the caller's own command, on a throw-away host
         [str(shutil.which(command[0], path=ENV["PATH"])), *command[1:]],
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -236,7 +236,7 @@ def _boot(record: Record, say: Say) -> LabHost:
 
 def _nspawn(record: Record, root: Path) -> list[str]:
     return [
-        # Without it the host gets this machine's cgroup layout, and where that is a hybrid one trixie does not boot.
+        # Without it the host gets this machine's cgroup layout, and trixie does not boot in a hybrid one.
         "env",
         "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1",
         "systemd-nspawn",

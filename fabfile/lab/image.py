@@ -1,6 +1,6 @@
 """Images that lab hosts boot from: made once, kept in a cache, and only ever read by the hosts.
 
-`bare` is a Debian as it comes from a cloud provider. `ready` is a layer over it with what takes long to install.
+`bare` is a Debian as a cloud provider gives it. `ready` is a layer over it with what takes long to install.
 """
 
 import hashlib
@@ -13,12 +13,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 from . import cgroup
-from .machine import CACHE, ENV, LabError, Say, discard, last_line, locked, mount_overlay, run
+from .machine import CACHE, ENV, HOSTS, LabError, Say, discard, last_line, locked, mount_overlay, run
 
 SUITES = ("bookworm", "trixie")
 KINDS = ("ready", "bare")
 
-BARE_PACKAGES = ("systemd", "systemd-sysv", "dbus", "libpam-systemd", "openssh-server", "ca-certificates", "python3")
+BARE_PACKAGES = (
+    "systemd",
+    "systemd-sysv",
+    "dbus",
+    "libpam-systemd",
+    "openssh-server",
+    "ca-certificates",
+    "python3",
+)
 READY_PACKAGES = (
     "nginx-light",
     "git",
@@ -53,7 +61,8 @@ BARE_FILES = {
 TIDY = "apt-get clean && rm -rf /var/lib/apt/lists/* /etc/ssh/ssh_host_*"
 READY_SCRIPT = f"""\
 apt-get -qq update
-apt-get -qq -o APT::Status-Fd=1 -o Dpkg::Use-Pty=0 install --yes --no-install-recommends {" ".join(READY_PACKAGES)}
+apt-get -qq -o APT::Status-Fd=1 -o Dpkg::Use-Pty=0 install --yes --no-install-recommends \\
+  {" ".join(READY_PACKAGES)}
 {TIDY}
 python3 -m venv /opt/uv
 /opt/uv/bin/pip -q install uv
@@ -96,6 +105,7 @@ def layers(suite: str, kind: str, say: Say) -> list[Path]:
         _keep(bare, lambda part: _build_bare(suite, part, say))
         if kind == "ready":
             _keep(ready, lambda part: _build_ready(bare, part, say))
+        _forget_old(bare.parent, {bare, ready})
     return wanted
 
 
@@ -141,6 +151,14 @@ def _keep(folder: Path, build: Callable[[Path], Path]) -> None:
         _abandon(part)
 
 
+def _forget_old(folder: Path, current: set[Path]) -> None:
+    """Remove images of earlier recipes, except those that a host still stands on."""
+    in_use = "".join(record.read_text() for record in HOSTS.glob("*/host.json"))
+    for old in set(folder.iterdir()) - current:
+        if f'"{old}"' not in in_use:
+            discard(old)
+
+
 def _abandon(part: Path) -> None:
     cgroup.end(_group(part))
     discard(part)
@@ -175,7 +193,9 @@ def _build_bare(suite: str, part: Path, say: Say) -> Path:
 
 
 def _build_ready(bare: Path, part: Path, say: Say) -> Path:
-    progress = Progress(say, f"Installing nginx, PostgreSQL, git and uv over the bare Debian {bare.parent.name}")
+    progress = Progress(
+        say, f"Installing nginx, PostgreSQL, git and uv over the bare Debian {bare.parent.name}"
+    )
 
     def watch(line: str) -> None:
         if (percent := apt_percent(line)) is not None:
@@ -199,7 +219,7 @@ def _inside(part: Path, root: Path, script: str, watch: Callable[[str], None]) -
 def _follow(part: Path, argv: list[str], watch: Callable[[str], None]) -> None:
     """Run a command line by line; its last lines are the evidence when it fails."""
     last: deque[str] = deque(maxlen=15)
-    process = subprocess.Popen(
+    process = subprocess.Popen(  # noqa: S603 -- the tools are named in this module
         cgroup.entering(_group(part), argv),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -214,8 +234,9 @@ def _follow(part: Path, argv: list[str], watch: Callable[[str], None]) -> None:
             if not re.match(r"(dl|pm)status:", line):
                 last.append(line)
     if process.returncode:
+        image, reason = part.name.removesuffix(".part"), last_line("".join(last))
         raise LabError(
-            f"cannot make the image {part.name.removesuffix('.part')}: {argv[0]} says: {last_line(''.join(last))}",
+            f"cannot make the image {image}: {argv[0]} says: {reason}",
             hint="see that this machine reaches a Debian mirror and PyPI, then: fab lab.up",
             evidence="".join(last),
         )

@@ -1,4 +1,4 @@
-"""The network of a lab host: a namespace, a veth pair to this machine, and a way out that needs no rule here."""
+"""The network of a lab host: a namespace, a veth pair to this machine, and a way out without a rule here."""
 
 import ipaddress
 import json
@@ -8,7 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from . import cgroup
-from .machine import LabError, run, succeeds
+from .machine import LabError, run
 
 # RFC 2544's range for benchmarks: nobody's home or office network uses it.
 RANGE = ipaddress.IPv4Network("198.18.0.0/15")
@@ -78,11 +78,6 @@ def remove_namespace(name: str) -> None:
 def switch(index: int, state: str) -> None:
     """Turn this machine's end of the pair `up` or `down`."""
     run("ip", "link", "set", link(index), state, trouble=f"cannot turn the link {link(index)} {state}")
-
-
-def is_up(index: int) -> bool:
-    """Whether this machine's end of the pair is up."""
-    return succeeds("grep", "-q", "up", f"/sys/class/net/{link(index)}/operstate")
 
 
 def _open_way_out(name: str, log: Path) -> None:

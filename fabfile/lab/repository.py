@@ -1,5 +1,6 @@
 """The git repository of a lab host, written to from outside: what somebody's `git push` would have done."""
 
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -77,11 +78,9 @@ def commit(
 
 def git(folder: Path, *arguments: str, stdin: bytes = b"") -> bytes:
     """Output of git in a bare repository. Raises LabError with git's last line."""
-    import subprocess
-
     # Somebody's own git settings (signing, templates) must not change what the lab commits.
     env = ENV | {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null", "GIT_DIR": str(folder)}
-    done = subprocess.run(
+    done = subprocess.run(  # noqa: S603 -- git, with arguments of this module
         [*GIT, *arguments], input=stdin, capture_output=True, env=env, cwd=folder, check=False
     )
     if done.returncode:

@@ -11,8 +11,16 @@ KEEP_STATIC = (Path(__file__).parent / "keep_static.py").read_text()
 
 
 def secrets(layout: Layout) -> str:
-    """The bash lines after which `doppler run` knows its token; the token is in no argument (facts 12)."""
+    """The bash lines after which the environment is the service's, and `doppler run` knows its token.
+
+    The token is in no argument (facts 12). What SSH and PAM set is gone: a proof with other variables proves less, and
+    looks as if secrets had changed.
+    """
     return f"""
+for name in $(compgen -e); do
+  case $name in HOME | USER | LOGNAME | SHELL | PATH | LANG | TMPDIR | DEPLOY_*) ;; *) unset "$name" ;; esac
+done
+export PYTHONUNBUFFERED=1 DOPPLER_ENABLE_VERSION_CHECK=false
 set -a; . {quote(str(layout.secrets))}; set +a
 export DOPPLER_CONFIG_DIR={quote(str(layout.doppler_home))}
 mkdir -p "$DOPPLER_CONFIG_DIR"

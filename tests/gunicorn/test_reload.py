@@ -50,7 +50,7 @@ def test_many_reloads_reset_no_connection_of_gthread(make_server, version: str):
     assert visitors.failed + more.failed == []
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", ["23.0.0", "newest"])
 def test_a_second_hup_during_a_reload_wins(make_server, version: str):
     """Two deploys in a hurry end with the last one, and the first visitors served until then."""
     server: Server = make_server(version)
@@ -137,7 +137,7 @@ def test_max_requests_goes_on_recycling(server: Server, worker_class: str):
         server.wait_served_by("one")
         started = len(visitors.visits)
         server.deploy("two")
-        wait_for(lambda: server.state("reload")["release"].endswith("two"))
+        wait_for((server.run / "reload").exists)
         seen = set()
         while "two" not in visitors.visits[-1].body:
             seen |= set(server.up())
@@ -179,7 +179,7 @@ def test_fewer_workers_in_the_new_settings(server: Server):
     server.wait_served_by("two", count=1, seconds=5)
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", ["23.0.0", "newest"])
 def test_a_worker_killed_while_it_boots_is_replaced(make_server, version: str):
     """A successor that dies does not count, and another takes its place."""
     server: Server = make_server(version)

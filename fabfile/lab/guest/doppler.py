@@ -1,8 +1,9 @@
 #!/usr/bin/python3 -ISE
+# ruff: noqa: PTH100, PTH103, PTH105, PTH108, PTH118, PTH123, S606 -- pathlib would double the start time
 """A stand-in for the Doppler CLI on a lab host: `run` and `secrets download`, as measured on v3.76.
 
-It speaks plain http only, and its fallback file is scrambled, not encrypted. Everything else a deploy can see is
-meant to be as it is with the real one: exit codes, signals, file descriptors, retries, what it needs to start.
+It speaks plain http only, and its fallback file is scrambled, not encrypted. What else a deploy can see is
+meant to be as with the real one: exit codes, signals, descriptors, retries, what it needs to start.
 """
 
 import contextlib
@@ -39,7 +40,7 @@ KEPT = ("PATH", "PS1", "HOME")
 FORWARDED = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}
 
 
-class Failure(Exception):
+class DopplerError(Exception):
     """What ends the run with exit code 1."""
 
     def __init__(self, reason, context=""):
@@ -47,7 +48,7 @@ class Failure(Exception):
         self.context = context
 
 
-class Unreachable(Exception):
+class UnreachableError(Exception):
     """The API gave no answer that counts."""
 
 
@@ -65,8 +66,8 @@ def main(arguments):
         elif words == ["secrets", "download"]:
             return download(options)
         else:
-            raise Failure(f'unknown command "{" ".join(words)}" for "doppler"')
-    except Failure as failure:
+            raise DopplerError(f'unknown command "{" ".join(words)}" for "doppler"')
+    except DopplerError as failure:
         if failure.context:
             sys.stderr.write(f"{failure.context}\n")
         sys.stderr.write(f"Doppler Error: {failure}\n")
@@ -86,12 +87,12 @@ def parse(arguments):
             if not equals:
                 value = next(rest, None)
             if value is None:
-                raise Failure(f"flag needs an argument: {name}")
+                raise DopplerError(f"flag needs an argument: {name}")
             options[VALUED[name]] = value
         elif name in FLAGS:
             options[name] = value != "false"
         elif name.startswith("-"):
-            raise Failure(f"unknown flag: {name}")
+            raise DopplerError(f"unknown flag: {name}")
         elif words == ["run"]:
             return words, options, [argument, *rest]
         else:
@@ -104,7 +105,7 @@ def run(options, command):
     if "command" in options:
         command = ["sh", "-c", options["command"]]
     if not command:
-        raise Failure("requires at least 1 arg(s), only received 0")
+        raise DopplerError("requires at least 1 arg(s), only received 0")
     secrets = fetch(options)
     environment = dict(os.environ)
     for name, value in secrets.items():
@@ -117,7 +118,7 @@ def run(options, command):
 def download(options):
     """Write the secrets to stdout."""
     if "--no-file" not in options:
-        raise Failure("the stand-in downloads to stdout only: add --no-file")
+        raise DopplerError("the stand-in downloads to stdout only: add --no-file")
     secrets = fetch(options)
     if options.get("format", "json") == "env":
         sys.stdout.write("".join(f"{name}={json.dumps(value)}\n" for name, value in secrets.items()))
@@ -130,18 +131,18 @@ def fetch(options):
     """The secrets: from the API, or from the fallback file when the API gives no answer."""
     folder = config_folder(options)
     if not os.access(".", os.R_OK | os.X_OK):
-        raise Failure("open .: permission denied", "Unable to read the current directory")
+        raise DopplerError("open .: permission denied", "Unable to read the current directory")
     token = options.get("token") or os.environ.get("DOPPLER_TOKEN")
     if not token:
-        raise Failure("you must provide a token")
+        raise DopplerError("you must provide a token")
     fallback = None if "--no-fallback" in options else fallback_path(options, folder, token)
     saved = read_fallback(fallback, token) if fallback else None
     trouble = "Unable to fetch secrets from the Doppler API"
     try:
         status, etag, body = ask(options, token, saved["etag"] if saved else None)
-    except Unreachable as error:
+    except UnreachableError as error:
         if saved is None:
-            raise Failure(str(error), trouble) from None
+            raise DopplerError(str(error), trouble) from None
         if "--silent" not in options:
             sys.stderr.write(f"{trouble}\nReading secrets from fallback file\n")
         return saved["secrets"]
@@ -151,7 +152,7 @@ def fetch(options):
         if status in (401, 403) and fallback:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(fallback)
-        raise Failure("\n".join(json.loads(body).get("messages", [])) or f"HTTP {status}", trouble)
+        raise DopplerError("\n".join(json.loads(body).get("messages", [])) or f"HTTP {status}", trouble)
     secrets = json.loads(body)
     if fallback:
         write_fallback(fallback, token, {"etag": etag, "secrets": secrets})
@@ -163,14 +164,14 @@ def config_folder(options):
     folder = options.get("config_dir") or os.environ.get("DOPPLER_CONFIG_DIR")
     if not folder:
         if not os.environ.get("HOME"):
-            raise Failure("$HOME is not defined", "Unable to determine home directory")
+            raise DopplerError("$HOME is not defined", "Unable to determine home directory")
         folder = os.path.join(os.environ["HOME"], ".doppler")
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
     except OSError as error:
-        raise Failure(f"mkdir {folder}: {error.strerror.lower()}", "Unable to create config directory") from None
+        raise DopplerError(f"mkdir {folder}: {reason(error)}", "Unable to create config directory") from None
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise Failure(f"open {folder}/.doppler.yaml: permission denied", "Unable to write config file")
+        raise DopplerError(f"open {folder}/.doppler.yaml: permission denied", "Unable to write config file")
     return folder
 
 
@@ -202,7 +203,12 @@ def write_fallback(path, token, content):
             file.write(scramble(json.dumps(content).encode(), token))
         os.replace(part, path)
     except OSError as error:
-        raise Failure(f"open {path}: {error.strerror.lower()}", "Unable to write fallback file") from None
+        raise DopplerError(f"open {path}: {reason(error)}", "Unable to write fallback file") from None
+
+
+def reason(error):
+    """What the system says, as Go writes it."""
+    return (error.strerror or str(error)).lower()
 
 
 def scramble(data, token):
@@ -225,14 +231,14 @@ def ask(options, token, etag):
             error = str(trouble)
         if attempt + 1 < attempts:
             time.sleep(BACKOFF_SECONDS[min(attempt, len(BACKOFF_SECONDS) - 1)])
-    raise Unreachable(error)
+    raise UnreachableError(error)
 
 
 def get(host, options, token, etag):
     """One request, over a bare socket: importing an http client would take longer than all the rest."""
     scheme, _, rest = host.rstrip("/").partition("://")
     if scheme != "http":
-        raise Failure(f"the stand-in speaks plain http only, not {host}")
+        raise DopplerError(f"the stand-in speaks plain http only, not {host}")
     name, _, port = rest.partition(":")
     query = "&".join(f"{key}={options.get(key, '')}" for key in ("project", "config"))
     lines = [
@@ -261,7 +267,7 @@ def lab_api():
 
 
 def parent(command, environment):
-    """Run the command, forward every signal to it, and return its exit code: 255 if a signal killed it (facts 9)."""
+    """Run the command, forward every signal to it, return its exit code; 255 if one killed it (facts 9)."""
     sys.stdout.flush()
     # Nothing may be lost or kill us between the fork and the handlers.
     signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)

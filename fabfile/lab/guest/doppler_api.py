@@ -1,6 +1,6 @@
 """Doppler's HTTP API on a lab host, as far as the CLI uses it (facts 13); files are read at every request.
 
-Usage: doppler_api.py FOLDER ADDRESS PORT, where FOLDER holds secrets.json (one flat object) and tokens (one a line).
+Usage: doppler_api.py FOLDER ADDRESS PORT. FOLDER holds secrets.json (a flat object) and tokens (one a line).
 """
 
 import hashlib
