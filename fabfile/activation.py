@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Kind = Literal["nothing", "hup", "restart", "start"]
+Kind = Literal["nothing", "nginx", "hup", "restart", "start"]
 
 
 @dataclass(frozen=True)

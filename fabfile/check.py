@@ -154,9 +154,7 @@ def check_templates(settings: Mapping[str, "Settings"]) -> tuple[Result, dict[st
     return result, {", ".join(names): rendered for rendered, names in hosts.items()}
 
 
-def check_each(
-    command: str, verify: Callable[[Rendering, Path], str], renderings: Mapping[str, Rendering]
-) -> Result:
+def check_each(command: str, verify: Callable[[Rendering, Path], str], renderings: Mapping[str, Rendering]) -> Result:
     """Run `verify` on each rendering, in a folder of its own; it returns what is wrong."""
     began = time.monotonic()
     program = command.split()[0]
@@ -223,7 +221,7 @@ def find(program: str) -> str | None:
 def run(command: list[str]) -> tuple[int, str]:
     """Return the exit code and all output of a program, which runs in the project's folder."""
     try:
-        done = subprocess.run(  # noqa: S603 -- the programs are named in this module
+        done = subprocess.run(
             [find(command[0]) or command[0], *command[1:]],
             cwd=PROJECT,
             stdin=subprocess.DEVNULL,

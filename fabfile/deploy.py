@@ -18,12 +18,11 @@ from fabfile.steps import django, python
 from fabfile.steps import release as steps
 
 
-def deploy(host: Host, report: Report, outcome: Outcome, branch: str, force: bool, wait: int) -> None:
+def deploy(host: Host, report: Report, outcome: Outcome, force: bool, wait: int) -> None:
     """The recipe: read, build, prove, switch, check, tidy."""
     if not host.settings.repo:
         raise ConfigError(f"{host.name} has no repo", hint="set repo in hosts.toml")
-    ref = branch or host.settings.branch
-    outcome.git_branch = ref
+    ref = outcome.git_branch = host.settings.branch
     with (
         connect(host) as remote,
         remote.conduct(report, lock=live.lock_for(host, f"deploy {ref}", wait), on_wait=report.waiting) as conductor,
@@ -38,9 +37,7 @@ def deploy(host: Host, report: Report, outcome: Outcome, branch: str, force: boo
             nothing_to_do(work, ref, commit)
             return
         report.say(f"  {ref} is {commit[:7]} {subject}")
-        activation = live.prove(work, change)
-        live.go_live(work, change, activation)
-        tidy(work, change)
+        live.bring(work, change)
         done(work, change)
 
 
@@ -49,8 +46,7 @@ def plan(work: Work, commit: str, ref: str, *, force: bool) -> Change | None:
     files = work.changed_files()
     now = work.state.live_release
     same = now is not None and now.commit == commit and now.fingerprint == fingerprint(work.settings)
-    if same and not force and work.state.serves_live:
-        assert work.live is not None
+    if work.live and same and not force and work.state.serves_live:
         return Change(work.live, files) if files else None
     release = work.layout.release(next_id(work.state.now, [r.id for r in work.state.releases], commit))
     return new_release(work, release, commit, ref, files=files)
@@ -96,13 +92,26 @@ def find_commit(answer: str, ref: str, host: Host) -> tuple[str, str]:
 
 def fingerprint(settings: Settings) -> str:
     """A digest of every setting that a release is built from: a change of one needs a new release."""
-    names = ("repo", "project", "manage", "wsgi", "static_root", "python", "sync_args", "linked_dirs", "linked_files")
-    built_from = {**settings.model_dump(mode="json", include=set(names)), "conf": rendering.gunicorn_conf(settings)}
+    names = (
+        "repo",
+        "project",
+        "manage",
+        "wsgi",
+        "static_root",
+        "python",
+        "sync_args",
+        "linked_dirs",
+        "linked_files",
+    )
+    built_from = {
+        **settings.model_dump(mode="json", include=set(names)),
+        "conf": rendering.gunicorn_conf(settings),
+    }
     return hashlib.sha256(json.dumps(built_from, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def next_id(now: int, existing: list[str], commit: str) -> str:
-    """A release id that sorts after every existing one, even when the host's clock went back: 20260131T235959Z-abc1234."""
+    """A release id like 20260131T235959Z-abc1234, after every existing one even when the host's clock went back."""
     newest = max((_seconds(release_id) for release_id in existing), default=0)
     moment = datetime.fromtimestamp(max(now, newest + 1), UTC)
     return f"{moment:%Y%m%dT%H%M%SZ}-{commit[:7]}"
@@ -125,25 +134,6 @@ def nothing_to_do(work: Work, ref: str, commit: str) -> None:
     work.report.headline(f"{work.host.name}: nothing to do, {ref} ({commit[:7]}) is live as {work.state.live}")
 
 
-def tidy(work: Work, change: Change) -> None:
-    """Record what was done and prune; a failure here changes nothing that is served."""
-    outcome = work.outcome
-    entry = {
-        "at": datetime.fromtimestamp(work.state.now, UTC).isoformat(),
-        "by": operator(),
-        "verb": outcome.verb,
-        "release": change.release.id,
-        "previous": work.state.live,
-        "commit": outcome.git_commit,
-        "branch": outcome.git_branch,
-        "activation": outcome.activation,
-        "outcome": outcome.status,
-        "seconds": round(sum(work.report.timing.values()), 1),
-        "watch": outcome.watch,
-    }
-    work.conductor.run([steps.record(work.layout, json.dumps(entry)), steps.prune(work.layout, work.settings)])
-
-
 def done(work: Work, change: Change) -> None:
     """Say what is live now."""
     outcome, settings = work.outcome, work.settings
@@ -152,7 +142,9 @@ def done(work: Work, change: Change) -> None:
     outcome.url = site_url(settings)
     outcome.admin_url = f"{outcome.url}/admin/"
     watched = outcome.watch
-    seen = f"; watched {watched['requests']} requests, {watched['failed']} failed, slowest {watched['slowest_ms']:.0f} ms"
+    seen = (
+        f"; watched {watched['requests']} requests, {watched['failed']} failed, slowest {watched['slowest_ms']:.0f} ms"
+    )
     work.report.headline(
         f"{work.host.name}: {change.release.id} is live ({outcome.activation})"
         + (seen if work.state.live and watched else "")
@@ -161,4 +153,3 @@ def done(work: Work, change: Change) -> None:
 
 def site_url(settings: Settings) -> str:
     return (settings.public_url or f"http://{settings.domain}").rstrip("/")
-

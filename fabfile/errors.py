@@ -9,6 +9,7 @@ class DeployError(Exception):
     """
 
     exit_code = 5
+    status = "failed"
     phase = "deploy"
 
     def __init__(self, message: str, *, hint: str = "", evidence: str = "") -> None:
@@ -56,4 +57,5 @@ class Locked(DeployError):
     """Somebody else's work holds the host."""
 
     exit_code = 7
+    status = "locked"
     phase = "lock"

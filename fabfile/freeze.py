@@ -28,5 +28,3 @@ def open_(host: Host, report: Report, outcome: Outcome) -> None:
     else:
         outcome.status = "unchanged"
         report.headline(f"{host.name}: was not locked")
-
-

@@ -3,7 +3,7 @@
 import contextlib
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +63,7 @@ class _ThroughSSH(httpcore.NetworkBackend):
 
 
 @contextlib.contextmanager
-def _translated() -> Iterator[None]:
+def _translated() -> Generator[None]:
     try:
         yield
     except TimeoutError as error:
@@ -81,7 +81,11 @@ class _Transport(httpx.BaseTransport):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         try:
             answer = self._pool.request(
-                request.method, str(request.url), headers=request.headers.raw, content=request.stream, extensions=request.extensions
+                request.method,
+                str(request.url),
+                headers=request.headers.raw,
+                content=request.read(),
+                extensions=request.extensions,
             )
         except httpcore.TimeoutException as error:
             raise httpx.ReadTimeout(str(error)) from error
@@ -148,7 +152,7 @@ class Watch:
 
 
 @contextlib.contextmanager
-def watching(remote: "Remote", settings: "Settings") -> Iterator[dict[str, Watch]]:
+def watching(remote: "Remote", settings: "Settings") -> Generator[dict[str, Watch]]:
     """Ask for the health path many times a second while the block runs: through SSH, and at `public_url` if set."""
     over = threading.Event()
     watches = {"ssh": Watch()}

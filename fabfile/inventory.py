@@ -98,9 +98,7 @@ class Inventory:
     def hosts(self) -> list[str]:
         return sorted(self._values)
 
-    def select(
-        self, names: str | Iterable[str] | None, overrides: Mapping[str, object] | None = None
-    ) -> list[Host]:
+    def select(self, names: str | Iterable[str] | None, overrides: Mapping[str, object] | None = None) -> list[Host]:
         """Return the hosts meant by `names`, each once: hosts, or environments for all of theirs.
 
         `overrides`, those that are not None, win over the file. ConfigError tells every unknown name at once,
@@ -114,9 +112,7 @@ class Inventory:
         chosen, mistakes = {}, []
         for name in self._expand(names):
             values, unset = self._resolve(name, options)
-            mistakes += [
-                f"{where}: the environment variable {variable} is not set" for where, variable in unset
-            ]
+            mistakes += [f"{where}: the environment variable {variable} is not set" for where, variable in unset]
             mistakes += _mistakes(values)
             chosen[name] = values
         if mistakes:
@@ -182,9 +178,7 @@ def _parse(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not UTF-8 at byte {error.start}", hint="save it as UTF-8") from None
     except (ValueError, RecursionError) as error:
         reason = "it nests too deep" if isinstance(error, RecursionError) else error
-        raise ConfigError(
-            f"{path} is no TOML: {reason}", hint="correct that line, then: uv run invoke check"
-        ) from None
+        raise ConfigError(f"{path} is no TOML: {reason}", hint="correct that line, then: uv run invoke check") from None
 
 
 class _Reader:
@@ -246,16 +240,12 @@ class _Reader:
                 continue
             if key not in FIELDS:
                 if also and isinstance(value, dict) and NAME.fullmatch(key):
-                    self._mistake(
-                        here, f"there is no such setting; a host stands in {_dotted((*place, 'hosts', key))}"
-                    )
+                    self._mistake(here, f"there is no such setting; a host stands in {_dotted((*place, 'hosts', key))}")
                 else:
                     self._unknown(here, (*FIELDS, *also))
             elif key in TABLES and isinstance(value, dict):
                 for inner, content in value.items():
-                    values[key, inner] = Value(
-                        _dotted((*here, inner)), self._references((*here, inner), content)
-                    )
+                    values[key, inner] = Value(_dotted((*here, inner)), self._references((*here, inner), content))
             else:
                 values[key,] = Value(_dotted(here), self._references(here, value))
         self.mistakes += _mistakes({key: _without_references(value) for key, value in values.items()})
@@ -292,9 +282,7 @@ class _Reader:
             return
         for environment, names in members.items():
             for name in set(names) & set(lacking):
-                self._mistake(
-                    ("environments", environment, "hosts", name, "repo"), "is missing, here and in [app]"
-                )
+                self._mistake(("environments", environment, "hosts", name, "repo"), "is missing, here and in [app]")
 
 
 def _without_references(entry: Value) -> Value:
@@ -312,9 +300,7 @@ def _look_up(value: Any, key: tuple[str, ...], environ: Mapping[str, str]) -> tu
     """Return `value` with what its references stand for (None, or in a list nothing), and what is not set."""
     if isinstance(value, list):
         pairs = [_look_up(item, (), environ) for item in value]
-        return [found for found, _ in pairs if found is not None], [
-            name for _, unset in pairs for name in unset
-        ]
+        return [found for found, _ in pairs if found is not None], [name for _, unset in pairs for name in unset]
     if not isinstance(value, Reference):
         return value, []
     # A CI job hands over a secret that it does not have as an empty variable.
@@ -373,9 +359,7 @@ def _mistakes(values: Values) -> list[str]:
     return []
 
 
-def _told(
-    values: Values, loc: tuple[Any, ...], kind: str, given: Any, context: dict[str, Any], text: str
-) -> str:
+def _told(values: Values, loc: tuple[Any, ...], kind: str, given: Any, context: dict[str, Any], text: str) -> str:
     entry = values[loc[:2]] if loc[:2] in values else values[loc[:1]]
     where = entry.where + "".join(f"[{part}]" for part in loc if isinstance(part, int))
     if kind == "extra_forbidden":

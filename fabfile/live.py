@@ -1,10 +1,12 @@
 """Making a release live: proof, activation, check, and the way back. What deploy, rollback and restart share."""
 
+import contextlib
 import hashlib
 import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -21,6 +23,9 @@ from fabfile.state import HostState, parse
 from fabfile.step import Step
 from fabfile.steps import nginx, proof, survey, systemd
 from fabfile.steps import release as release_steps
+
+ROOM = 100 * 1024  # kB of disk that must be free before a release is built
+INODES = 5000
 
 
 @dataclass
@@ -75,10 +80,17 @@ def require_ready(state: HostState, host: Host) -> None:
             f"{host.name}: {host.settings.path} is a real folder, not the link to the live release",
             hint=f"move it away (mv {host.settings.path} {host.settings.path}.old), then: fab -H {host.name} provision",
         )
+    if state.disk_free < ROOM or state.inodes_free < INODES:
+        raise StepFailed(
+            f"{host.name}: {host.layout.base} has room for {state.disk_free // 1024} MB and {state.inodes_free} files; "
+            f"a release needs at least {ROOM // 1024} MB and {INODES}",
+            hint=f"make room, or lower keep (now {host.settings.keep}) in hosts.toml",
+        )
     missing = [*state.missing, *([f"the link {host.settings.path}"] if state.app_is == "nothing" else [])]
     if missing:
         raise ProvisionError(
-            f"{host.name} is not ready for a deploy; missing: {', '.join(missing)}", hint=f"fab -H {host.name} provision"
+            f"{host.name} is not ready for a deploy; missing: {', '.join(missing)}",
+            hint=f"fab -H {host.name} provision",
         )
 
 
@@ -98,8 +110,43 @@ class Change:
     forced: Activation | None = None
 
 
+def bring(work: Work, change: Change) -> None:
+    """Prove the change, make it live, tidy up; the host's history says how it went, whatever that is."""
+    try:
+        activation = prove(work, change)
+        go_live(work, change, activation)
+    except (DeployError, KeyboardInterrupt) as error:
+        with contextlib.suppress(DeployError):
+            work.conductor.run(
+                [record(work, change, "interrupted" if isinstance(error, KeyboardInterrupt) else str(error))]
+            )
+        raise
+    work.conductor.run([record(work, change, "live"), release_steps.prune(work.layout, work.settings)])
+
+
+def record(work: Work, change: Change, how: str) -> Step:
+    """The history's line about this run: who, what, when (ISO 8601, UTC), seconds, how it ended."""
+    outcome = work.outcome
+    entry = {
+        "at": datetime.fromtimestamp(work.state.now, UTC).isoformat(),
+        "by": lock.operator(),
+        "verb": outcome.verb,
+        "release": change.release.id,
+        "previous": work.state.live,
+        "commit": outcome.git_commit,
+        "branch": outcome.git_branch,
+        "activation": outcome.activation,
+        "outcome": how,
+        "seconds": round(sum(work.report.timing.values()), 1),
+        "watch": outcome.watch,
+    }
+    return release_steps.record(work.layout, json.dumps(entry))
+
+
 def prove(work: Work, change: Change) -> Activation:
     """Build the release if it is new and boot it on a private socket; return the activation that it needs."""
+    if change.release == work.live and set(change.files) == {work.layout.site_file}:
+        return Activation("nginx", f"only the nginx site {work.layout.site_file.name} changed")
     steps = [
         *change.build,
         proof.start(work.layout, change.release, work.settings),
@@ -150,25 +197,27 @@ def _live_steps(work: Work, change: Change, activation: Activation) -> list[Step
     layout, settings = work.layout, work.settings
     units = [path for path in change.files if path != layout.site_file]
     site = layout.site_file in change.files
-    switched = change.release.id != work.state.live
+    before = [systemd.stage(layout, list(change.files))] if change.files else []
+    before += [nginx.test_site(layout)] if site else []
+    after = [nginx.reload()] if site else []
+    after += [systemd.check_site(layout, settings), release_steps.mark_good(change.release)]
+    if activation.kind == "nginx":
+        return [*before, *after]
     return [
         *change.before_health,
         proof.healthy(settings),
         proof.stop(),
-        *([systemd.stage(layout, list(change.files))] if change.files else []),
-        *([nginx.test_site(layout)] if site else []),
+        *before,
         *([systemd.install_units(layout, units)] if units else []),
-        *([release_steps.switch(layout, change.release)] if switched else []),
+        *([release_steps.switch(layout, change.release)] if change.release != work.live else []),
         systemd.activate(layout, activation.kind),
         systemd.settled(layout, change.release, settings),
-        *([nginx.reload()] if site else []),
-        systemd.check_site(layout, settings),
-        release_steps.mark_good(change.release),
+        *after,
     ]
 
 
 def put_back(work: Work, change: Change, activation: Activation) -> Step:
-    """The way back, safe at every point: stops the proof, and restores files, link and workers as far as they changed."""
+    """The way back, safe at every point: stops the proof; restores files, link and workers as far as they changed."""
     layout, settings, old = work.layout, work.settings, work.live
     new = change.release
     units = [path for path in change.files if path != layout.site_file]
@@ -178,7 +227,9 @@ def put_back(work: Work, change: Change, activation: Activation) -> Step:
     if layout.site_file in change.files:
         lines.append(nginx.put_back(layout))
     restart = systemd.bring_to_life(layout, "start")
-    again = f"{systemd.bring_to_life(layout, 'hup').strip()} || {{ {restart} }}" if activation.kind == "hup" else restart
+    again = (
+        f"{systemd.bring_to_life(layout, 'hup').strip()} || {{ {restart} }}" if activation.kind == "hup" else restart
+    )
     if units:
         lines.append(
             f"units_differ=''; for unit in {' '.join(shlex.quote(str(unit)) for unit in units)}; do "
@@ -234,7 +285,7 @@ def _fell_back(work: Work, change: Change, error: Unhealthy) -> None:
         work.outcome.site_state = f"as before: {old.id} is live again"
         error.message += f"; {old.id} is live again"
         error.hint = error.hint or f"look at it with: fab -H {work.host.name} logs, mend it, deploy again"
-        work.outcome.status = "rolled_back"
+        error.status = "rolled_back"
     elif not old:
         work.outcome.site_state = "as before: nothing is live"
         error.hint = error.hint or f"fab -H {work.host.name} logs"

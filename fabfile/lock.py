@@ -52,7 +52,10 @@ def describe_holder(text: str) -> str:
 
 def locked(host: str, text: str) -> Locked:
     """The error for a run that finds `host` busy."""
-    return Locked(f"{host} is held by {describe_holder(text)}", hint="wait for it with --wait 600, or look: fab -H " + host + " status")
+    return Locked(
+        f"{host} is held by {describe_holder(text)}",
+        hint="wait for it with --wait 600, or look: fab -H " + host + " status",
+    )
 
 
 def frozen(host: str, text: str) -> Locked:

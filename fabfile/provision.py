@@ -89,5 +89,3 @@ def read_token(host: Host, *, stdin: bool) -> str | None:
             hint="doppler configs tokens create deploy --plain",
         )
     return token
-
-

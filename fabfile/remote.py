@@ -11,7 +11,7 @@ import shlex
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
@@ -33,7 +33,9 @@ class StepError(StepFailed):
     """A step ended with a code that is not 0; `end` has its output, `rescue` what was done about it."""
 
     def __init__(self, end: StepEnd, rescue: Sequence[StepEnd] = ()) -> None:
-        reason = f"took longer than {end.step.timeout} s and was ended" if end.code in (124, 137) else f"exit {end.code}"
+        reason = (
+            f"took longer than {end.step.timeout} s and was ended" if end.code in (124, 137) else f"exit {end.code}"
+        )
         super().__init__(f"{end.step.title}: failed ({reason})", evidence=end.output)
         self.end = end
         self.rescue = tuple(rescue)
@@ -73,7 +75,7 @@ class Channel(Protocol):
     def close(self) -> Any: ...
 
 
-# The conductor writes only to its log, never to the channel: with the client gone, a write would end it in the middle of
+# The conductor writes only to its log, never to the channel: with the client gone, a write would end it in the midst of
 # a migration (facts 17). `tail` carries the log to the client. The lock is an flock of file descriptor 9; the
 # steps inherit it, so it lasts as long as the work. Batches arrive whole before they begin. TERM ends the running step.
 CONDUCTOR = r"""
@@ -198,7 +200,7 @@ class Conductor:
         every = [*steps, *rescue]
         program = [_call(number, step) for number, step in enumerate(every)]
         if rescue:
-            program.insert(len(steps), "rescue; if [ -n \"$rescuing\" ]; then")
+            program.insert(len(steps), 'rescue; if [ -n "$rescuing" ]; then')
             program.append("fi")
         text = ("\n".join(program) + "\n").encode()
         self._send(f"batch {len(text)}\n".encode() + text)
@@ -314,9 +316,9 @@ class Remote:
         *,
         lock: Lock | None = None,
         log: PurePosixPath | None = None,
-        on_wait: Callable[[str], None] = lambda holder: None,
+        on_wait: Callable[[str], None] = lambda _: None,
         as_root: bool = False,
-    ) -> Iterator[Conductor]:
+    ) -> Generator[Conductor]:
         """Start a conductor on the host; with `lock`, it holds the lock until the block ends."""
         mark = "@" + secrets.token_hex(8)
         channel = self._execute(conductor_command(mark, lock, log, as_root=as_root))
@@ -374,7 +376,7 @@ class Remote:
 
 
 @contextlib.contextmanager
-def connect(host: Host) -> Iterator[Remote]:
+def connect(host: Host) -> Generator[Remote]:
     """Log in to `host` with its key checked. Raises ConnectError that says what stands in the way."""
     connection = _connection(host)
     remote = Remote(host, connection)
@@ -408,8 +410,9 @@ def _connection(host: Host) -> FabricConnection:
 
 def _check_host_keys(connection: FabricConnection, host: Host | None) -> None:
     """Fabric itself accepts every key (facts 15): load what is known, and refuse the rest."""
-    client = connection.client
-    client.set_missing_host_key_policy(_Refuse(connection.host if host is None else host.name))
+    client, address = connection.client, str(connection.host)
+    assert client is not None  # noqa: S101 - fabric makes it with the connection
+    client.set_missing_host_key_policy(_Refuse(address if host is None else host.name))
     client.load_system_host_keys()
     if host is None:
         return
@@ -417,7 +420,7 @@ def _check_host_keys(connection: FabricConnection, host: Host | None) -> None:
         client.load_host_keys(str(Path(host.settings.known_hosts).expanduser()))
     if host.settings.host_key:
         kind, data = host.settings.host_key.split()[:2]
-        entry = connection.host if connection.port == 22 else f"[{connection.host}]:{connection.port}"
+        entry = address if connection.port == 22 else f"[{address}]:{connection.port}"
         client._system_host_keys.clear()  # a pinned key is the only one that counts
         key = paramiko.PKey.from_type_string(kind, base64.b64decode(data))
         client.get_host_keys().add(entry, kind, key)
@@ -460,15 +463,18 @@ def _open(host: Host, connection: FabricConnection) -> None:
         ) from error
     except paramiko.AuthenticationException as error:
         raise ConnectError(
-            f"{name}: {where} lets nobody in with the keys at hand ({error})", hint=f"ssh {connection.user}@{connection.host}"
+            f"{name}: {where} lets nobody in with the keys at hand ({error})",
+            hint=f"ssh {connection.user}@{connection.host}",
         ) from error
     except FileNotFoundError as error:
         raise ConnectError(f"{name}: the key file {error.filename} is missing") from error
     except (TimeoutError, socket.gaierror, paramiko.SSHException, OSError, EOFError) as error:
         reason = str(error) or type(error).__name__
-        raise ConnectError(f"{name}: cannot reach {where}: {reason}", hint=f"ssh {connection.user}@{connection.host}") from error
+        raise ConnectError(
+            f"{name}: cannot reach {where}: {reason}", hint=f"ssh {connection.user}@{connection.host}"
+        ) from error
     transport = connection.transport
-    assert transport is not None
+    assert transport is not None  # noqa: S101 - it was opened just now
     transport.set_keepalive(HEARTBEAT)
     with contextlib.suppress(AttributeError, OSError):
         # Keepalives that nobody answers end the connection, instead of waiting for ever (facts 15).

@@ -44,7 +44,7 @@ class Outcome:
 
     def fail(self, error: DeployError) -> None:
         """Take over what `error` says."""
-        self.status = "failed"
+        self.status = error.status
         self.phase = error.phase
         self.error = error.message
         self.exit_code = error.exit_code
@@ -52,6 +52,11 @@ class Outcome:
             self.logs.setdefault("output", error.evidence.splitlines()[-TAIL:])
         if error.hint:
             self.suggestions.append(error.hint)
+
+    def interrupt(self) -> None:
+        """Take over that somebody pressed Ctrl-C."""
+        self.status = self.phase = self.error = "interrupted"
+        self.exit_code = 130
 
     def document(self) -> dict[str, Any]:
         fields = asdict(self)

@@ -2,7 +2,7 @@
 
 from fabfile import live
 from fabfile.activation import Activation
-from fabfile.deploy import tidy
+from fabfile.deploy import done
 from fabfile.errors import ConfigError
 from fabfile.inventory import Host
 from fabfile.live import Change, Work
@@ -23,9 +23,5 @@ def again(host: Host, report: Report, outcome: Outcome, activation: Activation, 
         outcome.git_commit, outcome.git_branch = (now.commit, now.branch) if now else (None, None)
         if work.state.service != "active":
             activation = Activation("start", "the service does not run")
-        change = Change(work.live, forced=activation)
-        live.go_live(work, change, live.prove(work, change))
-        outcome.release, outcome.site_state = work.state.live, f"{work.state.live} is live"
-        tidy(work, change)
-        watched = f"; watched {outcome.watch['requests']} requests, {outcome.watch['failed']} failed, slowest {outcome.watch['slowest_ms']:.0f} ms"
-        report.headline(f"{host.name}: {work.state.live} serves with new workers ({outcome.activation}){watched}")
+        live.bring(work, Change(work.live, forced=activation))
+        done(work, Change(work.live))

@@ -3,7 +3,7 @@
 import difflib
 
 from fabfile import live
-from fabfile.deploy import done, tidy
+from fabfile.deploy import done
 from fabfile.errors import ConfigError
 from fabfile.inventory import Host
 from fabfile.live import Change, Work
@@ -27,9 +27,7 @@ def rollback(host: Host, report: Report, outcome: Outcome, to: str, wait: int) -
             return
         report.say(f"  back to {target.id}")
         change = Change(work.layout.release(target.id), work.changed_files())
-        activation = live.prove(work, change)
-        live.go_live(work, change, activation)
-        tidy(work, change)
+        live.bring(work, change)
         done(work, change)
 
 
@@ -38,7 +36,10 @@ def find_release(state: HostState, to: str, host: Host) -> ReleaseState:
     if not to:
         if before := state.before_live():
             return before
-        raise ConfigError(f"{host.name}: there is no good release before {state.live or 'the first deploy'}", hint=listing(host))
+        raise ConfigError(
+            f"{host.name}: there is no good release before {state.live or 'the first deploy'}",
+            hint=listing(host),
+        )
     found = [r for r in state.releases if r.id == to]
     found = found or [r for r in state.releases if r.id.startswith(to) or (len(to) >= 4 and r.commit.startswith(to))]
     if not found:

@@ -9,9 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 REF = re.compile(r"(?!.*(\.\.|//|@\{|/\.|\.lock$|\.lock/|[/.]$))[A-Za-z0-9_][A-Za-z0-9._/@+#=-]{0,199}")
 
 # The service cannot see them (ProtectHome, PrivateTmp), or the machine owns or empties them.
-NO_PLACE_FOR_THE_APP = re.compile(
-    r"/(bin|boot|dev|etc|home|lib|proc|root|run|sbin|sys|tmp|usr|var/tmp)(/.*)?"
-)
+NO_PLACE_FOR_THE_APP = re.compile(r"/(bin|boot|dev|etc|home|lib|proc|root|run|sbin|sys|tmp|usr|var/tmp)(/.*)?")
 
 
 def matching(pattern: str, words: str) -> AfterValidator:
@@ -38,12 +36,7 @@ def branch_name(value: str) -> str:
 def relative_path(value: str) -> str:
     """Return `value` if it names a place inside the repository; ValueError says why not."""
     parts = value.split("/")
-    if (
-        not re.fullmatch(r"[A-Za-z0-9._/@+-]+", value)
-        or ".." in parts
-        or "" in parts
-        or value.startswith("-")
-    ):
+    if not re.fullmatch(r"[A-Za-z0-9._/@+-]+", value) or ".." in parts or "" in parts or value.startswith("-"):
         raise ValueError("must be a path inside the repository: relative, without .., spaces or quotes")
     return value
 
@@ -65,17 +58,13 @@ def absolute_path(value: str) -> str:
 def app_path(value: str) -> str:
     """Return `value` if the service can run from there; ValueError says why not."""
     if NO_PLACE_FOR_THE_APP.fullmatch(absolute_path(value)):
-        raise ValueError(
-            "must not lie in a folder of the system, in /home or in /tmp: the service cannot see those"
-        )
+        raise ValueError("must not lie in a folder of the system, in /home or in /tmp: the service cannot see those")
     return value
 
 
 def repository(value: str) -> str:
     """Return `value` if git can take it as an address; ValueError says why not."""
-    if not re.fullmatch(
-        r"(?:(?:https?|ssh|git|file)://|[A-Za-z0-9_][A-Za-z0-9._-]*@)[A-Za-z0-9._~:/@%+-]+", value
-    ):
+    if not re.fullmatch(r"(?:(?:https?|ssh|git|file)://|[A-Za-z0-9_][A-Za-z0-9._-]*@)[A-Za-z0-9._~:/@%+-]+", value):
         raise ValueError("must be a git address like git@github.com:team/app.git or https://host/app.git")
     if re.search(r"://[^/@]*:[^/@]*@", value):
         raise ValueError("must not hold a password: use a deploy key")
@@ -158,17 +147,11 @@ class Settings(BaseModel):
         ]
         | None
     ) = Field(None, description="IP address, DNS name or ssh_config alias; the host's own name when not set")
-    port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
-        None, description="SSH port; ssh_config's, else 22"
-    )
+    port: Annotated[int, Field(ge=1, le=65535)] | None = Field(None, description="SSH port; ssh_config's, else 22")
     user: Account = Field("deploy", description="who deploys and runs the app")
     group: Account = Field("deploy", description="group of `user`")
-    admin: Account = Field(
-        "root", description="who logs in for `provision`: root, or a user with passwordless sudo"
-    )
-    key: Line | None = Field(
-        None, description="file of the SSH private key; ssh_config's and the agent's when not set"
-    )
+    admin: Account = Field("root", description="who logs in for `provision`: root, or a user with passwordless sudo")
+    key: Line | None = Field(None, description="file of the SSH private key; ssh_config's and the agent's when not set")
     key_text: str | None = Field(
         None, repr=False, description='the private key itself, for CI: { env = "SSH_PRIVATE_KEY" }'
     )
@@ -193,16 +176,10 @@ class Settings(BaseModel):
             "must be a-z, 0-9 and -, start with a letter, and have at most 31 characters",
         ),
     ] = Field("consult", description="names the unit, the site and the folders")
-    repo: Annotated[str, AfterValidator(repository)] | None = Field(
-        None, description="address of the git repository"
-    )
-    branch: Annotated[str, AfterValidator(branch_name)] = Field(
-        "main", description="what `deploy` takes by default"
-    )
+    repo: Annotated[str, AfterValidator(repository)] | None = Field(None, description="address of the git repository")
+    branch: Annotated[str, AfterValidator(branch_name)] = Field("main", description="what `deploy` takes by default")
     path: Annotated[str, AfterValidator(app_path)] = Field("/app", description="the link to the live release")
-    project: RelativePath = Field(
-        "apps/web", description="folder gunicorn and manage.py run in; `.` is the repository"
-    )
+    project: RelativePath = Field("apps/web", description="folder gunicorn and manage.py run in; `.` is the repository")
     manage: InnerPath = Field("manage.py", description="manage.py, seen from `project`")
     wsgi: Annotated[
         str,
@@ -221,12 +198,10 @@ class Settings(BaseModel):
     ] = Field("/static/", description="STATIC_URL")
     domain: Domain = Field("api.consult.dev", description="server_name, and the Host of health requests")
     aliases: tuple[Domain, ...] = Field((), description="further server names")
-    default_server: bool = Field(
-        True, description="nginx answers requests for any other name with this site too"
+    default_server: bool = Field(True, description="nginx answers requests for any other name with this site too")
+    body_size: Annotated[str, matching(r"[0-9]{1,9}[kmgKMG]?", "must be a size as nginx writes it, like 20m")] = Field(
+        "20m", description="largest request body"
     )
-    body_size: Annotated[
-        str, matching(r"[0-9]{1,9}[kmgKMG]?", "must be a size as nginx writes it, like 20m")
-    ] = Field("20m", description="largest request body")
     public_url: (
         Annotated[
             str,
@@ -247,21 +222,15 @@ class Settings(BaseModel):
             matching(r"[A-Za-z0-9][A-Za-z0-9.@+-]*", "must be a version or name that uv knows, like 3.12"),
         ]
         | None
-    ) = Field(
-        None, description="Python for the virtualenv, as in `uv sync --python`; uv chooses when not set"
-    )
+    ) = Field(None, description="Python for the virtualenv, as in `uv sync --python`; uv chooses when not set")
     sync_args: tuple[
         Annotated[
             str,
-            matching(
-                r"--?[A-Za-z0-9][A-Za-z0-9=._-]*", "must be one option each, like --no-dev or --extra=web"
-            ),
+            matching(r"--?[A-Za-z0-9][A-Za-z0-9=._-]*", "must be one option each, like --no-dev or --extra=web"),
         ],
         ...,
     ] = Field(("--frozen",), description="arguments of `uv sync`")
-    linked_dirs: tuple[InnerPath, ...] = Field(
-        (), description="folders that outlive releases, e.g. apps/web/media"
-    )
+    linked_dirs: tuple[InnerPath, ...] = Field((), description="folders that outlive releases, e.g. apps/web/media")
     linked_files: tuple[InnerPath, ...] = Field((), description="files that outlive releases")
     keep: Annotated[int, Field(ge=2, le=100)] = Field(
         5, description="releases kept for rollback, the live one among them"
@@ -269,12 +238,8 @@ class Settings(BaseModel):
     keep_static: Annotated[int, Field(ge=1, le=1000)] = Field(
         20, description="releases whose hashed static files stay served"
     )
-    doppler_project: DopplerName | None = Field(
-        None, description="Doppler project; a service token knows its own"
-    )
-    doppler_config: DopplerName | None = Field(
-        None, description="Doppler config; a service token knows its own"
-    )
+    doppler_project: DopplerName | None = Field(None, description="Doppler project; a service token knows its own")
+    doppler_config: DopplerName | None = Field(None, description="Doppler config; a service token knows its own")
     unit_options: dict[
         Annotated[str, matching(r"[A-Z][A-Za-z]+", "is not written like a systemd option (MemoryMax)")],
         Annotated[str, AfterValidator(unit_value)],

@@ -1,10 +1,10 @@
 """status, releases, logs: looking at a host. Nothing here writes."""
 
 from fabfile import health, lock
+from fabfile.deploy import site_url
 from fabfile.errors import Unhealthy
 from fabfile.inventory import Host
 from fabfile.live import note_checks
-from fabfile.deploy import site_url
 from fabfile.remote import connect
 from fabfile.report import Outcome, Report
 from fabfile.state import parse
@@ -17,7 +17,11 @@ def status(host: Host, report: Report, outcome: Outcome) -> None:
     settings, layout = host.settings, host.layout
     with connect(host) as remote, remote.conduct() as conductor:
         surveyed, checked, held = conductor.run(
-            [survey.read_host(layout, settings.linked_files), systemd.look_at_site(layout, settings), survey.holder(layout)]
+            [
+                survey.read_host(layout, settings.linked_files),
+                systemd.look_at_site(layout, settings),
+                survey.holder(layout),
+            ]
         )
         state = parse(surveyed.output.splitlines())
         note_checks(outcome, checked.output)
@@ -45,7 +49,9 @@ def status(host: Host, report: Report, outcome: Outcome) -> None:
             name, _, rest = line.removeprefix("check ").partition(" ")
             if line.startswith("check ") and name != "http_200":
                 report.say(f"  {name:<16} {rest}")
-        report.say(f"  {'http_200':<16} {'ok' if answer == '200' else f'failed {settings.health_path} answers {answer}'}")
+        report.say(
+            f"  {'http_200':<16} {'ok' if answer == '200' else f'failed {settings.health_path} answers {answer}'}"
+        )
         for pid, folder in state.workers.items():
             note = "" if folder == state.live else "  (not the live release)"
             report.say(f"  worker {pid:<9} {folder}{note}")
@@ -56,7 +62,10 @@ def status(host: Host, report: Report, outcome: Outcome) -> None:
             report.say(f"  missing          {text}")
         if outcome.failed_check:
             tail = conductor.run([log_steps.tail(layout, 20), log_steps.nginx_errors(layout, 10)])
-            outcome.logs = {"django_service": tail[0].output.splitlines(), "nginx_error": tail[1].output.splitlines()}
+            outcome.logs = {
+                "django_service": tail[0].output.splitlines(),
+                "nginx_error": tail[1].output.splitlines(),
+            }
             raise Unhealthy(
                 f"{host.name}: the check {outcome.failed_check} fails",
                 evidence=tail[0].output,
@@ -73,8 +82,18 @@ def releases(host: Host, report: Report, outcome: Outcome) -> None:
     outcome.release, outcome.previous = state.live or None, before.id if before else None
     rows = []
     for release in state.releases:
-        word = "live" if release.id == state.live else "bad" if release.bad else "good" if release.good else "unfinished"
-        rows.append({"id": release.id, "state": word, "branch": release.branch, "commit": release.commit, "created": release.created})
+        word = (
+            "live" if release.id == state.live else "bad" if release.bad else "good" if release.good else "unfinished"
+        )
+        rows.append(
+            {
+                "id": release.id,
+                "state": word,
+                "branch": release.branch,
+                "commit": release.commit,
+                "created": release.created,
+            }
+        )
         note = "  <- rollback goes here" if before and release.id == before.id else ""
         report.say(f"  {release.id:<26} {word:<11} {release.branch}{note}")
     if not rows:
@@ -90,6 +109,8 @@ def logs(host: Host, report: Report, outcome: Outcome, lines: int, follow: bool)
             remote.stream(log_steps.follow(host.layout, lines), report.write)
             return
         with remote.conduct() as conductor:
-            tail, nginx = conductor.run([log_steps.tail(host.layout, lines), log_steps.nginx_errors(host.layout, lines)])
+            tail, nginx = conductor.run(
+                [log_steps.tail(host.layout, lines), log_steps.nginx_errors(host.layout, lines)]
+            )
     outcome.logs = {"django_service": tail.output.splitlines(), "nginx_error": nginx.output.splitlines()}
     report.say(tail.output)

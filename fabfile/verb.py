@@ -3,7 +3,8 @@
 import functools
 import inspect
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from fabric import Connection
@@ -18,96 +19,103 @@ if TYPE_CHECKING:
 
 LabState = Literal["ready", "up", "running"]
 HELP = {
+    "branch": "branch, tag or commit; the one of hosts.toml when not given",
     "json": "print one JSON document on stdout, and nothing else there",
     "doppler_config": "Doppler config instead of the one in hosts.toml",
     "wait": "queue up to this many seconds when the host is busy",
 }
-JSON = inspect.Parameter("json", inspect.Parameter.KEYWORD_ONLY, default=False)
-DOPPLER = inspect.Parameter("doppler_config", inspect.Parameter.KEYWORD_ONLY, default="")
 
 
-def verb(help: dict[str, str] | None = None, *, lab: LabState = "ready") -> Callable[[Callable[..., None]], Any]:
+def verb(
+    help: Mapping[str, str] | None = None, *, lab: LabState = "ready", over: Sequence[str] = ()
+) -> Callable[[Callable[..., None]], Any]:
     """Make a task of `body(host, report, outcome, **options)`; it runs on each host of -H, one after the other.
 
-    The task gets the options --json and --doppler-config besides its own. `lab` is what a lab host must be before:
-    made and provisioned (ready), made (up), or there already (running).
+    The task gets the options --json and --doppler-config besides its own, and one for each setting of hosts.toml named
+    in `over`. `lab` is what a lab host must be before: made and provisioned (ready), made (up), or there (running).
     """
 
     def decorate(body: Callable[..., None]) -> Any:
-        signature = inspect.signature(body)
-        options = [p for p in signature.parameters.values() if p.name not in ("host", "report", "outcome")]
+        own = list(inspect.signature(body).parameters.values())[3:]
+        over_settings = [*over, "doppler_config"]
+        parameters = [
+            _parameter("context"),
+            *(_parameter(name, default=None) for name in over),
+            *own,
+            _parameter("doppler_config", default=None),
+            _parameter("json", default=False),
+        ]
 
         @functools.wraps(body)
         def run(context: Context, **given: Any) -> None:
-            as_json, config = given.pop("json", False), given.pop("doppler_config", "")
-            report = Report(as_json=as_json, echo=bool(context.config.run.echo))
-            _run(body, context, report, config, given, lab)
+            report = Report(as_json=given.pop("json", False), echo=bool(context.config.run.echo))
+            settings = {name: given.pop(name, None) for name in over_settings}
+            Run(run.__name__, functools.partial(body, **given), report, lab).on_hosts_of(context, settings)
 
-        parameters = [inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD)]
-        parameters += [p.replace(kind=inspect.Parameter.POSITIONAL_OR_KEYWORD) for p in (*options, DOPPLER, JSON)]
-        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         del run.__wrapped__
-        known = {p.name for p in parameters}
-        texts = {name: text for name, text in {**HELP, **(help or {})}.items() if name in known}
-        return fabric_task(help=texts)(run)
+        setattr(run, "__signature__", inspect.Signature(parameters))  # noqa: B010 - where invoke finds the options
+        texts = {**HELP, **(help or {})}
+        return fabric_task(help={p.name: texts[p.name] for p in parameters if p.name in texts})(run)
 
     return decorate
 
 
-def _run(
-    body: Callable[..., None], context: Context, report: Report, config: str, options: dict[str, Any], lab: LabState
-) -> None:
-    name = body.__name__.rstrip("_")
-    outcomes = []
-    try:
-        hosts = _hosts(context, name, {"doppler_config": config or None})
-    except DeployError as error:
-        outcome = Outcome(name, server=getattr(context, "original_host", ""))
-        outcome.fail(error)
-        report.error(error)
-        outcomes.append(outcome)
-        hosts = []
-    for host in hosts:
-        outcome = Outcome(name, server=host.name)
-        outcomes.append(outcome)
-        _run_on(host, body, report, outcome, options, lab)
-        if outcome.exit_code:
-            break
-    report.finish([outcome.document() for outcome in outcomes])
-    worst = max((outcome.exit_code for outcome in outcomes), default=0)
-    if worst:
-        raise Exit(code=worst)
+@dataclass(frozen=True)
+class Run:
+    """One call of a verb: its name, what it does on one host, where it reports."""
 
+    name: str
+    body: Callable[["Host", Report, Outcome], None]
+    report: Report
+    lab: LabState
 
-def _run_on(
-    host: "Host", body: Callable[..., None], report: Report, outcome: Outcome, options: dict[str, Any], lab: LabState
-) -> None:
-    began = time.monotonic()
-    try:
-        if host.settings.lab:
-            from fabfile.lab.prepare import prepare
+    def on_hosts_of(self, context: Context, settings: Mapping[str, Any]) -> None:
+        """Run on every host of -H until one fails; raise Exit with the worst exit code."""
+        outcomes: list[Outcome] = []
+        try:
+            for host in self._hosts(context, settings):
+                outcomes.append(self._on(host))
+                if outcomes[-1].exit_code:
+                    break
+        except DeployError as error:
+            outcomes.append(Outcome(self.name, server=getattr(context, "original_host", "")))
+            outcomes[-1].fail(error)
+            self.report.error(error)
+        self.report.finish([outcome.document() for outcome in outcomes])
+        if worst := max((outcome.exit_code for outcome in outcomes), default=0):
+            raise Exit(code=worst)
 
-            host = prepare(host, report, lab)
-        body(host, report, outcome, **options)
-    except DeployError as error:
-        outcome.fail(error)
-        report.error(error, shown=bool(getattr(error, "end", None)))
-    except KeyboardInterrupt:
-        outcome.status, outcome.phase, outcome.exit_code = "interrupted", "interrupted", 130
-        outcome.error = "interrupted"
-        report.headline(f"{host.name}: interrupted; the site is {outcome.site_state}", good=False)
-    outcome.timing = {**report.timing, "total": round(time.monotonic() - began, 3)}
+    def _hosts(self, context: Context, settings: Mapping[str, Any]) -> list["Host"]:
+        """The hosts that -H names. Without -H a task would run on the operator's own machine (facts 16): it refuses."""
+        from fabfile import inventory
 
-
-def _hosts(context: Context, name: str, overrides: dict[str, Any]) -> list["Host"]:
-    """The hosts that -H names. A task without -H would run on the operator's own machine (facts 16): it refuses."""
-    from fabfile import inventory
-
-    if not isinstance(context, Connection):
         known = inventory.load()
+        if isinstance(context, Connection):
+            return known.select(str(context.original_host), settings)
+        names = ", ".join(dict.fromkeys([*known.environments, *known.hosts]))
         raise ConfigError(
-            f"{name} needs to know where: -H with a host or an environment of hosts.toml "
-            f"({', '.join([*known.environments, *known.hosts])})",
-            hint=f"fab -H {known.hosts[0] if known.hosts else 'NAME'} {name}",
+            f"{self.name} needs to know where: -H with a host or an environment of hosts.toml ({names})",
+            hint=f"fab -H {known.hosts[0] if known.hosts else 'NAME'} {self.name}",
         )
-    return inventory.load().select(context.original_host, overrides)
+
+    def _on(self, host: "Host") -> Outcome:
+        outcome = Outcome(self.name, server=host.name)
+        began = time.monotonic()
+        try:
+            if host.settings.lab:
+                from fabfile.lab.prepare import prepare
+
+                host = prepare(host, self.report, self.lab)
+            self.body(host, self.report, outcome)
+        except DeployError as error:
+            outcome.fail(error)
+            self.report.error(error, shown=hasattr(error, "end"))
+        except KeyboardInterrupt:
+            outcome.interrupt()
+            self.report.headline(f"{host.name}: interrupted; the site is {outcome.site_state}", good=False)
+        outcome.timing = {**self.report.timing, "total": round(time.monotonic() - began, 3)}
+        return outcome
+
+
+def _parameter(name: str, **more: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, **more)

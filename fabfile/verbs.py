@@ -9,17 +9,12 @@ if TYPE_CHECKING:
     from fabfile.report import Outcome, Report
 
 
-@verb(
-    {
-        "branch": "branch, tag or commit; the one of hosts.toml when not given",
-        "force": "do every step, even when nothing changed",
-    }
-)
-def deploy(host: "Host", report: "Report", outcome: "Outcome", branch: str = "", force: bool = False, wait: int = 0) -> None:
+@verb({"force": "do every step, even when nothing changed"}, over=["branch"])
+def deploy(host: "Host", report: "Report", outcome: "Outcome", force: bool = False, wait: int = 0) -> None:
     """Put a branch, tag or commit live, and nobody who uses the site notices."""
     from fabfile.deploy import deploy
 
-    deploy(host, report, outcome, branch, force, wait)
+    deploy(host, report, outcome, force, wait)
 
 
 @verb({"to": "a release id, its beginning, or a commit; the newest good release before the live one when not given"})

@@ -30,7 +30,7 @@ def spawn(group: str, argv: list[str], log: Path, pass_fds: tuple[int, ...] = ()
     # `setsid --fork` hands it to PID 1, so that no zombie waits for a long-lived caller to reap it.
     detached = entering(group, ["setsid", "--fork", *argv])
     with log.open("ab") as output:
-        subprocess.run(  # noqa: S603 -- the tools are named in this package
+        subprocess.run(
             detached,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -69,9 +69,7 @@ def end(group: str, seconds: float = 10) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         if time.monotonic() > deadline:
-            raise LabError(
-                f"processes of {group} do not end: {processes(group)}", hint="look at them with ps"
-            )
+            raise LabError(f"processes of {group} do not end: {processes(group)}", hint="look at them with ps")
         time.sleep(0.01)
 
 

@@ -73,6 +73,9 @@ def _install_services(root: Path) -> None:
     units = root / "etc/systemd/system"
     for source in (*GUEST.glob("*.service"), *GUEST.glob("*.path")):
         shutil.copyfile(source, units / source.name)
+    drop_in = units / "postgresql@.service.d"
+    drop_in.mkdir()
+    shutil.copyfile(GUEST / "postgresql.conf", drop_in / "lab.conf")
     for unit, wants in ENABLED.items():
         (units / wants).mkdir(exist_ok=True)
         (units / wants / unit).symlink_to(f"../{unit}")

@@ -193,9 +193,7 @@ def _build_bare(suite: str, part: Path, say: Say) -> Path:
 
 
 def _build_ready(bare: Path, part: Path, say: Say) -> Path:
-    progress = Progress(
-        say, f"Installing nginx, PostgreSQL, git and uv over the bare Debian {bare.parent.name}"
-    )
+    progress = Progress(say, f"Installing nginx, PostgreSQL, git and uv over the bare Debian {bare.parent.name}")
 
     def watch(line: str) -> None:
         if (percent := apt_percent(line)) is not None:
@@ -219,7 +217,7 @@ def _inside(part: Path, root: Path, script: str, watch: Callable[[str], None]) -
 def _follow(part: Path, argv: list[str], watch: Callable[[str], None]) -> None:
     """Run a command line by line; its last lines are the evidence when it fails."""
     last: deque[str] = deque(maxlen=15)
-    process = subprocess.Popen(  # noqa: S603 -- the tools are named in this module
+    process = subprocess.Popen(
         cgroup.entering(_group(part), argv),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -53,7 +53,7 @@ def run(*argv: str | Path, trouble: str, stdin: str | None = None, timeout: floa
     Raises LabError: `trouble` and the last line that the command wrote.
     """
     try:
-        done = subprocess.run(  # noqa: S603 -- the tools are named in this package
+        done = subprocess.run(
             [str(word) for word in argv],
             input=stdin,
             stdin=subprocess.DEVNULL if stdin is None else None,

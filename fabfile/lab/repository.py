@@ -70,9 +70,7 @@ def commit(
     stream += b"\nget-mark :1\ndone\n"
     # --force: a branch may be put on another base, as `git push --force` does.
     return (
-        git(folder, "fast-import", "--quiet", "--force", "--done", "--date-format=now", stdin=stream)
-        .decode()
-        .strip()
+        git(folder, "fast-import", "--quiet", "--force", "--done", "--date-format=now", stdin=stream).decode().strip()
     )
 
 
@@ -80,9 +78,7 @@ def git(folder: Path, *arguments: str, stdin: bytes = b"") -> bytes:
     """Output of git in a bare repository. Raises LabError with git's last line."""
     # Somebody's own git settings (signing, templates) must not change what the lab commits.
     env = ENV | {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null", "GIT_DIR": str(folder)}
-    done = subprocess.run(  # noqa: S603 -- git, with arguments of this module
-        [*GIT, *arguments], input=stdin, capture_output=True, env=env, cwd=folder, check=False
-    )
+    done = subprocess.run([*GIT, *arguments], input=stdin, capture_output=True, env=env, cwd=folder, check=False)
     if done.returncode:
         reason = last_line(done.stderr.decode(errors="replace")) or f"exit {done.returncode}"
         raise LabError(f"git {arguments[0]} in {folder}: {reason}")

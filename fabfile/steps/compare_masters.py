@@ -4,27 +4,24 @@ Both wrote a master.json (gunicorn.conf.py). Of secrets only names leave the hos
 """
 
 import filecmp
-import hashlib
 import json
 import os
 import sys
+from pathlib import Path
 
 live_path, proof_path, release = sys.argv[1:4]
 
 
 def read(path):
     try:
-        with open(path) as file:
-            return json.load(file)
+        return json.loads(Path(path).read_text())
     except (OSError, ValueError):
         return None
 
 
-
-
 def same(old, new):
     try:
-        return os.path.samefile(old, new) or filecmp.cmp(old, new, shallow=False)
+        return old.samefile(new) or filecmp.cmp(old, new, shallow=False)
     except OSError:
         return False
 
@@ -41,9 +38,9 @@ live, proof = read(live_path), read(proof_path)
 if live is None or proof is None or not alive(live.get("pid")):
     print(json.dumps({"running": False}))
     sys.exit()
-old_root = live["release"]
+old_root, new_root = Path(live["release"]), Path(release)
 old_env, new_env = live.get("environment"), proof.get("environment")
-changed = [name for name in live["modules"] if not same(os.path.join(old_root, name), os.path.join(release, name))]
+changed = [name for name in live["modules"] if not same(old_root / name, new_root / name)]
 print(
     json.dumps(
         {

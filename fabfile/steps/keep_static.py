@@ -1,5 +1,6 @@
 """Runs on the host: hard-links files with hashed names into the folder that nginx falls back to."""
 
+import contextlib
 import os
 import re
 import sys
@@ -15,10 +16,8 @@ for path in static.rglob("*"):
     names.append(str(name))
     target = kept / name
     target.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with contextlib.suppress(FileExistsError):  # the same name means the same content: that is what the hash is for
         os.link(path, target)
-    except FileExistsError:
-        pass  # the same name means the same content: that is what the hash is for
 lists = kept / ".lists"
 lists.mkdir(parents=True, exist_ok=True)
 (lists / release).write_text("".join(f"{name}\n" for name in sorted(names)))

@@ -8,7 +8,10 @@ from fabfile.step import Step
 
 def tail(layout: Layout, lines: int) -> Step:
     """The last lines of the service's journal."""
-    return Step("Read the journal", f"journalctl --unit {layout.unit} --lines {int(lines)} --no-pager --output short-iso 2>&1 || true")
+    return Step(
+        "Read the journal",
+        f"journalctl --unit {layout.unit} --lines {int(lines)} --no-pager --output short-iso 2>&1 || true",
+    )
 
 
 def nginx_errors(layout: Layout, lines: int) -> Step:

@@ -11,7 +11,7 @@ from fabfile.steps.django import doppler_run, secrets
 COMPARE = (Path(__file__).parent / "compare_masters.py").read_text()
 
 # The conductor's work folder goes with the conductor, and so does every process group whose leader stands in a *.pid file there.
-PROOF = 'proof=$DEPLOY_WORK/proof'
+PROOF = "proof=$DEPLOY_WORK/proof"
 
 
 def start(layout: Layout, release: Release, settings: Settings) -> Step:

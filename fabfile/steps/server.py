@@ -54,7 +54,7 @@ fi
 def packages() -> Step:
     """Install the Debian packages that are missing."""
     checks = "\n".join(
-        f"PATH=$PATH:/usr/sbin:/sbin command -v {program} >/dev/null || missing=\"$missing {package}\""
+        f'PATH=$PATH:/usr/sbin:/sbin command -v {program} >/dev/null || missing="$missing {package}"'
         for program, package in PROGRAMS.items()
     )
     return Step(
@@ -142,7 +142,16 @@ done
 def folders(layout: Layout, settings: Settings) -> Step:
     """Make the app's folders, its link, and the key of the digests."""
     owner, group = quote(settings.user), quote(settings.group)
-    ours = [layout.base, layout.releases, layout.shared, layout.staged, layout.kept_static, layout.cache, layout.pythons, layout.logs]
+    ours = [
+        layout.base,
+        layout.releases,
+        layout.shared,
+        layout.staged,
+        layout.kept_static,
+        layout.cache,
+        layout.pythons,
+        layout.logs,
+    ]
     private = [layout.doppler_home.parent, layout.doppler_home]
     return Step(
         "Make the folders",
@@ -281,4 +290,8 @@ if ! git ls-remote --quiet {quote(settings.repo or "")} HEAD >/dev/null 2>/tmp/.
 fi
 rm -f /tmp/.repository.$$
 """
-    return Step("Reach the repository", f"runuser -u {quote(settings.user)} -- bash --norc -euo pipefail -c {quote(script)}", timeout=60)
+    return Step(
+        "Reach the repository",
+        f"runuser -u {quote(settings.user)} -- bash --norc -euo pipefail -c {quote(script)}",
+        timeout=60,
+    )

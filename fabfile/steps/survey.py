@@ -46,7 +46,10 @@ sha256sum {files} 2>/dev/null | sed 's/^/file /; s/  / /' || true
 def holder(layout: Layout) -> Step:
     """Answer with the card of whoever works on the host, or nothing."""
     path = quote(str(layout.lock))
-    return Step("See who works on it", f"flock --nonblock --shared {path} true 2>/dev/null || cat {path} 2>/dev/null || true")
+    return Step(
+        "See who works on it",
+        f"flock --nonblock --shared {path} true 2>/dev/null || cat {path} 2>/dev/null || true",
+    )
 
 
 def freeze(layout: Layout, card: str) -> Step:

@@ -41,7 +41,9 @@ def stage(layout: Layout, targets: Sequence[PurePosixPath]) -> Step:
     lines = []
     for target in targets:
         place = quote(str(staged(layout, target)))
-        lines.append(f"if [ -e {quote(str(target))} ]; then cp {quote(str(target))} {place}.before; else rm -f {place}.before; fi")
+        lines.append(
+            f"if [ -e {quote(str(target))} ]; then cp {quote(str(target))} {place}.before; else rm -f {place}.before; fi"
+        )
         lines.append(f'cp "$DEPLOY_FILES/{target.name}" {place}.new; chmod 644 {place}.new; mv {place}.new {place}')
     return Step("Stage the changed files", "\n".join(lines))
 
@@ -65,7 +67,11 @@ def restore(layout: Layout, targets: Sequence[PurePosixPath]) -> str:
 
 def activate(layout: Layout, kind: str) -> Step:
     """Bring the live link's release to life: `hup`, `restart` or `start`."""
-    titles = {"hup": "Reload gunicorn (HUP)", "restart": "Restart gunicorn behind its socket", "start": "Start gunicorn"}
+    titles = {
+        "hup": "Reload gunicorn (HUP)",
+        "restart": "Restart gunicorn behind its socket",
+        "start": "Start gunicorn",
+    }
     return Step(titles[kind], note_old_workers(layout) + bring_to_life(layout, kind), timeout=120, live=True)
 
 
@@ -88,7 +94,12 @@ def bring_to_life(layout: Layout, kind: str) -> str:
 
 def settled(layout: Layout, release: Release, settings: Settings) -> Step:
     """Wait until workers of `release`, and only those, answer: told by PIDs and their folders, not by time."""
-    return Step("See only new workers answer", wait_for_workers(layout, release, settings), timeout=settings.timeouts.reload + 30, live=True)
+    return Step(
+        "See only new workers answer",
+        wait_for_workers(layout, release, settings),
+        timeout=settings.timeouts.reload + 30,
+        live=True,
+    )
 
 
 def wait_for_workers(layout: Layout, release: Release, settings: Settings) -> str:

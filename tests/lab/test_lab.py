@@ -1,4 +1,3 @@
-# ruff: noqa: S603, S607 -- this machine's own tools, as a person would call them
 """The lab on a real host: what a deploy finds there, and that nothing of it stays behind."""
 
 import os
@@ -104,9 +103,7 @@ def traces(name: str) -> list[str]:
 
 def network_device(host: LabHost) -> str:
     """This machine's end of the host's cable."""
-    lines = subprocess.run(
-        ["ip", "-o", "-4", "route", "get", host.address], capture_output=True, text=True, check=True
-    )
+    lines = subprocess.run(["ip", "-o", "-4", "route", "get", host.address], capture_output=True, text=True, check=True)
     return lines.stdout.split(" dev ")[1].split()[0]
 
 
@@ -163,9 +160,7 @@ def test_doppler_gives_the_secrets_and_adds_nothing(host: LabHost) -> None:
     assert sh(host, "doppler --version").stdout == "v3.76.0\n"
 
 
-@pytest.mark.parametrize(
-    ("command", "code"), [("true", 0), ("sh -c 'exit 7'", 7), ("sh -c 'kill -9 $$'", 255)]
-)
+@pytest.mark.parametrize(("command", "code"), [("true", 0), ("sh -c 'exit 7'", 7), ("sh -c 'kill -9 $$'", 255)])
 def test_doppler_exits_with_the_code_of_its_child(host: LabHost, command: str, code: int) -> None:
     """The child's code, or 255 if a signal killed it."""
     assert sh(host, f"doppler run -- {command}").returncode == code
