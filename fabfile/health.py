@@ -3,7 +3,8 @@
 import contextlib
 import threading
 import time
-from collections.abc import Generator, Iterable
+from collections import deque
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from fabfile.settings import Settings
 
 INTERVAL = 0.05  # seconds between two requests of a watch
+STEADY = 3  # answers in a row that must be 200 for a site to count as healthy
 
 
 class _Stream(httpcore.NetworkStream):
@@ -107,16 +109,6 @@ def client(remote: "Remote", settings: "Settings") -> httpx.Client:
     )
 
 
-def poll(http: httpx.Client, path: str, seconds: float) -> tuple[bool, str]:
-    """Ask until 200 or until `seconds` are over; return whether it came, and the last answer in words."""
-    end = time.monotonic() + seconds
-    while True:
-        answer = ask(http, path)
-        if answer == "200" or time.monotonic() > end:
-            return answer == "200", answer
-        time.sleep(0.2)
-
-
 def ask(http: httpx.Client, path: str) -> str:
     """One request; the status, or what went wrong instead of one."""
     try:
@@ -132,23 +124,21 @@ class Watch:
     requests: int = 0
     failed: int = 0
     slowest_ms: float = 0.0
-    first_failure: str = ""
-    statuses: dict[str, int] = field(default_factory=dict)
+    first: str = ""
+    last: deque[str] = field(default_factory=lambda: deque(maxlen=STEADY))
 
     def count(self, answer: str, seconds: float) -> None:
         self.requests += 1
+        self.first = self.first or answer
         self.slowest_ms = max(self.slowest_ms, round(seconds * 1000, 1))
-        self.statuses[answer] = self.statuses.get(answer, 0) + 1
+        self.last.append(answer)
         if answer != "200":
             self.failed += 1
-            self.first_failure = self.first_failure or answer
 
-    def numbers(self) -> dict[str, float | int]:
-        return {"requests": self.requests, "failed": self.failed, "slowest_ms": self.slowest_ms}
-
-    def __str__(self) -> str:
-        words = f"{self.requests} requests, {self.failed} failed, slowest {self.slowest_ms:.0f} ms"
-        return f"{words} (first failure: {self.first_failure})" if self.failed else words
+    @property
+    def trouble(self) -> str:
+        """The newest of the last answers that was not 200; empty when all were, or none came yet."""
+        return next((answer for answer in reversed(self.last) if answer != "200"), "")
 
 
 @contextlib.contextmanager
@@ -175,6 +165,34 @@ def watching(remote: "Remote", settings: "Settings") -> Generator[dict[str, Watc
         for http in clients.values():
             with contextlib.suppress(DeployError, httpx.HTTPError, OSError):
                 http.close()
+
+
+def settle(watches: Mapping[str, Watch], seconds: float) -> str:
+    """Wait until every watch has seen only 200 of late; return the trouble of one that did not within `seconds`.
+
+    A watch whose very first answer was no 200 (no way through SSH, a public URL that never worked) says nothing about
+    this release; the host's own check has spoken.
+    """
+    end = time.monotonic() + seconds
+    telling = [watch for watch in watches.values() if watch.first == "200"]
+    while trouble := next((watch.trouble for watch in telling if watch.trouble), ""):
+        if time.monotonic() > end:
+            return trouble
+        time.sleep(INTERVAL)
+    return ""
+
+
+def numbers(watches: Mapping[str, Watch]) -> dict[str, float | int]:
+    """The counts of all watches for the outcome; those of the public URL begin with `public_`."""
+    counts: dict[str, float | int] = {}
+    for name, watch in watches.items():
+        start = "" if name == "ssh" else f"{name}_"
+        counts |= {
+            f"{start}requests": watch.requests,
+            f"{start}failed": watch.failed,
+            f"{start}slowest_ms": watch.slowest_ms,
+        }
+    return counts
 
 
 def _watch(http: httpx.Client, path: str, watch: Watch, over: threading.Event) -> None:

@@ -16,7 +16,7 @@ from fabfile.errors import DeployError, ProvisionError, StepFailed, Unhealthy
 from fabfile.inventory import Host
 from fabfile.layout import Layout, Release
 from fabfile.lock import Lock
-from fabfile.remote import Conductor, ConnectionLost, Remote, StepError
+from fabfile.remote import Conductor, Remote, StepError
 from fabfile.report import Outcome, Report
 from fabfile.settings import Settings
 from fabfile.state import HostState, parse
@@ -122,6 +122,8 @@ def bring(work: Work, change: Change) -> None:
             )
         raise
     work.conductor.run([record(work, change, "live"), release_steps.prune(work.layout, work.settings)])
+    if work.conductor.interrupted:
+        raise KeyboardInterrupt
 
 
 def record(work: Work, change: Change, how: str) -> Step:
@@ -167,29 +169,27 @@ def go_live(work: Work, change: Change, activation: Activation) -> None:
 
     Raises StepFailed (site untouched) or Unhealthy (the old release is back).
     """
-    work.outcome.activation, work.outcome.reason = activation.kind, activation.reason
+    outcome = work.outcome
+    outcome.activation, outcome.reason = activation.kind, activation.reason
+    outcome.site_state = "unknown: the host was in the middle of the switch, and brings it to its end"
     work.report.say(f"  {activation}")
-    _send(work, change)
+    for path, text in change.files.items():
+        work.conductor.put(path.name, text.encode())
     rescue = [put_back(work, change, activation)]
     with health.watching(work.remote, work.settings) as watches:
         try:
             ends = work.conductor.run(_live_steps(work, change, activation), rescue, finish=True)
-            note_checks(work.outcome, ends[-2].output)
-            http = health.client(work.remote, work.settings)
-            answered, answer = health.poll(http, work.settings.health_path, work.settings.timeouts.health)
-            work.outcome.checks["http_200"] = answered
-            if not answered:
-                work.conductor.run(rescue, finish=True)
-                raise Unhealthy(f"{work.settings.health_path} answers {answer} through nginx")
         except StepError as error:
             raise _judge(work, change, error) from error
-        except ConnectionLost:
-            work.outcome.site_state = "unknown: the connection was lost during the switch"
-            raise
-        except Unhealthy as error:
-            _fell_back(work, change, error)
-            raise
-    _report_watch(work, watches)
+        note_checks(outcome, ends[-2].output)
+        answer = health.settle(watches, work.settings.timeouts.health)
+        outcome.checks["http_200"] = not answer
+        if answer:
+            outcome.failed_check = "http_200"
+            work.conductor.run(rescue, finish=True)
+            raise _fallen_back(work, change, f"{work.settings.health_path} answers {answer} through nginx")
+    outcome.watch = health.numbers(watches)
+    outcome.site_state = f"{change.release.id} is live"
 
 
 def _live_steps(work: Work, change: Change, activation: Activation) -> list[Step]:
@@ -252,43 +252,35 @@ def put_back(work: Work, change: Change, activation: Activation) -> Step:
     return Step(title, "\n".join(lines), timeout=settings.timeouts.reload + 180, live=True)
 
 
-def _send(work: Work, change: Change) -> None:
-    for path, text in change.files.items():
-        work.conductor.put(path.name, text.encode())
-
-
 def _judge(work: Work, change: Change, error: StepError) -> DeployError:
     """The error that a failed step of the switch stands for: before it was live, or after."""
-    rescued = all(end.ok for end in error.rescue)
-    if not rescued:
-        work.outcome.site_state = "unknown: putting the old release back failed too"
+    title, evidence = error.end.step.title, error.end.output
+    if not all(end.ok for end in error.rescue):
+        failed = "\n".join([evidence, *(end.output for end in error.rescue)])
+        work.outcome.site_state = f"unknown: after {title}, the way back failed too"
+        return Unhealthy(
+            f"{title}: failed, and the way back failed too", evidence=failed, hint=f"fab -H {work.host.name} status"
+        )
     if not error.end.step.live:
-        error.phase = "prove"
+        work.outcome.site_state = "as before"
         return error
-    note_checks(work.outcome, error.end.output)
-    failed = work.outcome.failed_check
-    unhealthy = Unhealthy(
-        f"{error.end.step.title}: failed{f' ({failed})' if failed else ''}", evidence=error.end.output
-    )
-    if rescued:
-        _fell_back(work, change, unhealthy)
-    else:
-        unhealthy.message += "; the way back failed as well"
-        unhealthy.evidence += "\n" + "\n".join(end.output for end in error.rescue)
-        unhealthy.hint = f"fab -H {work.host.name} status"
-    return unhealthy
+    note_checks(work.outcome, evidence)
+    check = work.outcome.failed_check
+    return _fallen_back(work, change, f"{title}: failed{f' ({check})' if check else ''}", evidence)
 
 
-def _fell_back(work: Work, change: Change, error: Unhealthy) -> None:
-    old = work.live
-    if old and old.id != change.release.id:
+def _fallen_back(work: Work, change: Change, what: str, evidence: str = "") -> Unhealthy:
+    """The error for a release that was live and is no more, or for a live one that no longer answers."""
+    old, name = work.live, work.host.name
+    if old and old != change.release:
         work.outcome.site_state = f"as before: {old.id} is live again"
-        error.message += f"; {old.id} is live again"
-        error.hint = error.hint or f"look at it with: fab -H {work.host.name} logs, mend it, deploy again"
+        error = Unhealthy(f"{what}; {old.id} is live again", evidence=evidence, hint=f"fab -H {name} logs --lines 200")
         error.status = "rolled_back"
-    elif not old:
-        work.outcome.site_state = "as before: nothing is live"
-        error.hint = error.hint or f"fab -H {work.host.name} logs"
+        return error
+    work.outcome.site_state = (
+        f"{old.id} is live and does not answer as it should" if old else "as before: nothing is live"
+    )
+    return Unhealthy(what, evidence=evidence, hint=f"fab -H {name} logs --lines 200")
 
 
 def note_checks(outcome: Outcome, output: str) -> None:
@@ -299,13 +291,6 @@ def note_checks(outcome: Outcome, output: str) -> None:
             name, _, result = rest.partition(" ")
             outcome.checks[name] = result == "ok"
     outcome.failed_check = next((name for name, good in outcome.checks.items() if not good), None)
-
-
-def _report_watch(work: Work, watches: Mapping[str, health.Watch]) -> None:
-    watch = watches["ssh"]
-    work.outcome.watch = watch.numbers()
-    if public := watches.get("public"):
-        work.outcome.watch |= {f"public_{name}": number for name, number in public.numbers().items()}
 
 
 def _json(text: str) -> dict[str, Any]:

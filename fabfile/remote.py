@@ -11,7 +11,8 @@ import shlex
 import socket
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
@@ -58,6 +59,7 @@ class Progress(Protocol):
 
     def begin(self, step: Step) -> None: ...
     def end(self, end: StepEnd) -> None: ...
+    def say(self, text: str) -> None: ...
 
 
 class Silence:
@@ -65,6 +67,7 @@ class Silence:
 
     def begin(self, step: Step) -> None: ...
     def end(self, end: StepEnd) -> None: ...
+    def say(self, text: str) -> None: ...
 
 
 class Channel(Protocol):
@@ -153,17 +156,18 @@ class Conductor:
         self._host = host
         self._progress = progress
         self._cancel = cancel
-        self._lines = self._read_lines()
+        self._lines: deque[bytes] = deque()
+        self._rest = b""
         self._sending = threading.Lock()
         self._closed = threading.Event()
         self.pid = 0
+        self.interrupted = False
 
     def start(self, lock: Lock | None, on_wait: Callable[[str], None]) -> None:
         """Wait until the conductor is ready; tell `on_wait` who holds the lock meanwhile."""
         said = b""
-        for line in self._lines:
-            words = self._event(line)
-            match words:
+        while (line := self._line()) is not None:
+            match self._event(line):
                 case ["ready", pid]:
                     self.pid = int(pid)
                     threading.Thread(target=self._beat, daemon=True).start()
@@ -195,7 +199,8 @@ class Conductor:
     def run(self, steps: Sequence[Step], rescue: Sequence[Step] = (), *, finish: bool = False) -> list[StepEnd]:
         """Run `steps` in order; if one fails, the host itself runs `rescue` (each of them must be safe to run).
 
-        With `finish`, a first Ctrl-C does not end the batch. Without, the running step is ended with its children.
+        At Ctrl-C the running step is ended with its children, and KeyboardInterrupt raised after the rescue. With
+        `finish` the batch goes on, and `interrupted` is set. A second Ctrl-C no longer waits for the host.
         """
         every = [*steps, *rescue]
         program = [_call(number, step) for number, step in enumerate(every)]
@@ -224,7 +229,7 @@ class Conductor:
         """Let the conductor go and wait until it is gone, and the lock with it."""
         self._closed.set()
         self._send(b"bye\n")
-        for _ in self._lines:
+        while self._line() is not None:
             pass
         self._channel.close()
 
@@ -235,11 +240,11 @@ class Conductor:
         began = 0.0
         while True:
             try:
-                line = next(self._lines, None)
+                line = self._line()
             except KeyboardInterrupt:
-                if not finish:
-                    self._cancel(self.pid)
-                    finish = True
+                if self.interrupted:
+                    raise
+                self._interrupt(finish=finish)
                 continue
             if line is None:
                 raise ConnectionLost(self._host, step)
@@ -263,19 +268,27 @@ class Conductor:
             return None
         return line[len(self._mark) + 1 :].decode(errors="replace").split(" ")
 
-    def _read_lines(self) -> Iterator[bytes]:
-        buffer = b""
-        while True:
+    def _interrupt(self, *, finish: bool) -> None:
+        self.interrupted = True
+        if finish:
+            self._progress.say("  Ctrl-C: the switch has begun and goes to its end; once more leaves it to the host")
+        else:
+            self._progress.say("  Ctrl-C: stopping here; once more does not wait for it")
+            self._cancel(self.pid)
+
+    def _line(self) -> bytes | None:
+        """The next line from the host; None when there will be no more."""
+        while not self._lines:
             try:
                 data = self._channel.recv(65536)
             except (OSError, EOFError):
                 data = b""
             if not data:
-                if buffer:
-                    yield buffer
-                return
-            *lines, buffer = (buffer + data).split(b"\n")
-            yield from lines
+                last, self._rest = self._rest, b""
+                return last or None
+            *lines, self._rest = (self._rest + data).split(b"\n")
+            self._lines.extend(lines)
+        return self._lines.popleft()
 
     def _send(self, data: bytes) -> None:
         try:

@@ -124,8 +124,10 @@ def test_a_long_request_finishes_in_a_reload(server: Server):
 
 
 @pytest.mark.parametrize("worker_class", ["sync", "gthread", "gevent"])
-def test_max_requests_goes_on_recycling(server: Server, worker_class: str):
-    """Workers are recycled as ever, before and after a reload, and no reload loses an old one that way."""
+def test_max_requests_goes_on_recycling(make_server, worker_class: str):
+    """Workers are recycled as ever, and no reload loses an old one that way."""
+    # gunicorn 23 resets a connection at two of three exits by max_requests, with this file or without it.
+    server: Server = make_server("newest")
     server.release("one")
     server.release("two", boot=BOOT)
     server.link("one")
@@ -146,9 +148,7 @@ def test_max_requests_goes_on_recycling(server: Server, worker_class: str):
     # Far more requests than two workers of 60 may serve came in while the new ones booted.
     assert len(visitors.visits) - started > 150
     assert len({age for age in seen if age <= after}) == 2
-    # gunicorn's gthread of 21 to 23 resets connections at any exit by max_requests; that is not ours.
-    failed = [visit for visit in visitors.failed if "Reset" not in visit.error and "Broken" not in visit.error]
-    assert (failed if worker_class == "gthread" else visitors.failed) == []
+    assert visitors.failed == []
 
 
 def test_the_number_of_workers_follows_ttin_and_ttou(server: Server):
@@ -162,6 +162,7 @@ def test_the_number_of_workers_follows_ttin_and_ttou(server: Server):
     server.master.send_signal(signal.SIGTTIN)
     server.wait_served_by("one", count=3)
     server.master.send_signal(signal.SIGTTOU)
+    server.wait_served_by("one", count=2, seconds=4)
     server.master.send_signal(signal.SIGTTOU)
     server.wait_served_by("one", count=1, seconds=4)
     server.hup()
