@@ -29,8 +29,8 @@ server-logs ENV DOPPLER_CONFIG="" LINES="":
 server-status ENV DOPPLER_CONFIG="":
     @uv run fab --hosts="$1" status ${2:+--doppler-config="$2"}
 
-# Run the tests, or those named
-test *ARGS:
+# Lint, types and every test, on real lab hosts too; or only the tests named
+test *ARGS: lint
     @uv run pytest "$@"
 
 # Lint, check the format, check the types

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -95,7 +95,7 @@ class Visitors:
     visits: list[Visit] = field(default_factory=list)
 
     @contextlib.contextmanager
-    def coming(self) -> Iterator["Visitors"]:
+    def coming(self) -> Generator["Visitors"]:
         over = threading.Event()
 
         def visit_until_over() -> None:
@@ -165,20 +165,23 @@ class Server:
             "health_path": "/healthz", "health_host": "api.test", "reload_timeout": 60, "graceful_timeout": None,
             "digest_key_path": str(self.key),
         }  # fmt: skip
-        environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+        environment = jinja2.Environment(undefined=jinja2.StrictUndefined)  # noqa: S701
         return environment.from_string(TEMPLATE.read_text()).render({**defaults, **settings})
 
     def link(self, name: str) -> None:
         (self.root / "app.new").symlink_to(self.releases / name)
         (self.root / "app.new").rename(self.app)
 
-    def start(self, *options: str, root: Path | None = None, run: str | None = "run", socket: str = "s",
-              app: str = "config.wsgi:application", wait: bool = True, **environment: str) -> subprocess.Popen[bytes]:  # fmt: skip
+    def start(
+        self, *options: str, root: Path | None = None, run: str | None = "run", socket: str = "s",
+        wait: bool = True, **environment: str,
+    ) -> subprocess.Popen[bytes]:  # fmt: skip
         """Start a master the way the service does; with `root`, the way a proof of that release does."""
         root = root or self.app
         command = [
             root / ".venv/bin/python", "-m", "gunicorn", "--config", root / ".deploy/gunicorn.conf.py",
-            "--chdir", root / "web", "--bind", f"unix:{self.root / socket}", *options, app,
+            "--chdir", root / "web", "--bind", f"unix:{self.root / socket}", *options,
+            "config.wsgi:application",
         ]  # fmt: skip
         variables = {"PATH": f"{root}/.venv/bin:/usr/bin:/bin", "HOME": str(self.root), "LANG": "C.UTF-8"}
         if run:

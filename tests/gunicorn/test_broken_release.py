@@ -3,11 +3,12 @@
 import os
 import signal
 import time
+from typing import Any
 
 import pytest
 from conftest import Server, Visitors, wait_for
 
-TROUBLES = {
+TROUBLES: dict[str, dict[str, Any]] = {
     "import error": {"at_import": "import nothing_of_that_name"},
     "syntax error": {"at_import": "def"},
     "missing attribute": {"after": "del application"},

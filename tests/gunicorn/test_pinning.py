@@ -52,6 +52,19 @@ def test_an_old_worker_keeps_to_its_release_after_the_switch(server: Server):
     assert server.get("/import/editable").body == "editable of one"
 
 
+def test_releases_behind_a_symbolic_link_are_known_by_both_names(server: Server):
+    """A data disk mounted elsewhere and linked changes nothing."""
+    link = server.root / "linked"
+    link.symlink_to(server.releases)
+    server.release("one", releases_path=str(link))
+    server.release("two", releases_path=str(link))
+    server.link("one")
+    server.start()
+    server.deploy("two")
+    server.wait_served_by("two")
+    assert server.get("/import/editable").body == "editable of two"
+
+
 def test_editable_installs_with_import_hooks_follow_the_release(server: Server):
     """setuptools installs some projects by a finder with fixed paths, which the master has already imported."""
     for name in ("one", "two"):
@@ -65,7 +78,6 @@ def test_editable_installs_with_import_hooks_follow_the_release(server: Server):
             '[tool.setuptools]\npackages = ["member"]\n'
             '[tool.setuptools.package-dir]\nmember = "member"\n'
         )
-        # A copy: uv must not write through the hard links into the venv of the other tests.
         subprocess.run(
             ["uv", "pip", "install", "-q", "--python", release / ".venv/bin/python", "-e", project], check=True
         )

@@ -116,7 +116,7 @@ def test_no_control_socket_is_opened(make_server, version: str):
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_no_name_of_ours_is_a_setting_by_accident(make_server, make_venv, version: str):
+def test_no_name_of_ours_is_a_setting_by_accident(make_server, version: str):
     """gunicorn takes every global name of the file that it knows as a setting."""
     server: Server = make_server(version)
     release = server.release("one", graceful_timeout=11)

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -160,19 +161,34 @@ def test_json_is_one_document(state: Any, monkeypatch: pytest.MonkeyPatch, capsy
 def test_check_needs_no_root(monkeypatch: pytest.MonkeyPatch) -> None:
     """nginx and systemd-analyze are asked in a way that anybody may."""
     monkeypatch.setattr(MODULE, "PROJECT", Path("/"))
+    monkeypatch.setattr(tempfile, "tempdir", "/tmp")  # pytest's own folder is root's
+    _, rendered = MODULE.check_templates({"h": Settings()})
     child = os.fork()
     if child == 0:
-        os.setgid(65534)
-        os.setuid(65534)
-        os.environ["TMPDIR"] = "/tmp"  # pytest's own folder is root's
-        templates, rendered = MODULE.check_templates({"h": Settings()})
-        results = [
-            templates,
-            MODULE.check_each("systemd-analyze verify", MODULE.verify_units, rendered),
-            MODULE.check_each("nginx -t", MODULE.verify_site, rendered),
-        ]
-        os._exit(any(result.state == "failed" for result in results))
+        code = 1
+        try:
+            os.setgid(65534)
+            os.setuid(65534)
+            results = [
+                MODULE.check_each("systemd-analyze verify", MODULE.verify_units, rendered),
+                MODULE.check_each("nginx -t", MODULE.verify_site, rendered),
+            ]
+            code = any(result.state == "failed" for result in results)
+        finally:
+            os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_warnings_of_an_old_systemd_are_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before 250 systemd-analyze only warned, and of every unit of the machine: ours alone count."""
+    said = "/x/ssh.service:1: Unknown key name 'A'\n/x/consult-django.service:1: Unknown key name 'B'"
+
+    def old(command: list[str]) -> tuple[int, str]:
+        return (1, "unrecognized option '--rec'") if command[-1].startswith("--rec") else (0, said)
+
+    monkeypatch.setattr(MODULE, "run", old)
+    _, rendered = MODULE.check_templates({"h": Settings()})
+    assert MODULE.verify_units(rendered["h"], tmp_path) == said.splitlines()[1]
 
 
 class Recipes:

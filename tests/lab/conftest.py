@@ -1,0 +1,43 @@
+"""One provisioned host for all tests of a session; each test finds the sample site live on it."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from harness import Site
+
+from fabfile.lab import LabHost, down, up
+
+
+def quiet(_text: str) -> None:
+    """Say nothing."""
+
+
+def throw_away(name: str, image: str = "ready") -> Iterator[LabHost]:
+    """A host that is gone afterwards, as is one of that name that an earlier run left behind."""
+    down(name, say=quiet)
+    try:
+        yield up(name, image=image, say=quiet)
+    finally:
+        down(name, say=quiet)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabHost]:
+    """A host, provisioned by the command, with the sample site deployed."""
+    for host in throw_away("t-deploy"):
+        site = Site(host, tmp_path_factory.mktemp("first"))
+        site.provision().expect(0)
+        site.deploy().expect(0)
+        yield host
+
+
+@pytest.fixture
+def site(server: LabHost, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Site]:
+    """The sample site, live with default settings, and a branch of the test's own; checked for soundness afterwards."""
+    Site(server, tmp_path).deploy().expect(0)
+    branch = "t/" + re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")
+    site = Site(server, tmp_path, branch)
+    yield site
+    site.assert_sound()
