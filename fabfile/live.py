@@ -21,7 +21,7 @@ from fabfile.report import Outcome, Report
 from fabfile.settings import Settings
 from fabfile.state import HostState, parse
 from fabfile.step import Step
-from fabfile.steps import nginx, proof, survey, systemd
+from fabfile.steps import logs, nginx, proof, survey, systemd
 from fabfile.steps import release as release_steps
 
 ROOM = 100 * 1024  # kB of disk that must be free before a release is built
@@ -113,13 +113,13 @@ class Change:
 def bring(work: Work, change: Change) -> None:
     """Prove the change, make it live, tidy up; the host's history says how it went, whatever that is."""
     try:
-        activation = prove(work, change)
-        go_live(work, change, activation)
+        go_live(work, change, prove(work, change))
     except (DeployError, KeyboardInterrupt) as error:
+        how = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
         with contextlib.suppress(DeployError):
-            work.conductor.run(
-                [record(work, change, "interrupted" if isinstance(error, KeyboardInterrupt) else str(error))]
-            )
+            work.conductor.run([record(work, change, how)])
+            if isinstance(error, Unhealthy):
+                work.outcome.logs |= read_logs(work.conductor, work.layout)
         raise
     work.conductor.run([record(work, change, "live"), release_steps.prune(work.layout, work.settings)])
     if work.conductor.interrupted:
@@ -143,6 +143,12 @@ def record(work: Work, change: Change, how: str) -> Step:
         "watch": outcome.watch,
     }
     return release_steps.record(work.layout, json.dumps(entry))
+
+
+def read_logs(conductor: Conductor, layout: Layout) -> dict[str, list[str]]:
+    """The ends of the logs, for the outcome."""
+    service, site = conductor.run([logs.tail(layout, 40), logs.nginx_errors(layout, 20)])
+    return {"django_service": service.output.splitlines(), "nginx_error": site.output.splitlines()}
 
 
 def prove(work: Work, change: Change) -> Activation:

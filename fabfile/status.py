@@ -4,10 +4,10 @@ from fabfile import health, lock
 from fabfile.deploy import site_url
 from fabfile.errors import Unhealthy
 from fabfile.inventory import Host
-from fabfile.live import note_checks
+from fabfile.live import note_checks, read_logs
 from fabfile.remote import connect
 from fabfile.report import Outcome, Report
-from fabfile.state import parse
+from fabfile.state import HostState, parse
 from fabfile.steps import logs as log_steps
 from fabfile.steps import survey, systemd
 
@@ -15,62 +15,63 @@ from fabfile.steps import survey, systemd
 def status(host: Host, report: Report, outcome: Outcome) -> None:
     """Read the host and make the four checks. Raises Unhealthy that names the first that fails."""
     settings, layout = host.settings, host.layout
+    look = [
+        survey.read_host(layout, settings.linked_files),
+        systemd.look_at_site(layout, settings),
+        survey.holder(layout),
+    ]
     with connect(host) as remote, remote.conduct() as conductor:
-        surveyed, checked, held = conductor.run(
-            [
-                survey.read_host(layout, settings.linked_files),
-                systemd.look_at_site(layout, settings),
-                survey.holder(layout),
-            ]
-        )
-        state = parse(surveyed.output.splitlines())
-        note_checks(outcome, checked.output)
+        surveyed, checked, held = conductor.run(look)
         with health.client(remote, settings) as http:
             answer = health.ask(http, settings.health_path)
+        state = parse(surveyed.output.splitlines())
+        note_checks(outcome, checked.output)
+        note_state(outcome, host, state, held.output)
         outcome.checks["http_200"] = answer == "200"
         outcome.failed_check = next((name for name, good in outcome.checks.items() if not good), None)
-        now = state.live_release
-        outcome.release, outcome.url = state.live or None, site_url(settings)
-        outcome.admin_url = f"{outcome.url}/admin/"
-        if now:
-            outcome.git_commit, outcome.git_branch = now.commit, now.branch
-        outcome.site_state = f"{state.live} is live" if state.live else "nothing is live"
-        outcome.details = {
-            "releases": len(state.releases),
-            "workers": {str(pid): folder for pid, folder in state.workers.items()},
-            "master": state.master or None,
-            "locked": lock.describe_holder(held.output) if held.output else None,
-            "frozen": lock.describe_holder(state.frozen) if state.frozen else None,
-            "missing": list(state.missing),
-        }
-        report.say(f"{host.name}: {outcome.site_state}" + (f", {now.branch} {now.commit[:7]}" if now else ""))
-        report.say(f"  {outcome.url}")
-        for line in checked.output.splitlines():
-            name, _, rest = line.removeprefix("check ").partition(" ")
-            if line.startswith("check ") and name != "http_200":
-                report.say(f"  {name:<16} {rest}")
-        report.say(
-            f"  {'http_200':<16} {'ok' if answer == '200' else f'failed {settings.health_path} answers {answer}'}"
-        )
-        for pid, folder in state.workers.items():
-            note = "" if folder == state.live else "  (not the live release)"
-            report.say(f"  worker {pid:<9} {folder}{note}")
-        for key in ("locked", "frozen"):
-            if text := outcome.details[key]:
-                report.say(f"  {key:<16} {text}")
-        for text in state.missing:
-            report.say(f"  missing          {text}")
+        tell(report, outcome, state, checked.output)
         if outcome.failed_check:
-            tail = conductor.run([log_steps.tail(layout, 20), log_steps.nginx_errors(layout, 10)])
-            outcome.logs = {
-                "django_service": tail[0].output.splitlines(),
-                "nginx_error": tail[1].output.splitlines(),
-            }
+            outcome.logs = read_logs(conductor, layout)
             raise Unhealthy(
                 f"{host.name}: the check {outcome.failed_check} fails",
-                evidence=tail[0].output,
+                evidence="\n".join(outcome.logs["django_service"]),
                 hint=f"fab -H {host.name} logs --lines 200" if state.live else f"fab -H {host.name} deploy",
             )
+
+
+def note_state(outcome: Outcome, host: Host, state: HostState, holder: str) -> None:
+    """Take what the host looks like into the outcome."""
+    if now := state.live_release:
+        outcome.git_commit, outcome.git_branch = now.commit, now.branch
+    outcome.release, outcome.url = state.live or None, site_url(host.settings)
+    outcome.admin_url = f"{outcome.url}/admin/"
+    outcome.site_state = f"{state.live} is live" if state.live else "nothing is live"
+    outcome.details = {
+        "releases": len(state.releases),
+        "workers": {str(pid): folder for pid, folder in state.workers.items()},
+        "master": state.master or None,
+        "locked": lock.describe_holder(holder) if holder else None,
+        "frozen": lock.describe_holder(state.frozen) if state.frozen else None,
+        "missing": list(state.missing),
+    }
+
+
+def tell(report: Report, outcome: Outcome, state: HostState, checks: str) -> None:
+    """Say the status, a line for each thing."""
+    commit = f", {outcome.git_branch} {outcome.git_commit[:7]}" if outcome.git_commit else ""
+    report.say(f"{outcome.server}: {outcome.site_state}{commit}")
+    reasons = dict(
+        line.removeprefix("check ").split(" ", 1) for line in checks.splitlines() if line.startswith("check ")
+    )
+    rows = [(name, "ok" if good else reasons.get(name, "failed")) for name, good in outcome.checks.items()]
+    rows += [
+        (f"worker {pid}", folder if folder == state.live else f"{folder} (not the live release)")
+        for pid, folder in state.workers.items()
+    ]
+    rows += [(key, str(outcome.details[key])) for key in ("locked", "frozen") if outcome.details[key]]
+    rows += [("missing", text) for text in state.missing]
+    for name, text in [("url", outcome.url), *rows]:
+        report.say(f"  {name:<16} {text}")
 
 
 def releases(host: Host, report: Report, outcome: Outcome) -> None:

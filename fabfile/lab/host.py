@@ -324,7 +324,7 @@ def _stuck(record: Record, what: str) -> LabError:
 def _remove(name: str) -> None:
     """Undo everything that `up` does, each part on its own: any of them may be missing."""
     record, folder = _read(name), folder_of(name)
-    pass
+    cgroup.end(name)
     if record:
         network.remove(name, record.index)
     network.remove_namespace(name)

@@ -24,7 +24,9 @@ for place in "$base/releases" "$base/shared" "$base/staged" "$base/logs"; do [ -
 {shared_files}
 if [ -L {quote(str(layout.app))} ]; then echo "app link"; elif [ -e {quote(str(layout.app))} ]; then echo "app folder"; else echo "app nothing"; fi
 echo "live $(readlink -e {quote(str(layout.current))} || true)"
-set -- $(df --output=avail -k "$base" | tail -n 1) $(df --output=iavail "$base" | tail -n 1)
+disk=$base
+[ -d "$disk" ] || disk=/
+set -- $(df --output=avail -k "$disk" | tail -n 1) $(df --output=iavail "$disk" | tail -n 1)
 echo "disk $1"
 echo "inodes $([ "$2" = - ] && echo 1000000 || echo "$2")"
 for folder in "$base"/releases/*/; do

@@ -1,13 +1,13 @@
 """One provisioned host for all tests of a session; each test finds the sample site live on it."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from harness import Site
 
-from fabfile.lab import LabHost, down, up
+from fabfile.lab import LabHost, down, set_secrets, up
 
 
 def quiet(_text: str) -> None:
@@ -41,3 +41,17 @@ def site(server: LabHost, tmp_path: Path, request: pytest.FixtureRequest) -> Ite
     site = Site(server, tmp_path, branch)
     yield site
     site.assert_sound()
+
+
+@pytest.fixture
+def secrets(site: Site) -> Iterator[Callable[..., None]]:
+    """Changes secrets in Doppler; afterwards they are as before, and the service knows."""
+    changed: set[str] = set()
+
+    def change(**values: str) -> None:
+        changed.update(values)
+        set_secrets(site.host, **values)
+
+    yield change
+    set_secrets(site.host, **dict.fromkeys(changed))
+    site.fab("restart", "--json").expect(0)

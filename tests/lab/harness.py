@@ -22,7 +22,16 @@ FAB = Path(sys.executable).with_name("fab")
 PAGE = "apps/web/pages/templates/pages/index.html"
 CSS = "apps/web/pages/static/pages/site.css"
 VIEWS = "apps/web/pages/views.py"
+URLS = "apps/web/config/urls.py"
 WSGI = "apps/web/config/wsgi.py"
+SETTINGS = "apps/web/config/settings.py"
+WEB = "apps/web/pyproject.toml"
+CHECKS = ("gunicorn_socket", "systemd_active", "nginx_running", "http_200")
+# What the team's agents parse.
+FIELDS = set(
+    "status phase failed_check error server url admin_url git_branch git_commit release previous activation reason "
+    "site_state timing checks watch logs suggestions".split()
+)
 # The operator's own: it must not decide what a test sees.
 FOREIGN = re.compile(r"(SSH|GIT|DJANGO|DOPPLER|GITHUB|GITLAB|INVOKE|FABRIC|UV)_.*|VIRTUAL_ENV|CI|TERM|PYTEST.*")
 
@@ -146,6 +155,17 @@ class Site:
         """The front page with another heading: the smallest change that a visitor sees."""
         return self.edited(PAGE, "{{ greeting }}", title)
 
+    def locked(self, changes: Mapping[str, str]) -> dict[str, str]:
+        """These changes with the uv.lock that `uv lock` makes of them, as a developer would commit them."""
+        checkout = self.folder / "checkout"
+        subprocess.run(
+            ["git", "-c", "safe.directory=*", "clone", "--quiet", self.repository.folder, checkout], check=True
+        )
+        for path, text in changes.items():
+            (checkout / path).write_text(text)
+        subprocess.run(["uv", "lock", "--quiet"], cwd=checkout, check=True)
+        return dict(changes) | {"uv.lock": (checkout / "uv.lock").read_text()}
+
     def run(self, script: str, *, check: bool = True) -> str:
         """What a script prints that root runs on the host (not through SSH)."""
         done = execute(self.host, "bash", "-c", script, timeout=120)
@@ -155,6 +175,11 @@ class Site:
     def get(self, path: str = "/", host: str | None = None) -> httpx.Response:
         """Ask the host's nginx, as a visitor does."""
         return httpx.get(f"http://{self.host.address}{path}", headers={"Host": host or self.domain}, timeout=20)
+
+    def post(self, path: str, body: bytes) -> httpx.Response:
+        """Send a body of bytes."""
+        headers = {"Host": self.domain, "Content-Type": "application/octet-stream"}
+        return httpx.post(f"http://{self.host.address}{path}", headers=headers, content=body, timeout=20)
 
     def page(self) -> str:
         """The front page."""

@@ -1,9 +1,15 @@
 """deploy: every kind of change goes live by the lightest right means, and nothing that visitors left is lost."""
 
+import re
+from collections.abc import Callable
+
 import pytest
-from harness import CSS, Site
+from harness import CHECKS, CSS, FIELDS, PAGE, URLS, VIEWS, WEB, Site, wait_for
 
 pytestmark = pytest.mark.lab
+
+# Shows an environment variable in the heading.
+MOTTO = ('"greeting": greet', '"motto": __import__("os").environ.get("MOTTO", ""),\n        "greeting": greet')
 
 
 def test_new_code_goes_live_by_hup(site: Site) -> None:
@@ -20,3 +26,222 @@ def test_new_code_goes_live_by_hup(site: Site) -> None:
     assert site.master_pid() == master
     assert not site.worker_pids() & workers
     assert "before new code" in site.notes()
+
+
+def test_json_is_one_document_with_every_field(site: Site) -> None:
+    """What agents parse is all there, alone on stdout; a person's lines are on stderr."""
+    site.commit(site.titled("For agents"))
+    before = site.live()
+    result = site.deploy().expect(0)
+    document = result.json
+    assert set(document) >= FIELDS
+    assert document["status"] == "success"
+    assert document["phase"] == "done"
+    assert (document["release"], document["previous"]) == (site.live(), before)
+    assert document["git_branch"] == site.branch
+    assert document["url"] == "http://consult.lab"
+    assert document["checks"] == dict.fromkeys(CHECKS, True)
+    assert document["watch"]["requests"] > 0
+    assert document["watch"]["failed"] == 0
+    assert document["timing"]["total"] >= document["timing"]["build_the_virtualenv"] > 0
+    assert "Build the virtualenv" in result.err
+
+
+def test_a_person_sees_each_step_and_one_summary(site: Site) -> None:
+    """Without --json the steps and their seconds are on stdout, plain in a pipe, and stderr is empty."""
+    site.commit(site.titled("For people"))
+    result = site.fab("deploy", "--branch", site.branch).expect(0)
+    assert re.search(r"Build the virtualenv +\d+\.\d\d s  ok\n", result.out)
+    assert result.out.splitlines()[-1].startswith(f"t-deploy: {site.live()} is live (hup)")
+    assert "\x1b" not in result.out
+    assert result.err == ""
+
+
+def test_nothing_to_do_touches_nothing(site: Site) -> None:
+    """The same commit again: exit 0, `unchanged`, and not one file, process or link is another."""
+    site.commit(site.titled("Once"))
+    site.deploy().expect(0)
+    wait_for(lambda: not any(name.startswith(".trash") for name in site.run("ls -A /srv/consult/releases").split()))
+    ages, pids = site.ages(), (site.master_pid(), site.worker_pids())
+    document = site.deploy().expect(0).json
+    assert (document["status"], document["activation"]) == ("unchanged", "nothing")
+    assert set(document) >= FIELDS
+    assert document["release"] == site.live()
+    assert (site.master_pid(), site.worker_pids()) == pids
+    assert site.ages() == ages
+
+
+def test_force_does_every_step_again(site: Site) -> None:
+    """--force makes a new release of the commit that is live."""
+    before = site.live()
+    document = site.deploy("--force", branch="main").expect(0).json
+    assert document["release"] == site.live() != before
+    assert document["git_commit"] == site.repository.sha()
+    assert document["timing"]["build_the_virtualenv"] > 0
+
+
+def test_packages_are_added_and_upgraded_by_hup(site: Site) -> None:
+    """Workers of the same master load the packages of their own release: a new one, and another version of an old one."""
+    site.add_note("before packages")
+    view = 'def versions(_request: HttpRequest) -> JsonResponse:\n    """Tell."""\n    import iniconfig, sqlparse\n\n'
+    view += '    return JsonResponse({"sqlparse": sqlparse.__version__, "iniconfig": iniconfig.__file__})\n'
+    was = re.search(r'name = "sqlparse"\nversion = "(.*?)"', site.repository.read("uv.lock"))
+    assert was
+    site.commit(
+        site.locked(site.edited(WEB, '"greeting",', '"greeting",\n    "iniconfig",\n    "sqlparse<0.6",'))
+        | {VIEWS: f"{site.repository.read(VIEWS)}\n\n{view}"}
+        | site.edited(URLS, "urlpatterns = [", 'urlpatterns = [\n    path("versions", views.versions),')
+    )
+    master = site.master_pid()
+    assert site.deploy().expect(0).json["activation"] == "hup"
+    versions = site.get("/versions").json()
+    assert versions["sqlparse"].startswith("0.5.") != was[1].startswith("0.5.")
+    assert f"/releases/{site.live()}/.venv/" in versions["iniconfig"]
+    assert site.master_pid() == master
+    assert "before packages" in site.notes()
+
+
+def test_a_workspace_member_changes_by_hup(site: Site) -> None:
+    """Code of an editable workspace member is the new release's too."""
+    site.add_note("before the member")
+    master = site.master_pid()
+    site.commit(site.edited("packages/greeting/src/greeting/__init__.py", "Good day", "Good evening"))
+    assert site.deploy().expect(0).json["activation"] == "hup"
+    assert site.heading() == "Good evening, visitor."
+    assert site.master_pid() == master
+    assert "before the member" in site.notes()
+
+
+def test_another_gunicorn_restarts_the_service(site: Site) -> None:
+    """HUP cannot carry what the master itself is (facts 6): a restart behind the socket, with its reason, fails nobody."""
+    site.add_note("before gunicorn")
+    site.commit(site.locked(site.edited(WEB, '"gunicorn==23.0.0"', '"gunicorn==25.0.3"')))
+    master = site.master_pid()
+    document = site.deploy().expect(0).json
+    assert document["activation"] == "restart"
+    assert "gunicorn 23.0.0 -> 25.0.3" in document["reason"]
+    assert document["watch"]["requests"] > 5
+    assert document["watch"]["failed"] == 0
+    assert site.master_pid() != master
+    assert "before gunicorn" in site.notes()
+
+
+def test_a_changed_unit_restarts_the_service(site: Site) -> None:
+    """unit_options reach systemd, and no request fails meanwhile."""
+    site.add_note("before the unit")
+    master = site.master_pid()
+    site.settings["unit_options"] = {"MemoryMax": "768M"}
+    document = site.deploy(branch="main").expect(0).json
+    assert (document["activation"], document["reason"]) == ("restart", "consult-django.service changed")
+    assert document["watch"]["failed"] == 0
+    assert site.run("systemctl show -p MemoryMax --value consult-django").strip() == str(768 * 1024 * 1024)
+    assert site.master_pid() != master
+    assert "before the unit" in site.notes()
+    assert site.deploy(branch="main").expect(0).json["status"] == "unchanged"
+
+
+def test_a_changed_site_reloads_nginx_alone(site: Site) -> None:
+    """A larger body is let through, and gunicorn notices nothing."""
+    pids = site.master_pid(), site.worker_pids()
+    body = b"x" * 1024 * 1024
+    site.settings["body_size"] = "512k"
+    document = site.deploy(branch="main").expect(0).json
+    assert document["activation"] == "nginx"
+    assert site.post("/upload/", body).status_code == 413
+    site.settings["body_size"] = "2m"
+    site.deploy(branch="main").expect(0)
+    assert site.post("/upload/", body).json() == {"bytes": len(body)}
+    assert (site.master_pid(), site.worker_pids()) == pids
+
+
+def test_more_workers_come_by_hup(site: Site) -> None:
+    """`workers` is a setting of the release: the same master, as many workers as asked for."""
+    master = site.master_pid()
+    site.settings["workers"] = 4
+    document = site.deploy(branch="main").expect(0).json
+    assert document["activation"] == "hup"
+    assert site.master_pid() == master
+    assert len(site.worker_pids()) == 4
+
+
+def test_a_deploy_takes_up_changed_secrets(site: Site, secrets: Callable[..., None]) -> None:
+    """New code while a secret has changed: the service restarts and says for which; the value is nowhere."""
+    secrets(MOTTO="sentinel-by-deploy")
+    site.commit(site.edited(PAGE, "{{ greeting }}", "{{ motto }}") | site.edited(VIEWS, *MOTTO))
+    result = site.deploy().expect(0)
+    assert result.json["activation"] == "restart"
+    assert "secrets changed: MOTTO" in result.json["reason"]
+    assert site.heading() == "sentinel-by-deploy"
+    assert "sentinel-by-deploy" not in result.text
+
+
+def test_restart_takes_up_changed_secrets(site: Site, secrets: Callable[..., None]) -> None:
+    """`restart` is the verb for a secret that changed while the code did not."""
+    site.commit(site.edited(PAGE, "{{ greeting }}", "{{ motto }}") | site.edited(VIEWS, *MOTTO))
+    site.deploy().expect(0)
+    assert site.heading() == ""
+    secrets(MOTTO="by restart")
+    document = site.fab("restart", "--json").expect(0).json
+    assert document["activation"] == "restart"
+    assert document["watch"]["failed"] == 0
+    assert site.heading() == "by restart"
+
+
+def test_reload_makes_new_workers(site: Site) -> None:
+    """`reload` is HUP alone: the same master and release, other workers."""
+    live, master, workers = site.live(), site.master_pid(), site.worker_pids()
+    assert site.fab("reload", "--json").expect(0).json["activation"] == "hup"
+    assert (site.live(), site.master_pid()) == (live, master)
+    assert not site.worker_pids() & workers
+
+
+def test_a_migration_keeps_the_data(site: Site) -> None:
+    """A new column with its code: the rows of before are there and have it."""
+    site.add_note("before the migration")
+    migration = site.repository.read("apps/web/pages/migrations/0002_note_author.py")
+    migration = migration.replace("0001_initial", "0002_note_author").replace('"author"', '"mood"')
+    site.commit(
+        {"apps/web/pages/migrations/0003_mood.py": migration.replace('db_default=""', 'db_default="calm"')}
+        | site.edited("apps/web/pages/models.py", "    created =", '    mood = models.CharField(db_default="calm")\n    created =')
+        | site.edited(VIEWS, '"author": note.author', '"author": note.mood')
+    )
+    document = site.deploy().expect(0).json
+    assert document["activation"] == "hup"
+    assert {"text": "before the migration", "author": "calm"}.items() <= site.get("/notes/").json()["notes"][0].items()
+    site.add_note("after the migration")
+    assert site.notes()[:2] == ["after the migration", "before the migration"]
+
+
+def test_uploads_outlive_releases(site: Site) -> None:
+    """A linked folder takes over what the repository has in it, and keeps what visitors put there."""
+    site.settings["linked_dirs"] = ["apps/web/media"]
+    site.commit({"apps/web/media/from-git": "from git\n"})
+    site.deploy().expect(0)
+    site.run("runuser -u deploy -- sh -c 'echo mine >/app/apps/web/media/upload'")
+    site.commit(site.titled("With uploads"))
+    site.deploy().expect(0)
+    assert site.run("cat /app/apps/web/media/upload /app/apps/web/media/from-git") == "mine\nfrom git\n"
+    site.fab("rollback", "--json").expect(0)
+    assert site.run("cat /app/apps/web/media/upload") == "mine\n"
+
+
+@pytest.mark.parametrize("kind", ["tag", "commit", "short commit", "branch"])
+def test_a_branch_tag_or_commit_is_deployed(site: Site, kind: str) -> None:
+    """--branch takes each of them; a branch may have slashes in its name."""
+    commit = site.commit(site.titled(f"By {kind}"))
+    assert "/" in site.branch
+    site.repository.tag("v1.0", commit)
+    ref = {"tag": "v1.0", "commit": commit, "short commit": commit[:8], "branch": site.branch}[kind]
+    document = site.deploy(branch=ref).expect(0).json
+    assert (document["git_branch"], document["git_commit"]) == (ref, commit)
+    assert site.heading() == f"By {kind}"
+
+
+def test_keep_prunes_old_releases(site: Site) -> None:
+    """As many releases stay as `keep` says; the folders of others are gone soon after."""
+    site.settings["keep"] = 2
+    for title in ("One", "Two", "Three"):
+        site.commit(site.titled(title))
+        site.deploy().expect(0)
+    wait_for(lambda: len(site.run("ls -A /srv/consult/releases").split()) == 2)
+    assert site.live() in site.releases()
