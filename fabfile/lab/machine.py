@@ -106,7 +106,7 @@ def _lock(path: Path) -> int:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         # The one before us unlinks the file as it leaves: a lock on an unlinked file guards nothing.
         try:
-            if True:
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
                 return descriptor
         except FileNotFoundError:
             pass

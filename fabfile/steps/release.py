@@ -26,7 +26,7 @@ if [ ! -d "$repo" ]; then
 fi
 cd "$repo"
 grep -qsx /.deploy/ info/exclude || echo /.deploy/ >>info/exclude
-git config remote.origin.url {quote(settings.repo or "")}
+[ "$(git config remote.origin.url || true)" = {quote(settings.repo or "")} ] || git config remote.origin.url {quote(settings.repo or "")}
 git fetch --quiet --prune --force --no-tags origin '+refs/heads/*:refs/heads/*' '+refs/tags/*:refs/tags/*'
 for name in "refs/heads/$ref" "refs/tags/$ref"; do
   if commit=$(git rev-parse --verify --quiet "$name^{{commit}}"); then break; fi
@@ -125,7 +125,7 @@ def prune(layout: Layout, settings: Settings) -> Step:
         f"""{GIT}
 cd {quote(str(layout.releases))}
 live=$(readlink -e {quote(str(layout.current))} || true); live=${{live##*/}}
-used=" $live $(for process in /proc/[0-9]*; do readlink "$process/cwd" "$process/exe" || true; done 2>/dev/null |
+used=" $live $( (readlink /proc/[0-9]*/cwd /proc/[0-9]*/exe 2>/dev/null || true) |
   sed -n 's#^{layout.releases}/\\([^/]*\\).*#\\1#p' | sort -u | tr '\\n' ' ')"
 master=$(sed -n 's/.*"release": *"\\([^"]*\\)".*/\\1/p' {quote(str(layout.state / "master.json"))} 2>/dev/null || true)
 used="$used ${{master##*/}} "

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -69,6 +70,7 @@ class LocalRemote(Remote):
             )
         )
         self.wires.append(wire)
+        threading.Thread(target=wire.process.wait, daemon=True).start()  # a zombie counts as alive to `tail --pid`
         return wire
 
     @property

@@ -8,7 +8,7 @@ import time
 import pytest
 from conftest import Server, Visit, Visitors, wait_for
 
-BOOT = 2.0
+BOOT = 1.5
 VERSIONS = ["20.1.0", "23.0.0", "newest"]
 
 

@@ -35,12 +35,19 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabHost]:
 
 @pytest.fixture
 def site(server: LabHost, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Site]:
-    """The sample site, live with default settings, and a branch of the test's own; checked for soundness afterwards."""
-    Site(server, tmp_path).deploy().expect(0)
+    """The sample site, live in some version of its code, and a branch of the test's own.
+
+    Afterwards the site must be sound; settings and packages are put back, code is not, for that costs time.
+    """
     branch = "t/" + re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")
     site = Site(server, tmp_path, branch)
-    yield site
-    site.assert_sound()
+    try:
+        yield site
+        site.assert_sound()
+    finally:
+        if site.settings or site.other_packages:
+            site.settings.clear()
+            site.deploy(branch="main").expect(0)
 
 
 @pytest.fixture

@@ -74,6 +74,7 @@ class Site:
     domain: str = "consult.lab"
     app_link: str = "/app"
     environment: dict[str, str] = field(default_factory=dict)
+    other_packages: bool = False
 
     @property
     def name(self) -> str:
@@ -141,6 +142,7 @@ class Site:
 
     def commit(self, changes: Mapping[str, str | None], message: str = "Change") -> str:
         """Push a commit to this site's branch, which begins at main."""
+        self.other_packages |= "uv.lock" in changes
         known = self.repository.folder / "refs/heads" / self.branch
         base = None if known.exists() else "main"
         return self.repository.commit(changes, message, self.branch, base)

@@ -86,6 +86,13 @@ def test_service_leaves_the_sockets_folder_alone() -> None:
     assert section(socket_unit, "Socket")["SocketUser"] == "deploy"
 
 
+def test_failing_service_is_tried_for_ever() -> None:
+    """At a start limit systemd fails the socket too, and requests no longer wait but fail (seen on 252)."""
+    service = rendering.service(Settings())
+    assert section(service, "Unit")["StartLimitIntervalSec"] == "0"
+    assert section(service, "Service")["Restart"] == "always"
+
+
 def test_doppler_options_and_unit_options_stand_where_they_work() -> None:
     """--project and --config are doppler's, so before the --; unit_options win, so after all others."""
     service = rendering.service(ODD)

@@ -111,11 +111,12 @@ def test_a_lock_keeps_others_out_and_leaves_no_file(monkeypatch: pytest.MonkeyPa
                 os.sched_yield()
                 inside -= 1
 
-    threads = [threading.Thread(target=enter) for _ in range(8)]
+    threads = [threading.Thread(target=enter, daemon=True) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(10)
+    assert not any(thread.is_alive() for thread in threads), "somebody waits for a lock that nobody holds"
     assert most == 1
     assert list((tmp_path / "locks").iterdir()) == []
 
