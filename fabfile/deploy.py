@@ -11,7 +11,6 @@ from fabfile.inventory import Host
 from fabfile.layout import Release
 from fabfile.live import Change, Work
 from fabfile.lock import operator
-from fabfile.remote import connect
 from fabfile.report import Outcome, Report
 from fabfile.settings import Settings
 from fabfile.steps import django, python
@@ -23,14 +22,9 @@ def deploy(host: Host, report: Report, outcome: Outcome, force: bool, wait: int)
     if not host.settings.repo:
         raise ConfigError(f"{host.name} has no repo", hint="set repo in hosts.toml")
     ref = outcome.git_branch = host.settings.branch
-    with (
-        connect(host) as remote,
-        remote.conduct(report, lock=live.lock_for(host, f"deploy {ref}", wait), on_wait=report.waiting) as conductor,
-    ):
-        work = Work(host, remote, conductor, report, outcome)
-        [fetched] = work.read(steps.fetch(work.layout, work.settings, ref))
-        live.require_ready(work.state, host)
-        commit, subject = find_commit(fetched, ref, host)
+    fetch = steps.fetch(host.layout, host.settings, ref)
+    with live.work_on(host, report, outcome, f"deploy {ref}", wait, fetch) as work:
+        commit, subject = find_commit(work.answers[0], ref, host)
         outcome.git_commit = commit
         change = plan(work, commit, ref, force=force)
         if change is None:

@@ -1,8 +1,7 @@
 """lock and unlock: a host closed to deploys by hand, with a message, until somebody opens it."""
 
 from fabfile.inventory import Host
-from fabfile.live import lock_for
-from fabfile.lock import card, describe_holder, frozen
+from fabfile.lock import Lock, card, describe_holder, frozen
 from fabfile.remote import connect
 from fabfile.report import Outcome, Report
 from fabfile.steps import survey
@@ -10,7 +9,7 @@ from fabfile.steps import survey
 
 def close(host: Host, report: Report, outcome: Outcome, message: str) -> None:
     """Refuse deploys, rollbacks and restarts from now on. Raises Locked if somebody did so before."""
-    with connect(host) as remote, remote.conduct(lock=lock_for(host, "lock")) as conductor:
+    with connect(host) as remote, remote.conduct(lock=Lock(host.layout.lock, card("lock"))) as conductor:
         [before] = conductor.run([survey.freeze(host.layout, card("lock", message))])
         if before.output:
             raise frozen(host.name, before.output)

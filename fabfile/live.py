@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
@@ -16,7 +16,7 @@ from fabfile.errors import DeployError, ProvisionError, StepFailed, Unhealthy
 from fabfile.inventory import Host
 from fabfile.layout import Layout, Release
 from fabfile.lock import Lock
-from fabfile.remote import Conductor, Remote, StepError
+from fabfile.remote import Conductor, Remote, StepError, connect
 from fabfile.report import Outcome, Report
 from fabfile.settings import Settings
 from fabfile.state import HostState, parse
@@ -26,6 +26,7 @@ from fabfile.steps import release as release_steps
 
 ROOM = 100 * 1024  # kB of disk that must be free before a release is built
 INODES = 5000
+LONG = 3600  # seconds to queue when --wait has no number
 
 
 @dataclass
@@ -37,7 +38,8 @@ class Work:
     conductor: Conductor
     report: Report
     outcome: Outcome
-    state: HostState = field(default_factory=HostState)
+    state: HostState
+    answers: list[str]
 
     @property
     def settings(self) -> Settings:
@@ -51,13 +53,6 @@ class Work:
     def live(self) -> Release | None:
         return self.layout.release(self.state.live) if self.state.live else None
 
-    def read(self, *further: Step) -> list[str]:
-        """Read the host, in one trip with `further` steps; return their outputs. Refuses a host that is not ready."""
-        first, *others = self.conductor.run([survey.read_host(self.layout, self.settings.linked_files), *further])
-        self.state = parse(first.output.splitlines())
-        self.outcome.previous = self.state.live or None
-        return [end.output for end in others]
-
     def changed_files(self) -> dict[PurePosixPath, str]:
         """The rendered unit, socket and site whose text is not what the host has."""
         return {
@@ -67,8 +62,21 @@ class Work:
         }
 
 
-def lock_for(host: Host, what: str, wait: int = 0) -> Lock:
-    return Lock(host.layout.lock, lock.card(what), wait)
+@contextlib.contextmanager
+def work_on(host: Host, report: Report, outcome: Outcome, what: str, wait: int, *further: Step) -> Generator[Work]:
+    """Connect, take the host's lock for `what`, and read the host in one trip with `further` steps.
+
+    `wait` is how many seconds to queue for the lock; True means as long as anybody would. Raises Locked, or
+    ProvisionError for a host that is not ready.
+    """
+    seconds = LONG if wait is True else wait
+    taken = Lock(host.layout.lock, lock.card(what), seconds)
+    with connect(host) as remote, remote.conduct(report, lock=taken, on_wait=report.waiting) as conductor:
+        surveyed, *others = conductor.run([survey.read_host(host.layout, host.settings.linked_files), *further])
+        state = parse(surveyed.output.splitlines())
+        outcome.previous = state.live or None
+        require_ready(state, host)
+        yield Work(host, remote, conductor, report, outcome, state, [end.output for end in others])
 
 
 def require_ready(state: HostState, host: Host) -> None:

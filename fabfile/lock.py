@@ -54,7 +54,7 @@ def locked(host: str, text: str) -> Locked:
     """The error for a run that finds `host` busy."""
     return Locked(
         f"{host} is held by {describe_holder(text)}",
-        hint="wait for it with --wait 600, or look: fab -H " + host + " status",
+        hint="wait for it with --wait, or look: fab -H " + host + " status",
     )
 
 

@@ -88,18 +88,18 @@ mark=$1 lock=$2 holder=$3 wait=$4 patience=$5 keep_log=$6
 work=$(mktemp -d) || exit 1
 files=$work/files; mkdir "$files"
 log=${keep_log:-$work/log}
+child='' failed='' cancelled='' held=''
+leave() {
+  for pid in "$work"/*.pid; do [ -s "$pid" ] && kill -KILL -- "-$(cat "$pid")" 2>/dev/null; done
+  [ -z "$held" ] || : >"$lock"
+  rm -rf "$work"
+}
+trap leave EXIT
 export DEPLOY_WORK=$work DEPLOY_FILES=$files
 : >>"$log" || exit 1
 start=$(stat -c %s "$log")
 tail -c "+$((start + 1))" -s 0.03 --pid=$$ -f "$log" 2>/dev/null &
 exec >>"$log" 2>&1
-child='' failed='' cancelled=''
-leave() {
-  for pid in "$work"/*.pid; do [ -s "$pid" ] && kill -KILL -- "-$(cat "$pid")" 2>/dev/null; done
-  if [ -n "$lock" ] && [ -n "${held:-}" ]; then : >"$lock"; fi
-  rm -rf "$work"
-}
-trap leave EXIT
 trap 'cancelled=1; [ -n "$child" ] && kill -TERM "$child"' TERM
 tell() { printf '\n%s %s\n' "$mark" "$*"; }
 if [ -n "$lock" ]; then
@@ -117,8 +117,11 @@ step() {
   if [ -n "$cancelled" ]; then code=130; else
     timeout --kill-after=5 "$2" bash --norc -euo pipefail -c "$3" </dev/null &
     child=$!
+    [ -z "$cancelled" ] || kill -TERM "$child" 2>/dev/null
     wait "$child"; code=$?
     while kill -0 "$child" 2>/dev/null; do wait "$child"; code=$?; done
+    # timeout looks no further than its own child: another one may have ignored TERM, and would keep the lock.
+    [ "$code" = 0 ] || kill -KILL -- "-$child" 2>/dev/null
     child=''
     [ -z "$cancelled" ] || code=130
   fi
@@ -130,10 +133,10 @@ tell ready $$
 while IFS=' ' read -r -t "$patience" word size name; do
   case $word in
     file)
-      (umask 077; head -c "$size" >"$files/$name")
+      (umask 077; timeout "$patience" head -c "$size" >"$files/$name")
       [ "$(stat -c %s "$files/$name")" = "$size" ] || exit 1 ;;
     batch)
-      head -c "$size" >"$work/batch"
+      timeout "$patience" head -c "$size" >"$work/batch"
       [ "$(stat -c %s "$work/batch")" = "$size" ] || exit 1
       failed='' rescuing=''
       . "$work/batch"

@@ -6,19 +6,14 @@ from fabfile import live
 from fabfile.deploy import done
 from fabfile.errors import ConfigError
 from fabfile.inventory import Host
-from fabfile.live import Change, Work
-from fabfile.remote import connect
+from fabfile.live import Change
 from fabfile.report import Outcome, Report
 from fabfile.state import HostState, ReleaseState
 
 
 def rollback(host: Host, report: Report, outcome: Outcome, to: str, wait: int) -> None:
     """The recipe: read, choose, prove, switch, check."""
-    lock = live.lock_for(host, f"rollback {to}".strip(), wait)
-    with connect(host) as remote, remote.conduct(report, lock=lock, on_wait=report.waiting) as conductor:
-        work = Work(host, remote, conductor, report, outcome)
-        work.read()
-        live.require_ready(work.state, host)
+    with live.work_on(host, report, outcome, f"rollback {to}".strip(), wait) as work:
         target = find_release(work.state, to, host)
         outcome.git_commit, outcome.git_branch = target.commit, target.branch
         if target.id == work.state.live and work.state.serves_live:

@@ -22,7 +22,7 @@ HELP = {
     "branch": "branch, tag or commit; the one of hosts.toml when not given",
     "json": "print one JSON document on stdout, and nothing else there",
     "doppler_config": "Doppler config instead of the one in hosts.toml",
-    "wait": "queue up to this many seconds when the host is busy",
+    "wait": "queue when the host is busy, up to this many seconds (3600 when no number is given)",
 }
 
 
@@ -55,7 +55,9 @@ def verb(
         del run.__wrapped__
         setattr(run, "__signature__", inspect.Signature(parameters))  # noqa: B010 - where invoke finds the options
         texts = {**HELP, **(help or {})}
-        return fabric_task(help={p.name: texts[p.name] for p in parameters if p.name in texts})(run)
+        names = {p.name for p in parameters}
+        known = {name: text for name, text in texts.items() if name in names}
+        return fabric_task(help=known, optional=sorted(names & {"wait"}))(run)
 
     return decorate
 

@@ -103,9 +103,14 @@ def running() -> list[LabHost]:
     return [host for host in hosts if host]
 
 
+def names() -> list[str]:
+    """Names of all hosts that left something on this machine: running, stopped or half-made."""
+    return sorted(path.name for path in HOSTS.iterdir()) if HOSTS.is_dir() else []
+
+
 def records() -> list[Record]:
     """All hosts that this machine knows, running or not, by name."""
-    known = [_read(path.parent.name) for path in sorted(HOSTS.glob("*/host.json"))]
+    known = [_read(name) for name in names()]
     return [record for record in known if record]
 
 
@@ -188,6 +193,8 @@ def folder_of(name: str) -> Path:
 def _read(name: str) -> Record | None:
     try:
         return Record(**json.loads((folder_of(name) / "host.json").read_text()))
+    except PermissionError as error:
+        raise LabError("the lab hosts of this machine are root's", hint="run it with sudo") from error
     except (FileNotFoundError, ValueError, TypeError):
         return None
 

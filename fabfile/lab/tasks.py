@@ -1,7 +1,6 @@
 """`fab lab.up`, `lab.down`, `lab.status` and `lab.ssh`."""
 
 import functools
-import shlex
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -54,9 +53,9 @@ def up(_context: Context, name: str = "lab", suite: str = "bookworm", image: str
 def down(_context: Context, name: str = "lab", all: bool = False) -> None:
     """Remove a lab host and everything that was on it; the image stays in the cache."""
     from .host import down as remove
-    from .host import records
+    from .host import names
 
-    for one in [record.name for record in records()] if all else [name]:
+    for one in names() if all else [name]:
         remove(one, say=say)
 
 
@@ -90,7 +89,7 @@ def ssh(_context: Context, name: str = "lab", command: str = "") -> None:
     argv = [*ssh_command(host), *([command] if command else [])]
     code = subprocess.run(argv, check=False).returncode
     if code:
-        raise Exit(f"{shlex.quote(command) or 'the shell'} on {name} ended with {code}", code)
+        raise Exit(code=code)  # what was run has said why
 
 
 namespace = Collection("lab", up, down, status, ssh)

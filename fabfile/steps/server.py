@@ -44,6 +44,10 @@ case "$ID $VERSION_ID" in
   *) echo "$PRETTY_NAME is not one of: {", ".join(SUPPORTED)}"; exit 1 ;;
 esac
 if [ -e {app} ] && [ ! -L {app} ]; then echo "{layout.app} is a real folder; move it away first: mv {layout.app} {layout.app}.old"; exit 1; fi
+etc={quote(str(layout.secrets.parent))}
+if [ -d "$etc" ] && [ -n "$(ls -A "$etc")" ] && [ ! -e {quote(str(layout.secrets))} ]; then
+  echo "$etc belongs to something else: give the app another name in hosts.toml"; exit 1
+fi
 if [ -L {app} ] && [ "$(readlink {app})" != {quote(str(layout.current))} ]; then
   echo "{layout.app} is a link to $(readlink {app}), not to {layout.current}; move it away first"; exit 1
 fi

@@ -28,6 +28,15 @@ from fabfile.step import Step, StepEnd
 HOSTILE = """a'b"c`touch bait`$(touch bait);touch bait|touch bait&\\\\ * ? [x] {a,b} ~ ! #$HOME $$ %s \\n ünï→ -x"""
 
 
+@contextlib.contextmanager
+def closed_is_lost() -> Iterator[None]:
+    """Python's ValueError for a closed pipe, as paramiko says it."""
+    try:
+        yield
+    except ValueError as error:
+        raise OSError(str(error)) from error
+
+
 @dataclass
 class Wire:
     """Both ends of a local process, in the words of an SSH channel."""
@@ -36,12 +45,14 @@ class Wire:
 
     def sendall(self, data: bytes) -> None:
         assert self.process.stdin
-        self.process.stdin.write(data)
-        self.process.stdin.flush()
+        with closed_is_lost():
+            self.process.stdin.write(data)
+            self.process.stdin.flush()
 
     def recv(self, size: int) -> bytes:
         assert self.process.stdout
-        return os.read(self.process.stdout.fileno(), size)
+        with closed_is_lost():
+            return os.read(self.process.stdout.fileno(), size)
 
     def close(self) -> None:
         """Close both pipes, as a lost connection does."""

@@ -6,9 +6,10 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ class Result:
 class Site:
     """One app on one lab host, and the folder of somebody who deploys it.
 
-    `settings` are the host's in hosts.toml beyond where it is; `branch` is what `commit` writes to and `deploy` takes.
+    `settings` are the host's in hosts.toml beyond where it is, `hosts_file` is another text for it; `branch` is what `commit` writes to and `deploy` takes.
     """
 
     host: LabHost
@@ -75,6 +76,7 @@ class Site:
     app_link: str = "/app"
     environment: dict[str, str] = field(default_factory=dict)
     other_packages: bool = False
+    hosts_file: str = ""
 
     @property
     def name(self) -> str:
@@ -100,8 +102,7 @@ class Site:
     def start_raw(self, *words: str) -> subprocess.Popen[str]:
         """Start `fab` with exactly these words."""
         hosts = self.folder / "hosts.toml"
-        if not hosts.exists() or not hosts.read_text().startswith("# by hand"):
-            hosts.write_text(hosts_toml({self.name: self.host_settings()}))
+        hosts.write_text(self.hosts_file or hosts_toml({self.name: self.host_settings()}))
         clean = {name: value for name, value in os.environ.items() if not FOREIGN.fullmatch(name)}
         own = {"HOME": str(self.folder), "DJANGO_DEPLOY_HOSTS": str(hosts), "DEPLOY_USER": "ana"}
         return subprocess.Popen(
@@ -287,6 +288,27 @@ def wait_for(
     while not condition():
         assert time.monotonic() < end, what()
         time.sleep(0.05)
+
+
+@contextmanager
+def watching_ps() -> Iterator[set[str]]:
+    """Every command line that this machine shows meanwhile; those of its lab hosts are among them."""
+    seen: set[str] = set()
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.01):
+            for process in Path("/proc").glob("[0-9]*"):
+                with suppress(OSError):
+                    seen.add((process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        thread.join()
 
 
 @contextmanager

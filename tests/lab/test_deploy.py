@@ -203,7 +203,9 @@ def test_a_migration_keeps_the_data(site: Site) -> None:
     migration = migration.replace("0001_initial", "0002_note_author").replace('"author"', '"mood"')
     site.commit(
         {"apps/web/pages/migrations/0003_mood.py": migration.replace('db_default=""', 'db_default="calm"')}
-        | site.edited("apps/web/pages/models.py", "    created =", '    mood = models.CharField(db_default="calm")\n    created =')
+        | site.edited(
+            "apps/web/pages/models.py", "    created =", '    mood = models.CharField(db_default="calm")\n    created ='
+        )
         | site.edited(VIEWS, '"author": note.author', '"author": note.mood')
     )
     document = site.deploy().expect(0).json

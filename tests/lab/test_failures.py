@@ -1,0 +1,361 @@
+"""A deploy that cannot succeed: the site serves on as before, and the caller learns what to do."""
+
+import re
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+from harness import FIELDS, SETTINGS, URLS, VIEWS, WSGI, Result, Site, running, wait_for, watching_ps
+
+from fabfile.lab import cut_network, join_network
+
+pytestmark = pytest.mark.lab
+
+MIGRATION = """
+from django.db import migrations
+
+
+class Migration(migrations.Migration):
+    dependencies = (("pages", "0002_note_author"),)
+    operations = (migrations.RunSQL({sql!r}, "SELECT 1"),)
+"""
+HEALTHY = '    return JsonResponse({"status": "ok", "release": release.ID})'
+ONLY_IN_THE_PROOF = f"""
+    import os
+    if os.environ.get("RUNTIME_DIRECTORY") == "/run/consult-django":
+        return JsonResponse({{"status": "not when live"}}, status=503)
+{HEALTHY}"""
+
+
+def migration(name: str, sql: str) -> dict[str, str]:
+    """A migration to be committed."""
+    return {f"apps/web/pages/migrations/{name}.py": MIGRATION.format(sql=sql)}
+
+
+@pytest.fixture
+def untouched(site: Site) -> Iterator[Site]:
+    """A site of which every file that is served, every process and every row is the same after the test."""
+    if site.deploy(branch="main").expect(0).json["status"] != "unchanged":
+        wait_for(lambda: not site.leftovers())
+    site.add_note(f"before {site.branch}")
+    before = site.live(), site.master_pid(), site.worker_pids(), site.heading(), site.releases()
+    yield site
+    assert (site.live(), site.master_pid(), site.worker_pids(), site.heading(), site.releases()) == before
+    assert site.notes()[0] == f"before {site.branch}"
+
+
+def failed(site: Site, code: int, *words: str) -> Result:
+    """The deploy of the site's branch, which ends with `code`, with a whole document, in the site as it was."""
+    result = site.deploy(*words).expect(code)
+    document = result.json
+    assert set(document) >= FIELDS
+    assert document["status"] in ("failed", "rolled_back")
+    assert document["error"]
+    assert document["suggestions"] or code == 5, "the next command is named"
+    assert document["site_state"].startswith("as before")
+    return result
+
+
+@pytest.mark.parametrize(
+    ("path", "old", "new", "evidence"),
+    [
+        (
+            SETTINGS,
+            "import os",
+            "import os\nimport no_such_module",
+            "ModuleNotFoundError: No module named 'no_such_module'",
+        ),
+        (WSGI, "application =", "os.environ['NOT_SET']\napplication =", "KeyError: 'NOT_SET'"),
+        (URLS, "import views", "import views, no_such_view", "cannot import name 'no_such_view'"),
+    ],
+    ids=["settings", "wsgi", "urls"],
+)
+def test_code_that_does_not_import(untouched: Site, path: str, old: str, new: str, evidence: str) -> None:
+    """Exit 5 before the switch, with the traceback in the document and on the screen."""
+    untouched.commit(untouched.edited(path, old, new))
+    result = failed(untouched, 5)
+    assert evidence in "\n".join(result.json["logs"]["output"])
+    assert "Traceback (most recent call last)" in result.err
+    assert evidence in result.err
+
+
+def test_a_failing_migration(untouched: Site) -> None:
+    """Exit 5, the database's own words in the output; the old release serves on and its rows are there."""
+    untouched.commit(
+        migration("0003_fails", "ALTER TABLE pages_note ADD COLUMN x int; SELECT 1/0") | untouched.titled("Never")
+    )
+    result = failed(untouched, 5)
+    assert "Migrate the database" in result.json["error"]
+    assert "division by zero" in "\n".join(result.json["logs"]["output"])
+
+
+def test_unhealthy_before_the_switch(untouched: Site) -> None:
+    """A health path that answers 503 in the proof is never shown to anybody."""
+    untouched.commit(untouched.edited(VIEWS, HEALTHY, '    return JsonResponse({"status": "bad day"}, status=503)'))
+    result = failed(untouched, 5)
+    assert "/healthz answered 503" in result.text
+    assert "bad day" in result.text
+
+
+def test_a_boot_that_hangs(untouched: Site) -> None:
+    """timeouts.boot ends the wait; what hung is gone."""
+    untouched.settings["timeouts"] = {"boot": 3}
+    untouched.commit(untouched.edited(WSGI, "application =", "time.sleep(1000)\napplication ="))
+    result = failed(untouched, 5)
+    assert "did not boot within 3 s" in result.text
+    assert result.json["timing"]["total"] < 20
+
+
+def test_a_lock_file_that_does_not_fit(untouched: Site) -> None:
+    """A dependency that uv.lock does not know is told by uv's own words (`uv sync --frozen` installs from the lock)."""
+    untouched.settings["sync_args"] = ["--locked"]
+    untouched.commit(untouched.edited("apps/web/pyproject.toml", '"greeting",', '"greeting",\n    "iniconfig",'))
+    result = failed(untouched, 5)
+    assert "Build the virtualenv" in result.json["error"]
+    assert "uv.lock" in "\n".join(result.json["logs"]["output"])
+
+
+def test_a_repository_out_of_reach(untouched: Site) -> None:
+    """Exit 5 names the repository."""
+    untouched.run("systemctl stop lab-git.path lab-git.service")
+    try:
+        result = failed(untouched, 5)
+    finally:
+        untouched.run("systemctl start lab-git.path lab-git.service")
+    assert "Fetch the repository" in result.json["error"]
+    assert "127.0.0.1" in result.text
+
+
+def test_an_unknown_branch_names_the_nearest(untouched: Site) -> None:
+    """Exit 2, and the name that was probably meant."""
+    result = untouched.deploy(branch="mian").expect(2)
+    assert "no branch, tag or commit mian" in result.json["error"]
+    assert "did you mean main" in result.json["suggestions"][0]
+
+
+@pytest.mark.parametrize("means", ["hup", "restart"])
+def test_healthy_in_the_proof_but_not_live(site: Site, means: str) -> None:
+    """Exit 6: the old release is back and answers as before, the new one is marked bad and no rollback goes there."""
+    site.settings["timeouts"] = {"reload": 6, "health": 4}
+    site.deploy(branch="main").expect(0)
+    site.add_note("before it was bad")
+    before, heading, master = site.live(), site.heading(), site.master_pid()
+    if means == "restart":
+        site.settings["unit_options"] = {"MemoryMax": "768M"}
+    site.commit(site.edited(VIEWS, HEALTHY, ONLY_IN_THE_PROOF) | site.titled("Ill"))
+    result = failed(site, 6)
+    document = result.json
+    assert (document["status"], document["activation"]) == ("rolled_back", means)
+    assert (site.live(), site.heading()) == (before, heading)
+    assert (site.master_pid() == master) == (means == "hup")
+    assert site.run("systemctl show -p MemoryMax --value consult-django").strip() == "infinity"
+    [bad] = [release for release in site.releases() if release > before]
+    assert "bad" in site.marks(bad)
+    assert "good" not in site.marks(bad)
+    assert site.notes()[0] == "before it was bad"
+    listed = {one["id"]: one["state"] for one in site.fab("releases", "--json").expect(0).json["releases"]}
+    assert (listed[before], listed[bad]) == ("live", "bad")
+    site.commit(site.edited(VIEWS, ONLY_IN_THE_PROOF, HEALTHY, site.branch) | site.titled("Well"))
+    site.deploy().expect(0)
+    assert site.heading() == "Well"
+
+
+@pytest.fixture
+def listener() -> Iterator[tuple[int, list[str]]]:
+    """A port of this machine, and who connected to it."""
+    callers: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def accept() -> None:
+            while True:
+                try:
+                    connection, address = server.accept()
+                except OSError:
+                    return
+                callers.append(str(address))
+                connection.close()
+
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        yield server.getsockname()[1], callers
+        server.shutdown(socket.SHUT_RDWR)
+    thread.join()
+
+
+@pytest.mark.parametrize(
+    "branch", ["$(reboot)", "--upload-pack=x", "", "a b", "a;b", "../x", "HEAD^{/x}", "-x", "a..b"]
+)
+def test_a_branch_that_could_be_a_command(site: Site, listener: tuple[int, list[str]], branch: str) -> None:
+    """Exit 2 before anything is connected to: what cannot name a commit goes nowhere."""
+    port, callers = listener
+    site.settings |= {"address": "127.0.0.1", "port": port}
+    result = site.fab("deploy", f"--branch={branch}", "--json").expect(2)
+    site.settings.clear()
+    assert "--branch" in result.json["error"]
+    assert result.json["phase"] == "configuration"
+    assert callers == []
+
+
+def test_the_listener_is_seen(site: Site, listener: tuple[int, list[str]]) -> None:
+    """The test above can fail: a good branch does connect there, and what answers is no SSH server: exit 3."""
+    port, callers = listener
+    site.settings |= {"address": "127.0.0.1", "port": port, "timeouts": {"connect": 3}}
+    result = site.fab("deploy", "--branch=main", "--json").expect(3)
+    site.settings.clear()
+    assert callers
+    assert result.json["phase"] == "connect"
+
+
+def test_unknown_hosts_and_no_host(site: Site) -> None:
+    """Exit 2 with the nearest name, and with those there are; nothing runs on the operator's machine."""
+    result = site.fab("deploy", "--json", name="t-deplyo").expect(2)
+    assert "t-deploy" in result.json["error"] + " ".join(result.json["suggestions"])
+    process = site.start_raw("deploy", "--json")
+    out, err = process.communicate(timeout=30)
+    result = Result(process.returncode, out, err).expect(2)
+    assert "-H" in result.json["error"]
+    assert "t-deploy" in result.json["error"]
+
+
+def test_a_broken_hosts_toml(site: Site) -> None:
+    """Every mistake at once, each with its key path and the nearest right name: exit 2."""
+    site.hosts_file = '[environments.test.hosts.t-deploy]\nadress = "x"\nworkers = "many"\npath = "app"\n'
+    result = site.fab("deploy", "--json").expect(2)
+    for words in ("t-deploy.adress", "address", "t-deploy.workers", "t-deploy.path"):
+        assert words in result.json["error"]
+    site.hosts_file = "[environments\n"
+    assert "hosts.toml" in site.fab("deploy", "--json").expect(2).json["error"]
+
+
+def test_a_host_that_is_down(site: Site) -> None:
+    """Exit 3 within timeouts.connect, whether the port refuses or the packets vanish."""
+    site.settings |= {"address": "127.0.0.1", "port": 9}
+    assert "cannot reach deploy@127.0.0.1:9" in site.fab("deploy", "--json").expect(3).json["error"]
+    site.settings = {"timeouts": {"connect": 2}}
+    cut_network(site.host)
+    try:
+        document = site.fab("deploy", "--json").expect(3).json
+    finally:
+        join_network(site.host)
+        site.settings.clear()
+    assert document["phase"] == "connect"
+    assert document["timing"]["total"] < 10
+
+
+def test_a_host_key_that_is_not_the_known_one(site: Site) -> None:
+    """Another key than the known or the pinned one, or an unknown one: exit 3, never a login."""
+    other = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPUy0bqRGv3pE1bT7dXb0yT7mM2b9Xb5p2zJ3e1kS0aB"
+    known = site.folder / "known_hosts"
+    real = site.host.known_hosts.read_text().split(maxsplit=1)[1].strip()
+    for text, settings, words in (
+        (f"{site.host.address} {other}\n", {}, "is not the one that is known"),
+        ("", {}, "is unknown: ssh-ed25519 SHA256:"),
+        (site.host.known_hosts.read_text(), {"host_key": other}, "is not the one that is known"),
+    ):
+        known.write_text(text)
+        site.settings = {"known_hosts": str(known), **settings}
+        assert words in site.fab("status", "--json").expect(3).json["error"]
+    site.settings = {"known_hosts": str(known), "host_key": real}
+    site.fab("status", "--json").expect(0)
+    site.settings.clear()
+
+
+def test_a_second_deploy_is_refused_while_one_runs_or_waits(site: Site) -> None:
+    """Exit 7 with who, what and since when; --wait queues behind the first, and both end well."""
+    site.commit(migration("0003_slow", "SELECT pg_sleep(4)") | site.titled("First"))
+    with running(site, "deploy", "--branch", site.branch) as first:
+        wait_for(lambda: migrating(site))
+        error = site.deploy(branch="main").expect(7).json["error"]
+        assert re.search(rf"deploy {site.branch} by ana since 20\d\d-\d\d-\d\dT", error)
+        assert re.search(rf"locked +deploy {site.branch} by ana", site.fab("status").expect(0).out)
+        second = site.repository.commit(site.titled("Second"), branch=f"{site.branch}-2", base="main")
+        result = site.deploy("--wait", "60", branch=f"{site.branch}-2").expect(0)
+        assert f"waiting for deploy {site.branch} by ana" in result.err
+        out, _ = first.communicate(timeout=60)
+        assert first.returncode == 0, out
+    assert site.heading() == "Second"
+    assert [entry["commit"] for entry in site.history()][-1] == second
+
+
+def migrating(site: Site) -> bool:
+    return "manage.py migrate" in site.run("ps -eo args")
+
+
+def test_a_host_locked_by_hand(untouched: Site) -> None:
+    """lock refuses everybody, with the reason; unlock lets them in again."""
+    site = untouched
+    site.fab("lock", "--message", "the database moves", "--json").expect(0)
+    try:
+        for verb in ("deploy", "rollback", "restart"):
+            error = site.fab(verb, "--json").expect(7).json
+            assert "by ana" in error["error"]
+            assert "the database moves" in error["error"]
+            assert error["suggestions"] == ["fab -H t-deploy unlock"]
+        assert "the database moves" in site.fab("status").expect(0).out
+        assert site.fab("lock", "--json").expect(7)
+    finally:
+        site.fab("unlock", "--json").expect(0)
+    assert site.fab("unlock", "--json").expect(0).json["status"] == "unchanged"
+    assert site.fab("deploy", "--json").expect(0).json["status"] == "unchanged"
+
+
+def test_a_client_killed_during_a_migration(site: Site) -> None:
+    """kill -9 of the client: the host finishes what it began, and the next deploy needs no clean-up."""
+    site.add_note("before the kill")
+    site.commit(migration("0003_cut", "SELECT pg_sleep(3)") | site.titled("Finished by the host"))
+    with running(site, "deploy", "--branch", site.branch) as process:
+        wait_for(lambda: migrating(site))
+        process.kill()
+        process.wait()
+    wait_for(lambda: site.heading() == "Finished by the host")
+    result = site.deploy("--wait", "60").expect(0)
+    assert result.json["status"] == "unchanged", result.text
+    assert site.notes()[0] == "before the kill"
+    site.commit(site.titled("Next"))
+    site.deploy().expect(0)
+    assert site.heading() == "Next"
+
+
+def test_ctrl_c_during_the_build(untouched: Site) -> None:
+    """Exit 130: the site is as before, and neither the proof nor the release folder is left."""
+    site = untouched
+    site.commit(site.edited(WSGI, "application =", "time.sleep(20)\napplication ="))
+    with running(site, "deploy", "--branch", site.branch, "--json") as process:
+        wait_for(
+            lambda: "DEPLOY_PROOF" in site.run("cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n'", check=False)
+        )
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    result = Result(process.returncode, out, err).expect(130)
+    assert (result.json["status"], result.json["site_state"]) == ("interrupted", "as before")
+
+
+def test_no_secret_is_shown_or_kept(site: Site, secrets: Callable[..., None]) -> None:
+    """Not in output at any verbosity, in ps while it works, in the journal, in any file of the app, in the history."""
+    secrets(SENTINEL="sentinel-4f1c", SECRET_KEY="sentinel-key-77aa01")
+    password = re.search(r"postgres://consult:(.*?)@", site.run("cat /srv/lab/doppler/secrets.json"))
+    assert password
+    hidden = [site.host.doppler_token, password[1], "sentinel-4f1c", "sentinel-key-77aa01"]
+    said = []
+    site.environment["DOPPLER_TOKEN"] = site.host.doppler_token
+    with watching_ps() as commands:
+        site.commit(site.titled("With secrets"))
+        said.append(site.fab("-e", "deploy", "--branch", site.branch).expect(0))
+        site.commit(site.edited(URLS, "import views", "import views, no_such_view"))
+        said.append(site.fab("-e", "deploy", "--branch", site.branch).expect(5))
+        said.append(site.deploy().expect(5))
+        said += [site.fab("-e", verb) for verb in ("restart", "status", "releases", "logs", "provision", "rollback")]
+        said.append(site.fab("status", "--json").expect(0))
+    assert any("manage.py migrate" in line for line in commands), "ps was read while a deploy ran"
+    patterns = " ".join(f"-e {word}" for word in hidden)
+    # The token file is where the token belongs.
+    kept = site.run(
+        f"grep -rlF {patterns} /srv/consult /etc /tmp /run/consult-django /home /var/log 2>/dev/null; true"
+    ).split()
+    assert kept == ["/etc/consult/doppler.env"]
+    for word in hidden:
+        assert word not in "".join(result.text for result in said)
+        assert not [line for line in commands if word in line]
+        assert word not in site.run("journalctl --no-pager --output cat")
