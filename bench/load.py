@@ -10,12 +10,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.traffic import RATE, Numbers, Traffic
+from bench.traffic import RATE, SLOW_SECONDS, Numbers, Traffic
 from fabfile import lab
 from fabfile.steps import systemd
 from tests.lab.harness import CSS, PAGE, VIEWS, WEB, Result, Site
@@ -87,11 +87,15 @@ def code(site: Site, word: str) -> None:
 
 
 def dependency(site: Site, _word: str) -> None:
-    site.commit(locked(site, site.edited(WEB, '"greeting",', '"greeting",\n    "iniconfig",\n    "sqlparse<0.6",', site.branch)))
+    site.commit(
+        locked(site, site.edited(WEB, '"greeting",', '"greeting",\n    "iniconfig",\n    "sqlparse<0.6",', site.branch))
+    )
 
 
 def newest_gunicorn(site: Site, _word: str) -> None:
-    site.commit(locked(site, site.edited(WEB, '"gunicorn==23.0.0"', '"gunicorn>23"', site.branch), "--upgrade-package=gunicorn"))
+    site.commit(
+        locked(site, site.edited(WEB, '"gunicorn==23.0.0"', '"gunicorn>23"', site.branch), "--upgrade-package=gunicorn")
+    )
 
 
 def workers(site: Site, _word: str) -> None:
@@ -115,9 +119,14 @@ def nginx_site(site: Site, _word: str) -> None:
 def migration(site: Site, word: str) -> None:
     """A new column, under a name that no earlier branch has given to the same database."""
     column = f"mood_{word.replace('-', '_')}"
-    text = site.repository.read(MIGRATION).replace("0001_initial", "0002_note_author").replace('"author"', f'"{column}"')
+    text = (
+        site.repository.read(MIGRATION).replace("0001_initial", "0002_note_author").replace('"author"', f'"{column}"')
+    )
     field = f'    {column} = models.CharField(max_length=100, db_default="")\n    created ='
-    site.commit({MIGRATION.replace("0002_note_author", f"0003_{column}"): text} | site.edited(MODELS, "    created =", field, site.branch))
+    site.commit(
+        {MIGRATION.replace("0002_note_author", f"0003_{column}"): text}
+        | site.edited(MODELS, "    created =", field, site.branch)
+    )
 
 
 def static(site: Site, word: str) -> None:
@@ -213,11 +222,14 @@ def follow(site: Site, *words: str) -> tuple[Result, list[tuple[float, str]]]:
     """Run the command; return how it ended and when (time.monotonic()) each line for people came."""
     process = site.start(*words)
     lines: list[tuple[float, str]] = []
-    assert process.stderr
-    assert process.stdout
-    reader = threading.Thread(target=lambda: lines.extend((time.monotonic(), line) for line in process.stderr or ()))
+
+    def note(stream: Iterable[str]) -> None:
+        for line in stream:
+            lines.append((time.monotonic(), line))
+
+    reader = threading.Thread(target=note, args=(process.stderr,))
     reader.start()
-    out = process.stdout.read()
+    out = process.stdout.read() if process.stdout else ""
     reader.join()
     return Result(process.wait(), out, "".join(line for _, line in lines)), lines
 
@@ -239,7 +251,15 @@ def window(lines: Sequence[tuple[float, str]], activation: str, whole: tuple[flo
 def locked(site: Site, changes: Mapping[str, str], *options: str) -> dict[str, str]:
     """These changes with the uv.lock that a developer would commit with them."""
     with tempfile.TemporaryDirectory() as folder:
-        clone = ["git", "-c", "safe.directory=*", "clone", "--quiet", f"--branch={site.branch}", str(site.repository.folder)]
+        clone = [
+            "git",
+            "-c",
+            "safe.directory=*",
+            "clone",
+            "--quiet",
+            f"--branch={site.branch}",
+            str(site.repository.folder),
+        ]
         subprocess.run([*clone, folder], check=True)
         for path, text in changes.items():
             (Path(folder) / path).write_text(text)
@@ -318,18 +338,33 @@ def run(site: Site, options: argparse.Namespace) -> dict[str, Any]:
     """Measure every change for every boot time and say the table as it grows."""
     rows: list[Row] = []
     skipped: list[str] = []
-    say(f"{options.rate} requests/s, a {3} s request and an upload under way all the time. Slowest short request in ms:")
+    say(
+        f"{options.rate} requests/s, a {SLOW_SECONDS} s request and an upload under way all the time. Slowest short request in ms:"
+    )
     say("idle: before the command; switch: from the signal until only new workers answer (HUP: at most idle + 50);")
     say("whole: all the command, while its build competes with the site for the CPU.\n")
-    say(COLUMNS.format("change", "boot", "requests", "failed", "idle ms", "switch ms", "whole ms", "took s", "activation", "reason"))
+    say(
+        COLUMNS.format(
+            "change", "boot", "requests", "failed", "idle ms", "switch ms", "whole ms", "took s", "activation", "reason"
+        )
+    )
     for boot in options.boot:
         begin(site, f"load-{boot:g}", boot)
-        site.commit({"boot": f"{boot}\n"}, "Begin") 
+        site.commit({"BOOT": f"{boot}\n"}, "A branch to change")
         for change in CHANGES:
             if options.only and change.name not in options.only:
                 continue
             try:
-                rows.append(measure(site, change, f"{change.name.replace(' ', '-')}-{boot:g}", boot=boot, idle=options.idle, rate=options.rate))
+                rows.append(
+                    measure(
+                        site,
+                        change,
+                        f"{change.name.replace(' ', '-')}-{boot:g}",
+                        boot=boot,
+                        idle=options.idle,
+                        rate=options.rate,
+                    )
+                )
                 say(shown(rows[-1]))
             except NotHere as reason:
                 skipped.append(f"{change.name}: {reason}")
@@ -340,7 +375,9 @@ def run(site: Site, options: argparse.Namespace) -> dict[str, Any]:
 def main(arguments: Sequence[str]) -> int:
     """Make a host, measure, take it down; 0 only if every row holds."""
     parser = argparse.ArgumentParser(prog="just load", description=__doc__)
-    parser.add_argument("--boot", type=float, nargs="+", default=[0.0, 2.0], help="seconds that the site takes more to boot")
+    parser.add_argument(
+        "--boot", type=float, nargs="+", default=[0.0, 2.0], help="seconds that the site takes more to boot"
+    )
     parser.add_argument("--only", nargs="+", choices=[change.name for change in CHANGES], help="only these changes")
     parser.add_argument("--idle", type=float, default=5, help="seconds of visits before each change")
     parser.add_argument("--rate", type=int, default=RATE, help="short requests a second")

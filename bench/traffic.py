@@ -129,7 +129,9 @@ class Traffic:
                 break
             if len(under_way) > AT_ONCE:
                 now = time.monotonic()
-                self.samples.append(Sample(f"{visit.method} {visit.path}", now, now, "too many wait already", long=False))
+                self.samples.append(
+                    Sample(f"{visit.method} {visit.path}", now, now, "too many wait already", long=False)
+                )
                 continue
             task = asyncio.create_task(self._note(visit, keep=number % 2 == 0))
             under_way.add(task)
@@ -142,7 +144,8 @@ class Traffic:
         """A round of visits, with the static files that `page` names."""
         paths = sorted(set(re.findall(r'"(/static/[^"]+)"', page.body.decode())))
         files = [
-            Visit("GET", path, is_still((await self._ask(Visit("GET", path, no_check), keep=False)).body)) for path in paths
+            Visit("GET", path, is_still((await self._ask(Visit("GET", path, no_check), keep=False)).body))
+            for path in paths
         ]
         index, health = Visit("GET", "/", page_is_whole), Visit("GET", "/healthz", is_healthy)
         notes = Visit("GET", "/notes/", has_notes)

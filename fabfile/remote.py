@@ -98,7 +98,9 @@ trap leave EXIT
 export DEPLOY_WORK=$work DEPLOY_FILES=$files
 : >>"$log" || exit 1
 start=$(stat -c %s "$log")
-tail -c "+$((start + 1))" -s 0.03 --pid=$$ -f "$log" 2>/dev/null &
+exec 8<"$log" # a conductor that is refused may be gone, with its log, before tail can open it
+tail -c "+$((start + 1))" -s 0.01 --pid=$$ -f /dev/fd/8 2>/dev/null &
+exec 8<&-
 exec >>"$log" 2>&1
 trap 'cancelled=1; [ -n "$child" ] && kill -TERM "$child"' TERM
 tell() { printf '\n%s %s\n' "$mark" "$*"; }

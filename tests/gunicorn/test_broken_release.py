@@ -58,6 +58,7 @@ def test_a_release_that_hangs_while_it_boots_leaves_the_old_one_serving(server: 
         server.deploy("one")
         wait_for(lambda: len(server.up()) == 2 and min(server.up()) > 2 and server.served_by("one"), 4)
     assert visitors.failed == []
+    assert visitors.slowest < 1
     assert visitors.releases == {"one"}
 
 

@@ -86,8 +86,8 @@ def traces(name: str) -> list[str]:
         lines = subprocess.run(table, capture_output=True, text=True, check=True).stdout.splitlines()
         found += [line for line in lines if name in line]
     found += [line for line in Path("/proc/mounts").read_text().splitlines() if name in line]
-    for folder in ("/var/lib/django-deploy-lab", "/run/django-deploy-lab", "/run/systemd/nspawn"):
-        found += [str(path) for path in Path(folder).rglob("*") if name in str(path)]
+    for pattern in ("var/lib/django-deploy-lab/*", "run/django-deploy-lab/*", "run/systemd/nspawn/*/*"):
+        found += [str(path) for path in Path("/").glob(pattern) if name in path.name]
     for mount in cgroup_mounts():
         found += [str(path) for path in mount.glob(f"django-deploy-lab/*{name}*")]
     for process in Path("/proc").glob("[0-9]*"):
@@ -96,7 +96,8 @@ def traces(name: str) -> list[str]:
             group = (process / "cgroup").read_text()
         except OSError:
             continue
-        if int(process.name) != os.getpid() and (f"ddl-{name}" in command or f"/{name}/" in group):
+        # Without a command line it is dead, and waits only for this machine's PID 1 to notice.
+        if command and (f"ddl-{name}" in command or f"/{name}/" in group):
             found.append(f"{process.name} {command}")
     return found
 
@@ -341,13 +342,16 @@ def test_a_bare_host_has_nothing_that_provision_installs() -> None:
 def test_down_cleans_up_after_a_crash() -> None:
     """With systemd-nspawn killed its host lives on as an orphan; `down` finds it all the same."""
     host = up("lab-t2", image="bare", say=quiet)
-    status = Path(f"/proc/{host.pid}/status").read_text()
+    disk, status = host.root.stat(), Path(f"/proc/{host.pid}/status").read_text()
+    engines_lock = Path(f"/run/systemd/nspawn/locks/inode-{disk.st_dev}:{disk.st_ino}")
+    assert engines_lock.exists()
     nspawn = int(next(line for line in status.splitlines() if line.startswith("PPid:")).split()[1])
     os.kill(nspawn, signal.SIGKILL)
     assert Path(f"/proc/{host.pid}").exists()
     assert traces("lab-t2"), "the traces that are looked for below can be seen"
     down("lab-t2", say=quiet)
     assert traces("lab-t2") == []
+    assert not engines_lock.exists()
 
 
 @pytest.mark.parametrize("moment", ["furnish", "network", "boot"])
