@@ -103,6 +103,7 @@ class Run:
     def _on(self, host: "Host") -> Outcome:
         outcome = Outcome(self.name, server=host.name)
         began = time.monotonic()
+        self.report.timing.clear()
         try:
             if host.settings.lab:
                 from fabfile.lab.prepare import prepare

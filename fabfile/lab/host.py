@@ -58,8 +58,8 @@ class Record:
         return network.address(self.index)
 
 
-def up(name: str = "lab", *, suite: str = "bookworm", image: str = "ready", say: Say = print) -> LabHost:
-    """A running host of that name: the one that runs, or one that stopped, or a new one.
+def up(name: str = "lab", *, suite: str = "", image: str = "", say: Say = print) -> LabHost:
+    """A running host of that name: the one that runs, or one that stopped, or a new one (bookworm, ready).
 
     Raises LabError when this machine cannot hold it, or when one of that name runs from another image.
     """
@@ -69,8 +69,8 @@ def up(name: str = "lab", *, suite: str = "bookworm", image: str = "ready", say:
         record = _read(name)
         if record is None or not (record.folder / "furnished").exists():
             _remove(name)  # half-made: somebody's first boot was cut short
-            record = _make(name, suite, image, say)
-        elif (record.suite, record.image) != (suite, image):
+            record = _make(name, suite or "bookworm", image or "ready", say)
+        elif (record.suite, record.image) != (suite or record.suite, image or record.image):
             raise LabError(
                 f"{name} is there already, as {record.suite} {record.image}, not {suite} {image}",
                 hint=f"fab lab.down --name {name}",

@@ -14,12 +14,9 @@ def prepare(host: Host, report: Report, state: Literal["ready", "up", "running"]
 
     Raises ConfigError when this machine cannot hold a lab, or when `state` is running and it does not.
     """
-    if state == "running":
-        there = lab.find(host.name)
-        if there is None:
-            raise ConfigError(f"the lab host {host.name} does not run", hint=f"fab -H {host.name} deploy")
-    else:
-        there = lab.up(host.name, say=report.say)
+    if state == "running" and not lab.find(host.name):
+        raise ConfigError(f"the lab host {host.name} does not run", hint=f"fab -H {host.name} deploy")
+    there = lab.up(host.name, say=report.say)
     settings = host.settings.model_copy(
         update={"address": there.address, "key": str(there.key_file), "known_hosts": str(there.known_hosts)}
     )

@@ -20,7 +20,7 @@ def edge(body: Callable[..., None]) -> Callable[..., None]:
         try:
             body(*args, **options)
         except DeployError as error:
-            parts = (error.evidence, error.message, f"  -> {error.hint}" if error.hint else "")
+            parts = (error.evidence, error.message, f"  next: {error.hint}" if error.hint else "")
             raise Exit("\n".join(part for part in parts if part), error.exit_code) from error
 
     return run
@@ -35,12 +35,12 @@ def say(text: str) -> None:
 @task(
     help=NAME
     | {
-        "suite": "bookworm or trixie",
-        "image": "ready, with all that takes long to install; or bare, as a server comes from the provider",
+        "suite": "bookworm (a new host's) or trixie",
+        "image": "ready (a new host's), with what takes long to install; or bare, as a provider's server comes",
     }
 )
 @edge
-def up(_context: Context, name: str = "lab", suite: str = "bookworm", image: str = "ready") -> None:
+def up(_context: Context, name: str = "lab", suite: str = "", image: str = "") -> None:
     """Boot a throw-away Debian on this machine (1-2 minutes the first time, then seconds)."""
     from .host import up as boot
 

@@ -25,6 +25,8 @@ if [ ! -d "$repo" ]; then
   mv -T "$repo.new" "$repo"
 fi
 cd "$repo"
+# A git that was killed leaves its locks; nobody else is here, the deploy's own lock sees to that.
+find . \\( -path ./objects -o -path ./worktrees \\) -prune -o -name '*.lock' -type f -exec rm -f {{}} +
 grep -qsx /.deploy/ info/exclude || echo /.deploy/ >>info/exclude
 [ "$(git config remote.origin.url || true)" = {quote(settings.repo or "")} ] || git config remote.origin.url {quote(settings.repo or "")}
 git fetch --quiet --prune --force --no-tags origin '+refs/heads/*:refs/heads/*' '+refs/tags/*:refs/tags/*'
@@ -58,8 +60,9 @@ def lay_out(layout: Layout, release: Release, commit: str, settings: Settings) -
         f"""{GIT}
 release={quote(str(release.root))} shared={quote(str(layout.shared))}
 link_dir() {{
-  if [ -d "$1" ] && [ ! -L "$1" ]; then mkdir -p "$shared/$1"; cp -an "$1/." "$shared/$1/"; rm -rf "$1"; fi
   mkdir -p "$shared/$1" "$(dirname "$1")"
+  [ "$(realpath "$1")" != "$(realpath "$shared/$1")" ] || return 0 # it lies inside another linked folder
+  if [ -d "$1" ] && [ ! -L "$1" ]; then cp -an "$1/." "$shared/$1/"; rm -rf "$1"; fi
   ln -sfn "$shared/$1" "$1"
 }}
 link_file() {{
@@ -68,6 +71,7 @@ link_file() {{
   ln -sfn "$shared/$1" "$1"
 }}
 cd {quote(str(layout.repo))}
+[ -e "$release/.deploy/built" ] || rm -rf "$release" "worktrees/${{release##*/}}" # left by a run that was cut
 git worktree prune --expire=now
 git worktree add --quiet --detach --force "$release" {quote(commit)}
 cd "$release"
@@ -111,8 +115,14 @@ def mark_good(release: Release) -> Step:
 
 
 def record(layout: Layout, entry: str) -> Step:
-    """Append one line of JSON to the host's history."""
-    return Step("Record the deploy", f"printf '%s\\n' {quote(entry)} >>{quote(str(layout.history))}")
+    """Append one line of JSON to the host's history, also after half a line of a run that was cut."""
+    history = quote(str(layout.history))
+    return Step(
+        "Record the deploy",
+        f"""[ -z "$(tail -c 1 {history} 2>/dev/null || true)" ] || echo >>{history}
+printf '%s\\n' {quote(entry)} >>{history}
+""",
+    )
 
 
 def prune(layout: Layout, settings: Settings) -> Step:
@@ -130,7 +140,7 @@ used=" $live $( (readlink /proc/[0-9]*/cwd /proc/[0-9]*/exe 2>/dev/null || true)
 master=$(sed -n 's/.*"release": *"\\([^"]*\\)".*/\\1/p' {quote(str(layout.state / "master.json"))} 2>/dev/null || true)
 used="$used ${{master##*/}} "
 kept=0
-for folder in $(ls -1r); do
+for folder in $(printf '%s\\n' [0-9]*T[0-9]*Z-[0-9a-f]* | sort -r); do
   [ -d "$folder" ] || continue
   if [ -e "$folder/.deploy/good" ] && [ "$kept" -lt {settings.keep} ]; then kept=$((kept + 1)); continue; fi
   case $used in *" $folder "*) continue ;; esac

@@ -19,7 +19,6 @@ PROGRAMS = {
     "nginx": "nginx",
     "curl": "curl",
     "sudo": "sudo",
-    "gpg": "gpg",
     "python3": "python3",
     "pgrep": "procps",
     "flock": "util-linux",
@@ -100,10 +99,10 @@ def doppler() -> Step:
         "Install the Doppler CLI",
         """
 if ! [ -x /usr/bin/doppler ]; then
-  key=/usr/share/keyrings/doppler-archive-keyring.gpg
+  key=/usr/share/keyrings/doppler-archive-keyring.asc
   curl --fail --silent --show-error --location --retry 3 --proto '=https' \\
-    https://packages.doppler.com/public/cli/gpg.DE2A7741A397C129.key -o "$DEPLOY_WORK/doppler.key"
-  gpg --batch --yes --dearmor -o "$key" "$DEPLOY_WORK/doppler.key"
+    https://packages.doppler.com/public/cli/gpg.DE2A7741A397C129.key -o "$DEPLOY_WORK/doppler.asc"
+  install -m 644 "$DEPLOY_WORK/doppler.asc" "$key"
   echo "deb [signed-by=$key] https://packages.doppler.com/public/cli/deb/debian any-version main" \\
     >/etc/apt/sources.list.d/doppler-cli.list
   apt-get -qq update

@@ -29,7 +29,7 @@ disk=$base
 set -- $(df --output=avail -k "$disk" | tail -n 1) $(df --output=iavail "$disk" | tail -n 1)
 echo "disk $1"
 echo "inodes $([ "$2" = - ] && echo 1000000 || echo "$2")"
-for folder in "$base"/releases/*/; do
+for folder in "$base"/releases/[0-9]*Z-*/; do
   [ -d "$folder" ] || continue
   flags=-
   for mark in built good bad; do [ ! -e "$folder.deploy/$mark" ] || flags=$flags,$mark; done

@@ -101,7 +101,7 @@ def test_fetch_prefers_a_branch_and_sees_pushes(world: World, origin: Origin) ->
     origin.git("tag", "same")
     origin.git("checkout", "--quiet", "-b", "same")
     second = origin.commit("second")
-    origin.git("branch", first[:8], "same")
+    origin.git("branch", first[:8], "heads/same")
     assert fetch(world, "same") == (second, "second")
     assert fetch(world, first[:8]) == (second, "second")
     origin.git("reset", "--quiet", "--hard", first)

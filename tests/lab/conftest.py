@@ -52,13 +52,13 @@ def site(server: LabHost, tmp_path: Path, request: pytest.FixtureRequest) -> Ite
 
 @pytest.fixture
 def secrets(site: Site) -> Iterator[Callable[..., None]]:
-    """Changes secrets in Doppler; afterwards they are as before, and the service knows."""
-    changed: set[str] = set()
+    """Adds secrets in Doppler; afterwards they are gone again, and the service knows."""
+    added: set[str] = set()
 
     def change(**values: str) -> None:
-        changed.update(values)
+        added.update(values)
         set_secrets(site.host, **values)
 
     yield change
-    set_secrets(site.host, **dict.fromkeys(changed))
+    set_secrets(site.host, **dict.fromkeys(added))
     site.fab("restart", "--json").expect(0)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -291,7 +291,7 @@ def wait_for(
 
 
 @contextmanager
-def watching_ps() -> Iterator[set[str]]:
+def watching_ps() -> Generator[set[str]]:
     """Every command line that this machine shows meanwhile; those of its lab hosts are among them."""
     seen: set[str] = set()
     over = threading.Event()
@@ -312,7 +312,7 @@ def watching_ps() -> Iterator[set[str]]:
 
 
 @contextmanager
-def running(site: Site, *words: str) -> Iterator[subprocess.Popen[str]]:
+def running(site: Site, *words: str) -> Generator[subprocess.Popen[str]]:
     """The command under way; whatever the test does, it has ended afterwards."""
     process = site.start(*words)
     try:
