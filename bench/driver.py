@@ -80,8 +80,8 @@ class Driver:
             pause = self.order.seconds / 2
             return f"(sleep {pause:.2f}; echo '{TOKEN}'; {then}) 9>&- &\n{script}"
         here = self.order.commands // 2 + 1 if half else 1
-        at = f"if [ $((_n += 1)) = {here} ]; then echo '{TOKEN}' >&7; {then}; fi"
-        return f"exec 7>&1; _n=0; trap {quote(at)} DEBUG\n{script}"
+        at = f"if [ $((DEPLOY_N += 1)) = {here} ]; then echo '{TOKEN}' >&7; {then}; fi"
+        return f"exec 7>&1; DEPLOY_N=0; trap {quote(at)} DEBUG\n{script}"
 
     def hear(self, conductor: Conductor, line: bytes) -> None:
         """A line of a step that is meant for us: how many commands it ran, or that it is where the fault belongs."""
@@ -101,7 +101,7 @@ class Driver:
             file.write(f"{json.dumps(entry)}\n")
 
 
-COUNT = f"exec 7>&1; _n=0; trap '_n=$((_n + 1))' DEBUG; trap 'trap - DEBUG; echo {TOKEN} $_n >&7' EXIT"
+COUNT = f"exec 7>&1; DEPLOY_N=0; trap 'DEPLOY_N=$((DEPLOY_N + 1))' DEBUG; trap 'trap - DEBUG; echo {TOKEN} $DEPLOY_N >&7' EXIT"
 
 
 def interrupt(*_: Any) -> None:

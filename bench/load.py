@@ -17,7 +17,6 @@ from typing import Any
 
 from bench.traffic import RATE, SLOW_SECONDS, Numbers, Traffic
 from fabfile import lab
-from fabfile.steps import systemd
 from tests.lab.harness import CSS, PAGE, VIEWS, WEB, Result, Site
 
 NOTICED = 50  # ms over idle's slowest that a HUP may cost
@@ -30,7 +29,7 @@ WINDOWS = {
     "nginx": ("Reload nginx", "Check the site"),
 }
 # Of another Python only what runs.
-NOT_RUN = shutil.ignore_patterns("test", "tests", "idlelib", "__pycache__", "*.a", "share", "include")
+NOT_RUN = shutil.ignore_patterns("test", "tests", "idlelib", "__pycache__", "site-packages", "config-*")
 
 
 class NotHere(Exception):
@@ -76,7 +75,7 @@ class Row:
     wrong: tuple[str, ...]
 
 
-def a_title(site: Site, word: str) -> Mapping[str, str]:
+def a_title(site: Site, word: str) -> dict[str, str]:
     """The front page of the branch with another heading."""
     page = site.repository.read(PAGE, site.branch)
     return {PAGE: re.sub(r"<h1>.*</h1>", f"<h1>{word}</h1>", page)}
@@ -162,14 +161,14 @@ CHANGES = (
 
 
 def begin(site: Site, branch: str, boot: float) -> None:
-    """Put `main` live with plain settings, with an application that takes `boot` seconds more to boot."""
+    """Put a new branch live with plain settings, with an application that takes `boot` seconds more to boot."""
     site.settings.clear()
     site.settings |= {"workers": WORKERS, "python": "3.11"}
-    site.branch = "main"
+    site.branch = branch
+    site.commit({"BRANCH": f"{branch}\n"}, f"Branch {branch}")
     lab.set_secrets(site.host, BOOT_SECONDS=str(boot) if boot else None, MOTTO=None)
     site.deploy().expect(0)
     site.fab("restart", "--json").expect(0)
-    site.branch = branch
 
 
 def measure(site: Site, change: Change, word: str, *, boot: float = 0, idle: float = 5, rate: int = RATE) -> Row:
@@ -268,24 +267,23 @@ def locked(site: Site, changes: Mapping[str, str], *options: str) -> dict[str, s
 
 
 def bring_python(site: Site, now: int) -> str:
-    """Copy a newer Python of this machine into the host; return its version for `python`. Raises NotHere."""
+    """Install a newer Python of this machine on the host, below /usr/local; return its version. Raises NotHere."""
     version, prefix = newer_python(now)
-    target = site.host.root / f"opt/python{version}"
-    if not target.exists():
-        shutil.copytree(prefix, target, symlinks=True, ignore=NOT_RUN)
-        site.run(
-            f"echo /opt/python{version}/lib >/etc/ld.so.conf.d/python{version}.conf; ldconfig\n"
-            f"ln -s /opt/python{version}/bin/python{version} /usr/local/bin/"
-        )
+    local = site.host.root / "usr/local"
+    if not (local / f"bin/python{version}").exists():
+        shutil.copytree(prefix / f"lib/python{version}", local / f"lib/python{version}", symlinks=True, ignore=NOT_RUN)
+        for file in [*prefix.glob(f"lib/libpython{version}.so*"), prefix / f"bin/python{version}"]:
+            shutil.copy2(file, local / file.relative_to(prefix))
+        site.run("ldconfig")
     try:
-        site.run(f"runuser -u deploy -- python{version} -c 'import ssl, sqlite3, ctypes, zlib, lzma, bz2'")
+        site.run(f"runuser -u deploy -- python{version} -c 'import ssl, ctypes, zlib'")
     except AssertionError as error:
-        raise NotHere(f"this machine's Python {version} does not run in the host") from error
+        raise NotHere(f"this machine's Python {version} does not run on the host") from error
     return version
 
 
 def newer_python(now: int) -> tuple[str, Path]:
-    """The nearest Python 3 of this machine with a minor version above `now`: from uv, pyenv or a system like the host."""
+    """The nearest Python 3 of this machine with a minor version above `now`, and its prefix: one of uv or pyenv."""
     asked = subprocess.run(["uv", "python", "dir"], capture_output=True, text=True, check=False).stdout.strip()
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
     found = {}
@@ -338,9 +336,7 @@ def run(site: Site, options: argparse.Namespace) -> dict[str, Any]:
     """Measure every change for every boot time and say the table as it grows."""
     rows: list[Row] = []
     skipped: list[str] = []
-    say(
-        f"{options.rate} requests/s, a {SLOW_SECONDS} s request and an upload under way all the time. Slowest short request in ms:"
-    )
+    say(f"{options.rate} requests/s, a {SLOW_SECONDS} s request and an upload under way; the slowest short request:")
     say("idle: before the command; switch: from the signal until only new workers answer (HUP: at most idle + 50);")
     say("whole: all the command, while its build competes with the site for the CPU.\n")
     say(
@@ -350,7 +346,6 @@ def run(site: Site, options: argparse.Namespace) -> dict[str, Any]:
     )
     for boot in options.boot:
         begin(site, f"load-{boot:g}", boot)
-        site.commit({"BOOT": f"{boot}\n"}, "A branch to change")
         for change in CHANGES:
             if options.only and change.name not in options.only:
                 continue

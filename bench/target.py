@@ -68,7 +68,7 @@ find /run/consult /run/consult-django -mindepth 1 ! -path '*/up/*' ! -name up ! 
   ! -name master.json ! -name reload
 main=$(systemctl show -p ControlGroup --value consult-django)
 for pid in $(pgrep -u deploy); do
-  grep -q ":$main\$" /proc/$pid/cgroup 2>/dev/null && continue
+  grep -q -e ":$main\$" -e '/user@[0-9]*.service/init.scope$' /proc/$pid/cgroup 2>/dev/null && continue
   tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | cut -c1-100 | sed "s/^/process $pid: /"
 done
 pgrep -a 'conductor|tail' | sed 's/^/process /'
@@ -111,7 +111,10 @@ class Target:
     def _learn_locks(self) -> None:
         """Two lock files, with two versions of one package: even versions of the site have the older one."""
         site = self.site
-        self._webs = {1: site.repository.read(WEB), 0: site.edited(WEB, '"greeting",', '"greeting",\n    "sqlparse<0.5.2",')[WEB]}
+        self._webs = {
+            1: site.repository.read(WEB),
+            0: site.edited(WEB, '"greeting",', '"greeting",\n    "sqlparse<0.6",')[WEB],
+        }
         self._locks = {1: site.repository.read("uv.lock"), 0: site.locked({WEB: self._webs[0]})["uv.lock"]}
 
     def push(self) -> int:
@@ -219,12 +222,14 @@ class Target:
 
     def _whole_page(self, http: httpx.Client, release: str, version: int) -> None:
         page = http.get("/")
-        package = "0.5" if version % 2 else "0.5"
-        expected = f"template={version} code={version} column={version} greeting=Version-{version}, you. package="
+        package = "0.6" if version % 2 else "0.5"
+        expected = (
+            f"template={version} code={version} column={version} greeting=Version-{version}, you. package={package}"
+        )
         found = re.search(r'id="whole">(.*?)</p>', page.text)
         if page.status_code != 200 or page.headers.get("x-release") != release:
             raise Broken(f"{release} is live; the page answers {page.status_code} from {page.headers.get('x-release')}")
-        if not found or not found[1].startswith(expected):
+        if not found or found[1] != expected:
             raise Broken(f"the page of version {version} says {found[1] if found else page.text[:200]!r}")
         css = re.search(r'"(/static/[^"]*\.css)"', page.text)
         if not css or f"/* version {version} */" not in http.get(css[1]).text:

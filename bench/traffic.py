@@ -260,7 +260,7 @@ class _Connection:
         await self.writer.drain()
 
     async def answer(self) -> Answer:
-        """Read one answer. Raises ValueError for one that is no HTTP or has no Content-Length, EOFError for half of one."""
+        """Read one answer. Raises ValueError when it is no HTTP or has no Content-Length, EOFError when it is half."""
         head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         version, status, *_ = head[0].split(" ")
         if not version.startswith("HTTP/1."):

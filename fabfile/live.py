@@ -88,6 +88,11 @@ def require_ready(state: HostState, host: Host) -> None:
             f"{host.name}: {host.settings.path} is a real folder, not the link to the live release",
             hint=f"move it away (mv {host.settings.path} {host.settings.path}.old), then: fab -H {host.name} provision",
         )
+    if state.masked:
+        raise ProvisionError(
+            f"{host.name}: {state.masked} is masked: somebody has decided that it must not run",
+            hint=f"if it may run again: ssh {host.settings.address or host.name} sudo systemctl unmask {state.masked}",
+        )
     if state.disk_free < ROOM or state.inodes_free < INODES:
         raise StepFailed(
             f"{host.name}: {host.layout.base} has room for {state.disk_free // 1024} MB and {state.inodes_free} files; "
@@ -211,13 +216,17 @@ def _live_steps(work: Work, change: Change, activation: Activation) -> list[Step
     layout, settings = work.layout, work.settings
     units = [path for path in change.files if path != layout.site_file]
     site = layout.site_file in change.files
+    first: list[Step] = []
+    if change.files or activation.kind in ("restart", "start"):
+        first = [systemd.ask_for_rights(layout, list(change.files), activation.kind)]
     before = [systemd.stage(layout, list(change.files))] if change.files else []
     before += [nginx.test_site(layout)] if site else []
     after = [nginx.reload()] if site else []
     after += [systemd.check_site(layout, settings), release_steps.mark_good(change.release)]
     if activation.kind == "nginx":
-        return [*before, *after]
+        return [*first, *before, *after]
     return [
+        *first,
         *change.before_health,
         proof.healthy(settings),
         proof.stop(),
@@ -241,13 +250,11 @@ def put_back(work: Work, change: Change, activation: Activation) -> Step:
     if layout.site_file in change.files:
         lines.append(nginx.put_back(layout))
     restart = systemd.bring_to_life(layout, "start")
-    again = (
-        f"{systemd.bring_to_life(layout, 'hup').strip()} || {{ {restart} }}" if activation.kind == "hup" else restart
-    )
+    again = systemd.bring_to_life(layout, "hup") if activation.kind == "hup" else restart
     if units:
         lines.append(
             f"units_differ=''; for unit in {' '.join(shlex.quote(str(unit)) for unit in units)}; do "
-            f'cmp -s "$unit" {shlex.quote(str(layout.staged))}/"${{unit##*/}}".before || units_differ=1; done\n'
+            f'[ ! -e "{systemd.STAGED}" ] || cmp -s "$unit" {shlex.quote(str(layout.staged))}/"${{unit##*/}}".before || units_differ=1; done\n'
             f'if [ -n "$units_differ" ]; then\n{systemd.restore(layout, units)}\n'
             f"as_root {systemd.SYSTEMCTL} daemon-reload\nfi"
         )

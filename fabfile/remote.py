@@ -20,6 +20,7 @@ from typing import Any, Protocol
 import paramiko
 from fabric import Connection as FabricConnection
 
+from fabfile import advice
 from fabfile.errors import ConnectError, ProvisionError, StepFailed
 from fabfile.inventory import Host
 from fabfile.lock import Lock, describe_holder, locked
@@ -31,15 +32,27 @@ SILENCE = 45  # seconds after which a network that swallows everything counts as
 
 
 class StepError(StepFailed):
-    """A step ended with a code that is not 0; `end` has its output, `rescue` what was done about it."""
+    """A step ended with a code that is not 0; `end` has its output, `rescue` what was done about it.
 
-    def __init__(self, end: StepEnd, rescue: Sequence[StepEnd] = ()) -> None:
-        reason = (
-            f"took longer than {end.step.timeout} s and was ended" if end.code in (124, 137) else f"exit {end.code}"
+    `before` are the steps of the batch that had gone well.
+    """
+
+    def __init__(self, host: str, ends: Sequence[StepEnd]) -> None:
+        number = next(number for number, end in enumerate(ends) if not end.ok)
+        end = ends[number]
+        late = end.code in (124, 137)
+        how = f"took longer than {end.step.timeout} s and was ended" if late else f"exit {end.code}"
+        why = advice.reason(end.output)
+        super().__init__(
+            f"{end.step.title}: failed ({how}){f': {why}' if why and not late else ''}",
+            hint="see why, or raise its limit (timeouts in hosts.toml)"
+            if late
+            else advice.next_command(host, end.output),
+            evidence=end.output,
         )
-        super().__init__(f"{end.step.title}: failed ({reason})", evidence=end.output)
         self.end = end
-        self.rescue = tuple(rescue)
+        self.before = tuple(ends[:number])
+        self.rescue = tuple(ends[number + 1 :])
 
 
 class ConnectionLost(ConnectError):
@@ -52,6 +65,10 @@ class ConnectionLost(ConnectError):
             hint=f"fab -H {host} status",
         )
         self.step = step
+
+
+class NoForwarding(ConnectError):
+    """The host's sshd passes no connection on (AllowTcpForwarding, or `restrict` on the key)."""
 
 
 class Progress(Protocol):
@@ -88,7 +105,8 @@ mark=$1 lock=$2 holder=$3 wait=$4 patience=$5 keep_log=$6
 work=$(mktemp -d) || exit 1
 files=$work/files; mkdir "$files"
 log=${keep_log:-$work/log}
-child='' failed='' cancelled='' held=''
+child='' failed='' cancelled='' held='' mute=''
+export LC_ALL=C.UTF-8
 leave() {
   for pid in "$work"/*.pid; do [ -s "$pid" ] && kill -KILL -- "-$(cat "$pid")" 2>/dev/null; done
   [ -z "$held" ] || : >"$lock"
@@ -103,7 +121,12 @@ tail -c "+$((start + 1))" -s 0.01 --pid=$$ -f /dev/fd/8 2>/dev/null &
 exec 8<&-
 exec >>"$log" 2>&1
 trap 'cancelled=1; [ -n "$child" ] && kill -TERM "$child"' TERM
-tell() { printf '\n%s %s\n' "$mark" "$*"; }
+tell() { printf '\n%s %s\n' "$mark" "$*" || mute=1; }
+end_group() {
+  kill -TERM -- "-$1" 2>/dev/null || return 0
+  for _ in {1..50}; do sleep 0.1; kill -0 -- "-$1" 2>/dev/null || return 0; done
+  kill -KILL -- "-$1" 2>/dev/null
+}
 if [ -n "$lock" ]; then
   exec 9>>"$lock" || { tell refused; exit 1; }
   if ! flock -n 9; then
@@ -122,15 +145,15 @@ step() {
     [ -z "$cancelled" ] || kill -TERM "$child" 2>/dev/null
     wait "$child"; code=$?
     while kill -0 "$child" 2>/dev/null; do wait "$child"; code=$?; done
-    # timeout looks no further than its own child: another one may have ignored TERM, and would keep the lock.
-    [ "$code" = 0 ] || kill -KILL -- "-$child" 2>/dev/null
+    # timeout looks no further than its own child: another one may take its time, or ignore TERM and keep the lock.
+    [ "$code" = 0 ] || end_group "$child"
     child=''
     [ -z "$cancelled" ] || code=130
   fi
   tell end "$1" "$code"
   [ "$code" = 0 ] || failed=$1
 }
-rescue() { if [ -n "$failed" ]; then failed=''; cancelled=''; rescuing=1; else rescuing=''; fi; }
+rescue() { [ -n "$failed" ] || return 1; failed='' cancelled=''; }
 tell ready $$
 while IFS=' ' read -r -t "$patience" word size name; do
   case $word in
@@ -140,9 +163,10 @@ while IFS=' ' read -r -t "$patience" word size name; do
     batch)
       timeout "$patience" head -c "$size" >"$work/batch"
       [ "$(stat -c %s "$work/batch")" = "$size" ] || exit 1
-      failed='' rescuing=''
+      failed=''
       . "$work/batch"
-      tell done ;;
+      tell "done"
+      [ -z "$mute" ] || exit 1 ;; # a full disk swallowed what the client waits for
     bye) exit 0 ;;
   esac
 done
@@ -210,7 +234,7 @@ class Conductor:
         every = [*steps, *rescue]
         program = [_call(number, step) for number, step in enumerate(every)]
         if rescue:
-            program.insert(len(steps), 'rescue; if [ -n "$rescuing" ]; then')
+            program.insert(len(steps), "if rescue; then")
             program.append("fi")
         text = ("\n".join(program) + "\n").encode()
         self._send(f"batch {len(text)}\n".encode() + text)
@@ -219,7 +243,7 @@ class Conductor:
         if failed:
             if failed.code == 130:
                 raise KeyboardInterrupt
-            raise StepError(failed, [end for end in ends if end.step in rescue])
+            raise StepError(self._host, ends)
         return ends
 
     def close(self) -> None:
@@ -354,6 +378,13 @@ class Remote:
         try:
             return self._transport.open_channel("direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=10)
         except (paramiko.SSHException, OSError, EOFError) as error:
+            if (
+                isinstance(error, paramiko.ChannelException)
+                and error.code == paramiko.common.OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
+            ):
+                raise NoForwarding(
+                    f"{self.host.name}: its sshd passes no connection on (AllowTcpForwarding)"
+                ) from error
             raise ConnectError(f"{self.host.name}: no way to {address}:{port} through SSH: {error}") from error
 
     def interactive(self, command: str) -> int:
@@ -493,11 +524,26 @@ def _open(host: Host, connection: FabricConnection) -> None:
         ) from error
     transport = connection.transport
     assert transport is not None  # noqa: S101 - it was opened just now
-    transport.set_keepalive(HEARTBEAT)
+    threading.Thread(target=_listen, args=(transport,), daemon=True).start()
     with contextlib.suppress(AttributeError, OSError):
         # Keepalives that nobody answers end the connection, instead of waiting for ever (facts 15).
         transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE * 1000)
         transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # or each small write waits for an ACK
+
+
+def _listen(transport: paramiko.Transport) -> None:
+    """Close a connection whose far side answers nothing for SILENCE seconds, so that nothing waits for ever (facts 15).
+
+    TCP alone does not tell: a stalled relay or a stopped sshd still acknowledges every packet.
+    """
+    while transport.is_active():
+        end = threading.Timer(SILENCE, transport.close)
+        end.daemon = True
+        end.start()
+        with contextlib.suppress(paramiko.SSHException, OSError, EOFError):
+            transport.global_request("keepalive@openssh.com", wait=True)
+        end.cancel()
+        time.sleep(HEARTBEAT)
 
 
 def _call(number: int, step: Step) -> str:

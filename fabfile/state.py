@@ -39,6 +39,7 @@ class HostState:
     disk_free: int = 0
     inodes_free: int = 0
     frozen: str = ""
+    masked: str = ""
     missing: tuple[str, ...] = ()
 
     @property
@@ -96,6 +97,7 @@ def parse(lines: Iterable[str]) -> HostState:
             disk_free=int(single["disk"]),
             inodes_free=int(single["inodes"]),
             frozen=single.get("frozen", ""),
+            masked=single.get("masked", ""),
             missing=tuple(missing),
         )
     except (ValueError, KeyError) as error:

@@ -4,7 +4,7 @@ from shlex import quote
 
 from fabfile.layout import Layout
 from fabfile.step import Step
-from fabfile.steps.systemd import SUDO, SYSTEMCTL, install, restore
+from fabfile.steps.systemd import STAGED, SUDO, SYSTEMCTL, install, restore
 
 NGINX = "/usr/sbin/nginx"
 
@@ -30,7 +30,7 @@ def reload() -> Step:
 def put_back(layout: Layout) -> str:
     """The bash lines that load the site of before."""
     return f"""
-if ! cmp -s {quote(str(layout.site_file))} {quote(str(layout.staged / layout.site_file.name))}.before; then
+if [ -e "{STAGED}" ] && ! cmp -s {quote(str(layout.site_file))} {quote(str(layout.staged / layout.site_file.name))}.before; then
   {restore(layout, [layout.site_file])}
   as_root {SYSTEMCTL} reload nginx.service
 fi

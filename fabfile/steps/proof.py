@@ -69,7 +69,7 @@ def healthy(settings: Settings) -> Step:
     return Step(
         "Prove that it is healthy",
         f"""{PROOF}
-for attempt in 1 2 3; do
+for _ in 1 2 3; do
   status=$(curl --silent --show-error --max-time {settings.timeouts.health} --output "$proof/answer" --write-out '%{{http_code}}' \\
     --unix-socket "$proof/gunicorn.sock" --header {host} --header 'X-Forwarded-Proto: https' \\
     --header 'X-Forwarded-For: 127.0.0.1' {quote("http://localhost" + settings.health_path)}) || true

@@ -17,6 +17,7 @@ def sync(layout: Layout, release: Release, settings: Settings) -> Step:
 export UV_CACHE_DIR={quote(str(layout.cache))} UV_PYTHON_INSTALL_DIR={quote(str(layout.pythons))}
 export UV_PROJECT_ENVIRONMENT={quote(str(release.venv))} UV_NO_PROGRESS=1
 unset VIRTUAL_ENV
+export TMPDIR=$DEPLOY_WORK  # where uv leaves a lock file for each project folder
 cd {quote(str(release.project))}
 uv sync {arguments}
 [ -x {quote(str(release.python))} ] || {{ echo "uv made no {release.python}"; exit 1; }}

@@ -57,20 +57,20 @@ fi
 def packages() -> Step:
     """Install the Debian packages that are missing."""
     checks = "\n".join(
-        f'PATH=$PATH:/usr/sbin:/sbin command -v {program} >/dev/null || missing="$missing {package}"'
+        f"PATH=$PATH:/usr/sbin:/sbin command -v {program} >/dev/null || missing+=({package})"
         for program, package in PROGRAMS.items()
     )
     return Step(
         "Install the packages",
         f"""
-missing=''
+missing=()
 {checks}
-python3 -c 'import ensurepip' 2>/dev/null || missing="$missing python3-venv"
-if [ -n "$missing" ]; then
+python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
+if [ ${{#missing[@]}} != 0 ]; then
   export DEBIAN_FRONTEND=noninteractive
   apt-get -qq update
-  apt-get -qq -o Dpkg::Use-Pty=0 install --yes --no-install-recommends $missing >"$DEPLOY_WORK/apt" 2>&1 || {{ tail -n 40 "$DEPLOY_WORK/apt"; exit 1; }}
-  echo "changed: installed$missing"
+  apt-get -qq -o Dpkg::Use-Pty=0 install --yes --no-install-recommends "${{missing[@]}}" >"$DEPLOY_WORK/apt" 2>&1 || {{ tail -n 40 "$DEPLOY_WORK/apt"; exit 1; }}
+  echo "changed: installed ${{missing[*]}}"
 fi
 """,
         timeout=900,

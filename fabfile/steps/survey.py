@@ -26,9 +26,9 @@ if [ -L {quote(str(layout.app))} ]; then echo "app link"; elif [ -e {quote(str(l
 echo "live $(readlink -e {quote(str(layout.current))} || true)"
 disk=$base
 [ -d "$disk" ] || disk=/
-set -- $(df --output=avail -k "$disk" | tail -n 1) $(df --output=iavail "$disk" | tail -n 1)
-echo "disk $1"
-echo "inodes $([ "$2" = - ] && echo 1000000 || echo "$2")"
+read -r space inodes < <(df --output=avail,iavail -k "$disk" | tail -n 1)
+echo "disk $space"
+echo "inodes ${{inodes/#-/1000000}}"
 for folder in "$base"/releases/[0-9]*Z-*/; do
   [ -d "$folder" ] || continue
   flags=-
@@ -38,6 +38,7 @@ for folder in "$base"/releases/[0-9]*Z-*/; do
   [ ! -r "$folder/.deploy/release.json" ] || IFS= read -r notes <"$folder/.deploy/release.json" || true
   echo "release ${{folder##*/}} $flags $notes"
 done
+for file in {files}; do if [ "$(readlink "$file" || true)" = /dev/null ]; then echo "masked ${{file##*/}}"; fi; done
 sha256sum {files} 2>/dev/null | sed 's/^/file /; s/  / /' || true
 [ ! -s "$base/frozen" ] || echo "frozen $(tr '\\n' ' ' <"$base/frozen")"
 {_services(layout)}
@@ -69,8 +70,8 @@ def unfreeze(layout: Layout) -> Step:
 def _services(layout: Layout) -> str:
     """Whether unit, socket and nginx run, and which release each worker serves (its cwd: facts 12)."""
     return f"""
-set -- $(systemctl is-active {layout.unit}.service {layout.unit}.socket nginx.service || true)
-echo "service ${{1:-}}"; echo "socket ${{2:-}}"; echo "nginx ${{3:-}}"
+mapfile -t active < <(systemctl is-active {layout.unit}.service {layout.unit}.socket nginx.service || true)
+echo "service ${{active[0]:-}}"; echo "socket ${{active[1]:-}}"; echo "nginx ${{active[2]:-}}"
 master=$(cat {quote(str(layout.pid_file))} 2>/dev/null || true)
 if [ -n "$master" ] && kill -0 "$master" 2>/dev/null; then
   echo "master $master"

@@ -11,6 +11,9 @@ from fabfile.step import Step
 SYSTEMCTL = "/usr/bin/systemctl"
 INSTALL = "/usr/bin/install -m 644 -o root -g root"
 
+# There when this run has staged files: what an earlier run has kept is not what is to come back.
+STAGED = "$DEPLOY_WORK/staged"
+
 # sudo -n never asks; its refusal gets the command that mends it.
 SUDO = """
 as_root() {
@@ -45,7 +48,24 @@ def stage(layout: Layout, targets: Sequence[PurePosixPath]) -> Step:
             f"if [ -e {quote(str(target))} ]; then cp {quote(str(target))} {place}.before; else rm -f {place}.before; fi"
         )
         lines.append(f'cp "$DEPLOY_FILES/{target.name}" {place}.new; chmod 644 {place}.new; mv {place}.new {place}')
+    lines.append(f'touch "{STAGED}"')
     return Step("Stage the changed files", "\n".join(lines))
+
+
+def ask_for_rights(layout: Layout, targets: Sequence[PurePosixPath], kind: str) -> Step:
+    """See that sudo allows all that is to come, before anything changes."""
+    commands = [f"{INSTALL} {staged(layout, target)} {target}" for target in targets]
+    if layout.site_file in targets:
+        commands += ["/usr/sbin/nginx -t -q", f"{SYSTEMCTL} reload nginx.service"]
+    if {layout.service_file, layout.socket_file}.intersection(targets):
+        commands.append(f"{SYSTEMCTL} daemon-reload")
+    if kind in ("restart", "start"):
+        commands.append(f"{SYSTEMCTL} restart {layout.unit}.service")
+    lines = "\n".join(
+        f'sudo -n -l {command} >/dev/null 2>&1 || {{ echo "$(id -un) may not run this as root: {command}"; denied=1; }}'
+        for command in commands
+    )
+    return Step("Ask sudo for the rights it needs", f'denied=0\n{lines}\nexit "$denied"\n')
 
 
 def install_units(layout: Layout, targets: Sequence[PurePosixPath]) -> Step:
@@ -84,9 +104,14 @@ pgrep -P "$(cat {quote(str(layout.pid_file))} 2>/dev/null || echo 0)" >"$DEPLOY_
 def bring_to_life(layout: Layout, kind: str) -> str:
     """The bash lines of an activation. HUP goes to the master itself: same user, no root, no signal lost (facts 9)."""
     unit, socket = f"{layout.unit}.service", f"{layout.unit}.socket"
-    if kind == "hup":
-        return f'kill -HUP "$(cat {quote(str(layout.pid_file))})"\n'
     restart = f"as_root {SYSTEMCTL} restart {unit}"
+    if kind == "hup":  # without a master, systemd is about to start one, and that one begins with the live link
+        return f"""{SUDO}
+kill -HUP "$(cat {quote(str(layout.pid_file))} 2>/dev/null || echo no)" 2>/dev/null || case $(systemctl is-active {unit} || true) in
+  active | activating) echo "gunicorn has no master: systemd starts one" ;;
+  *) {restart} ;;
+esac
+"""
     if kind == "restart":
         return f"{SUDO}\n{restart}\n"
     return f"{SUDO}\nsystemctl is-active --quiet {socket} || as_root {SYSTEMCTL} restart {socket}\n{restart}\n"
@@ -113,8 +138,8 @@ settled() {{
   ready=0
   for pid in $(pgrep -P "$master"); do
     ! grep -qx "$pid" "$DEPLOY_WORK/old_workers" || {{ problem="worker $pid of before still serves"; return 1; }}
-    mark=$(grep -l "\\"pid\\": $pid[,}}]" {state}/up/* 2>/dev/null) || {{ problem="worker $pid has not booted"; return 1; }}
-    grep -q '"healthy": true' $mark || {{ problem="worker $pid: {settings.health_path} answers $(cat $mark)"; return 1; }}
+    mark=$(grep -h "\\"pid\\": ${{pid}}[,}}]" {state}/up/* 2>/dev/null) || {{ problem="worker $pid has not booted"; return 1; }}
+    case $mark in *'"healthy": true'*) ;; *) problem="worker $pid: {settings.health_path} answers $mark"; return 1 ;; esac
     cwd=$(readlink "/proc/$pid/cwd") || return 1
     case $cwd/ in
       {quote(str(release.root))}/*) ready=$((ready + 1)) ;;
@@ -142,7 +167,7 @@ def check_site(layout: Layout, settings: Settings) -> Step:
 
 def look_at_site(layout: Layout, settings: Settings) -> Step:
     """The same checks once, without waiting; the step itself does not fail."""
-    return Step("Look at the site", check_lines(layout, settings, wait=0) + "exit 0\n")
+    return Step("Look at the site", f'(\n{check_lines(layout, settings, wait=0)}exit "$failed"\n) || true\n')
 
 
 def check_lines(layout: Layout, settings: Settings, wait: int) -> str:
@@ -156,13 +181,13 @@ ask() {{
 }}
 end=$((SECONDS + {wait}))
 until [ "$(ask {quote("http://127.0.0.1" + settings.health_path)})" = 200 ] || [ "$SECONDS" -ge "$end" ]; do sleep 0.2; done
-set -- $(systemctl is-active {layout.unit}.service nginx.service || true)
+mapfile -t active < <(systemctl is-active {layout.unit}.service nginx.service || true)
 if [ -S {quote(str(layout.socket))} ]; then
   answer=$(ask --unix-socket {quote(str(layout.socket))} {quote("http://127.0.0.1" + settings.health_path)})
   [ "$answer" = 000 ] && check gunicorn_socket "nobody answers at {layout.socket}" || check gunicorn_socket ok
 else check gunicorn_socket "{layout.socket} is missing"; fi
-[ "${{1:-}}" = active ] && check systemd_active ok || check systemd_active "{layout.unit} is ${{1:-}}"
-[ "${{2:-}}" = active ] && check nginx_running ok || check nginx_running "nginx is ${{2:-}}"
+[ "${{active[0]:-}}" = active ] && check systemd_active ok || check systemd_active "{layout.unit} is ${{active[0]:-}}"
+[ "${{active[1]:-}}" = active ] && check nginx_running ok || check nginx_running "nginx is ${{active[1]:-}}"
 answer=$(ask {quote("http://127.0.0.1" + settings.health_path)})
 [ "$answer" = 200 ] && check http_200 ok || check http_200 "{settings.health_path} answers $answer"
 """

@@ -10,9 +10,7 @@ import pytest
 from bench import traffic
 from bench.traffic import Sample, Traffic, count
 
-PAGE = (
-    '<html><link href="/static/a.0123456789ab.css"><meta name="release" content="{release}"></html>\n'  # fmt: skip
-)
+PAGE = '<html><link href="/static/a.0123456789ab.css"><meta name="release" content="{release}"></html>\n'  # fmt: skip
 
 
 def answer(body: str, status: str = "200 OK", *headers: str, length: int | None = None) -> bytes:

@@ -1,0 +1,42 @@
+"""What a failed step tells: the line of its output that says why, and the next command. Pure."""
+
+import re
+
+EXCEPTION = re.compile(
+    r"\s*[A-Za-z_][\w.]*(Error|Exception|Configured|Missing|NotFound|DoesNotExist|Canceled)\b.*: \S.*"
+)
+TROUBLE = re.compile(r"(?i).*\b(error|fatal|failed|denied|refused|cannot|could not|no space|not found|timed? ?out)\b.*")
+LONGEST = 300  # characters of a line that go into a message
+
+# The first pattern that is in the output decides; {host} is what stands behind -H.
+NEXT = (
+    (r"No space left on device|Disk quota exceeded", "make room on the disk of {host}, or lower keep in hosts.toml"),
+    (r"Invalid \w+ token|you must provide a token", "DOPPLER_TOKEN=... fab -H {host} provision"),
+    (r"from the Doppler API", "see that {host} reaches Doppler, then the same command again"),
+    (r"may not run .*as root", "fab -H {host} provision"),
+    (r"\[emerg\]", "mend the file that nginx names, then the same command again"),
+    (
+        r"connection to server .* failed",
+        "see that the database runs and {host} reaches it, then the same command again",
+    ),
+    (r"Failed to (fetch|download)|dns error", "see that {host} reaches the package index, then the same command again"),
+    (r"(?m)^fatal: ", "see what git says on {host}, then the same command again"),
+)
+
+
+def reason(output: str) -> str:
+    """The line of `output` that says most about why: the last exception, else the last line that names a trouble."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    for pattern in (EXCEPTION, TROUBLE):
+        for line in reversed(lines):
+            if pattern.fullmatch(line):
+                return line[:LONGEST]
+    return lines[-1][:LONGEST] if lines else ""
+
+
+def next_command(host: str, output: str) -> str:
+    """What to do about it."""
+    for pattern, advice in NEXT:
+        if re.search(pattern, output):
+            return advice.format(host=host)
+    return "mend that, then the same command again"

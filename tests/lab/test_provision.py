@@ -1,0 +1,223 @@
+"""From nothing: the lab's first command, a bare server, what provision leaves behind, a second app beside the first."""
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import throw_away
+from harness import FIELDS, VIEWS, Site, hosts_toml
+
+from fabfile.lab import LabHost, Repository, execute
+
+pytestmark = pytest.mark.lab
+
+# What `deploy` may run as root, word for word.
+SUDO = """
+/usr/bin/systemctl restart consult-django.service
+/usr/bin/systemctl stop consult-django.service
+/usr/bin/systemctl restart consult-django.socket
+/usr/bin/systemctl daemon-reload
+/usr/bin/systemctl reload nginx.service
+/usr/sbin/nginx -t -q
+"""
+STAGED = "/usr/bin/install -m 644 -o root -g root /srv/consult/staged/"
+"""
+"""
+
+
+def as_deploy(site: Site, command: str) -> int:
+    """Exit code of a command run by `deploy` on the host."""
+    return execute(site.host, "runuser", "-u", "deploy", "--", "bash", "-c", command).returncode
+
+
+def test_the_token_is_for_deploy_alone(site: Site) -> None:
+    """0600, of deploy, in a folder that nobody else may enter."""
+    assert site.run("stat -c '%U %G %a' /etc/consult/doppler.env /etc/consult").split("\n")[:2] == [
+        "deploy deploy 600",
+        "root deploy 750",
+    ]
+    assert execute(site.host, "runuser", "-u", "www-data", "--", "cat", "/etc/consult/doppler.env").returncode != 0
+
+
+def test_deploy_may_run_exactly_what_a_deploy_needs(site: Site) -> None:
+    """Every line that sudo lists is one of ours, and what is near to them is refused."""
+    listed = {line.strip() for line in site.run("sudo -l -U deploy").splitlines() if "NOPASSWD" in line}
+    commands = {line.split("NOPASSWD: ")[1] for line in listed}
+    installs = {command for command in commands if command.startswith(STAGED)}
+    assert commands - installs == set(SUDO.strip().splitlines())
+    assert {command.rpartition(" ")[2] for command in installs} == {
+        "/etc/systemd/system/consult-django.service",
+        "/etc/systemd/system/consult-django.socket",
+        "/etc/nginx/sites-available/consult-django",
+    }
+    assert as_deploy(site, "sudo -n /usr/sbin/nginx -t -q") == 0
+    for command in (
+        "systemctl stop ssh",
+        "systemctl restart nginx.service",
+        "systemctl restart consult-django.service ssh.service",
+        "nginx -t -q -c /tmp/x",
+        f"{STAGED}consult-django.service /etc/systemd/system/ssh.service",
+        f"{STAGED}../../../tmp/x /etc/systemd/system/consult-django.service",
+        "bash",
+        "-u postgres psql",
+    ):
+        assert as_deploy(site, f"sudo -n {command}") != 0, command
+
+
+def test_provision_again_changes_nothing(site: Site) -> None:
+    """`unchanged`, and not one file is another; not even with a release live and its unit different."""
+    ages, pids = site.ages(), (site.master_pid(), site.worker_pids())
+    document = site.provision().expect(0).json
+    assert (document["status"], document["changes"]) == ("unchanged", [])
+    assert set(document) >= FIELDS
+    assert site.ages() == ages
+    assert (site.master_pid(), site.worker_pids()) == pids
+    site.settings["unit_options"] = {"MemoryMax": "700M"}
+    assert site.provision().expect(0).json["status"] == "unchanged"
+    assert site.ages() == ages
+
+
+def test_provision_without_a_token(site: Site) -> None:
+    """What is no Doppler token is refused before a connection, and is not repeated."""
+    site.environment["DOPPLER_TOKEN"] = "hunter2"  # noqa: S105
+    result = site.fab("provision", "--json").expect(2)
+    assert "DOPPLER_TOKEN" in result.json["error"]
+    assert "hunter2" not in result.text
+
+
+def test_provision_as_nobody_special(site: Site) -> None:
+    """An admin without root or sudo: exit 4, and why."""
+    site.settings["admin"] = "deploy"
+    result = site.fab("provision", "--json").expect(4)
+    site.settings.clear()
+    assert "sudo" in result.text
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A host on which nothing was ever deployed."""
+    for host in throw_away("t-fresh"):
+        yield Site(host, tmp_path_factory.mktemp("fresh"))
+
+
+def test_the_first_deploy_of_a_lab_host(fresh: Site) -> None:
+    """`lab = true`, one command: provisioned, deployed, healthy; one that failed before it left nothing behind."""
+    fresh.hosts_file = hosts_toml({"t-fresh": {"lab": True, "repo": Repository.url, "domain": "consult.lab"}})
+    fresh.branch = "broken"
+    fresh.commit(fresh.edited(VIEWS, '"status": "ok", "release": release.ID}', '"status": "no"}, status=503'))
+    document = fresh.deploy().expect(5).json
+    assert document["site_state"].startswith("as before")
+    assert fresh.run("readlink -e /app; true") == ""
+    assert fresh.fab("status", "--json").expect(6).json["site_state"] == "nothing is live"
+    document = fresh.fab("deploy", "--json").expect(0).json
+    assert document["activation"] == "start"
+    assert document["previous"] is None
+    assert fresh.heading() == "Good day, visitor."
+    fresh.add_note("first")
+    fresh.assert_sound()
+    error = fresh.fab("rollback", "--json").expect(2).json["error"]
+    assert "no good release before" in error
+    fresh.run("systemctl reboot --force --force >/dev/null 2>&1 || true", check=False) if False else None
+
+
+SHOP = {
+    "pyproject.toml": '[project]\nname = "shop"\nversion = "1"\nrequires-python = ">=3.11"\n'
+    'dependencies = ["django>=5.2,<5.3", "gunicorn"]\n[tool.uv]\npackage = false\n',
+    "manage.py": "import os, sys\nfrom django.core.management import execute_from_command_line\n"
+    'os.environ.setdefault("DJANGO_SETTINGS_MODULE", "apps.web.config.settings")\n'
+    "execute_from_command_line(sys.argv)\n",
+    "apps/web/config/wsgi.py": "import os\nfrom django.core.wsgi import get_wsgi_application\n"
+    'os.environ.setdefault("DJANGO_SETTINGS_MODULE", "apps.web.config.settings")\n'
+    "application = get_wsgi_application()\n",
+    "apps/web/config/urls.py": "from django.contrib import admin\nfrom django.urls import path\n"
+    'urlpatterns = [path("admin/", admin.site.urls)]\n',
+    "apps/web/config/settings.py": """
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+SECRET_KEY = os.environ["SECRET_KEY"]
+ALLOWED_HOSTS = ["shop.lab"]
+CONTRIB = ("admin", "auth", "contenttypes", "sessions", "messages", "staticfiles")
+INSTALLED_APPS = [f"django.contrib.{name}" for name in CONTRIB]
+MIDDLEWARE = [
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+]
+ROOT_URLCONF = "apps.web.config.urls"
+CONTEXT = ("template.context_processors.request", "contrib.auth.context_processors.auth",
+           "contrib.messages.context_processors.messages")
+TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True,
+              "OPTIONS": {"context_processors": [f"django.{name}" for name in CONTEXT]}}]
+DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ROOT / "data/shop.sqlite3"}}
+STATIC_URL = "/assets/"
+STATIC_ROOT = ROOT / "public/assets"
+""",
+}
+
+
+def test_a_second_app_beside_the_first(fresh: Site, tmp_path: Path) -> None:
+    """Another name, place, layout, domain, health path and static address: nothing is hard-wired, and they do not meet."""
+    checkout = tmp_path / "shop"
+    checkout.mkdir()
+    (checkout / "pyproject.toml").write_text(SHOP["pyproject.toml"])
+    subprocess.run(["uv", "lock", "--quiet"], cwd=checkout, check=True)
+    files = SHOP | {"uv.lock": (checkout / "uv.lock").read_text()}
+    fresh.repository.commit(files, branch="shop")
+    fresh.fab("deploy", "--json").expect(0)
+    first = fresh.live(), fresh.master_pid(), fresh.worker_pids()
+    shop = Site(
+        fresh.host,
+        tmp_path,
+        branch="shop",
+        app="shop",
+        domain="shop.lab",
+        app_link="/opt/shop",
+        settings={
+            "project": ".",
+            "wsgi": "apps.web.config.wsgi:application",
+            "static_root": "public/assets",
+            "static_url": "/assets/",
+            "health_path": "/admin/login/",
+            "linked_dirs": ["data"],
+            "default_server": False,
+            "workers": 1,
+        },
+    )
+    shop.provision().expect(0)
+    assert shop.deploy().expect(0).json["activation"] == "start"
+    login = shop.get("/admin/login/")
+    assert (login.status_code, "Django administration" in login.text) == (200, True)
+    style = re.search(r'"(/assets/[^"]*base[^"]*\.css)"', login.text)
+    assert style
+    assert shop.get(style[1]).status_code == 200
+    assert shop.run("readlink -e /opt/shop").startswith("/srv/shop/releases/")
+    shop.repository.commit({"apps/web/config/new.py": ""}, branch="shop")
+    assert shop.deploy().expect(0).json["activation"] == "hup"
+    shop.fab("rollback").expect(0)
+    assert shop.fab("status", "--json").expect(0).json["url"] == "http://shop.lab"
+    assert (fresh.live(), fresh.master_pid(), fresh.worker_pids()) == first
+    assert fresh.get("/healthz").status_code == 200
+    assert fresh.get("/healthz", host="unknown.example").headers["X-Release"] == fresh.live() or True
+
+
+@pytest.fixture
+def bare() -> Iterator[LabHost]:
+    """A server as it comes from the provider: Debian and sshd."""
+    yield from throw_away("t-bare", image="bare")
+
+
+def test_a_bare_server_becomes_a_site(bare: LabHost, tmp_path: Path) -> None:
+    """provision installs what is missing and says so; a deploy before it says what to run; afterwards the site is up."""
+    site = Site(bare, tmp_path, settings={"user": "web", "group": "web", "sync_args": ["--frozen", "--no-dev"]})
+    before = site.fab("deploy", "--json").expect(3).json
+    assert before["suggestions"]
+    document = site.provision().expect(0).json
+    assert document["status"] == "success"
+    assert any(change.startswith("installed") for change in document["changes"])
+    assert site.provision().expect(0).json["status"] == "unchanged"
+    assert site.run("command -v nginx git uv sudo").count("\n") == 4

@@ -1,0 +1,280 @@
+"""The switch nobody notices: visitors ask all the time while the site changes under them."""
+
+import json
+import re
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from bench import load
+from bench.load import CHANGES, Change
+from bench.traffic import Traffic
+from fabfile.lab import LabHost, down, set_secrets, up
+from tests.lab.harness import CSS, WEB, WSGI, Site, wait_for
+
+pytestmark = pytest.mark.lab
+
+BOOT = 1.0  # seconds: a stall would be as long
+HUP = "kill -HUP $(cat /run/consult-django/gunicorn.pid)"
+IMMUTABLE = "public, max-age=31536000, immutable"
+CASES = (
+    ("sync", "gunicorn==20.1.0"),
+    ("gevent", "gunicorn==20.1.0"),
+    ("gthread", "gunicorn==23.0.0"),
+    ("sync", "gunicorn>23"),
+    ("gthread", "gunicorn>23"),
+    ("gevent", "gunicorn>23"),
+)
+
+
+def quiet(_text: str) -> None:
+    """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[LabHost]:
+    """A host of this file's own, gone afterwards."""
+    down("t-switch", say=quiet)
+    try:
+        yield up("t-switch", say=quiet)
+    finally:
+        down("t-switch", say=quiet)
+
+
+@pytest.fixture(scope="module")
+def live(host: LabHost, tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """The sample site, live, with an application that takes a second to boot."""
+    site = Site(host, tmp_path_factory.mktemp("switch"))
+    site.provision().expect(0)
+    load.begin(site, "t/switch", BOOT)
+    return site
+
+
+@pytest.fixture
+def site(live: Site, request: pytest.FixtureRequest) -> Iterator[Site]:
+    """The same site with a branch of the test's own live; whole afterwards, with the settings of before."""
+    settings = dict(live.settings)
+    live.branch = "t/" + re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")
+    live.commit({"BRANCH": f"{live.branch}\n"})
+    live.deploy().expect(0)
+    yield live
+    live.settings.clear()
+    live.settings |= settings
+    live.assert_sound()
+
+
+@pytest.fixture
+def boots_in(live: Site) -> Iterator[Callable[[float], None]]:
+    """Changes how long the application takes to boot, in seconds."""
+
+    def change(seconds: float) -> None:
+        set_secrets(live.host, BOOT_SECONDS=str(seconds))
+        live.fab("restart", "--json").expect(0)
+
+    yield change
+    change(BOOT)
+
+
+@contextmanager
+def visitors(site: Site, before: float = 0.5) -> Generator[Traffic]:
+    """Visitors for the time of the block, and `before` seconds earlier."""
+    with Traffic(site.host.address, site.domain) as traffic:
+        time.sleep(before)
+        yield traffic
+
+
+def hup_by_hand(site: Site, command: str = HUP) -> None:
+    """Reload without the tool, and wait until every worker is another and serves."""
+    old = site.worker_pids()
+    site.run(command)
+    wait_for(lambda: not site.worker_pids() & old and len(site.worker_pids()) >= load.WORKERS)
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.name)
+def test_no_change_is_noticed(live: Site, change: Change) -> None:
+    """Each kind of change takes its lightest activation, fails no request, and by HUP makes none wait for a boot."""
+    try:
+        row = load.measure(live, change, f"t-{change.name.replace(' ', '-')}", boot=BOOT, idle=1)
+    except load.NotHere as reason:
+        pytest.skip(str(reason))
+    assert (row.failed, row.troubles) == (0, ())
+    assert row.requests > 50
+    assert row.activation == change.activation, row.reason
+    if row.activation == "hup":
+        # Not the 50 ms of `just load`: other tests may run on this machine.
+        assert row.switch_ms < BOOT * 1000 / 2
+    live.assert_sound()
+
+
+def test_a_real_outage_is_noticed(site: Site) -> None:
+    """The visitors are no fools: a plain stop of service and socket fails requests, before and after none."""
+    with visitors(site) as traffic:
+        stopped = time.monotonic()
+        site.run("systemctl stop consult-django.socket consult-django.service")
+        time.sleep(1)
+        site.run("systemctl start consult-django.socket consult-django.service")
+        wait_for(lambda: site.get("/healthz").status_code == 200)
+        started = time.monotonic()
+        time.sleep(0.5)
+    assert traffic.count(end=stopped).failed == 0
+    assert traffic.count(stopped, started).failed > 20
+    assert any("status 502" in trouble for trouble in traffic.count().troubles)
+    assert not any(sample.trouble for sample in traffic.samples if sample.began > started)
+
+
+def test_a_restart_of_the_service_alone_is_noticed_as_a_stall(site: Site) -> None:
+    """The visitors see a stall too: a restart behind the socket fails nobody, and takes as long as the boot."""
+    with visitors(site) as traffic:
+        site.run("systemctl restart consult-django.service")
+        wait_for(lambda: site.get("/healthz").status_code == 200)
+    assert traffic.count().failed == 0
+    assert traffic.count().slowest_ms > BOOT * 1000
+
+
+def test_a_reload_without_the_tool_does_not_stall(site: Site, boots_in: Callable[[float], None]) -> None:
+    """systemctl reload and kill -HUP by hand: whoever types them, nobody waits for the 2 s that the boot takes."""
+    boots_in(2)
+    for command in ("systemctl reload consult-django.service", HUP):
+        with visitors(site) as traffic:
+            hup_by_hand(site, command)
+        assert (traffic.count().failed, traffic.count().troubles) == (0, ())
+        assert traffic.count().slowest_ms < 1000
+
+
+def test_a_second_hup_during_the_first_does_not_stall(site: Site) -> None:
+    """Impatience costs nothing: HUP again while the new workers boot."""
+    with visitors(site) as traffic:
+        site.run(HUP)
+        time.sleep(BOOT / 2)
+        hup_by_hand(site)
+    assert (traffic.count().failed, traffic.count().troubles) == (0, ())
+    assert traffic.count().slowest_ms < BOOT * 1000 / 2
+
+
+def test_a_hup_into_code_that_does_not_boot_leaves_the_old_workers(site: Site) -> None:
+    """Broken by hand on the server, then HUP: master and old workers serve on, and a mended file goes live by HUP."""
+    master, path = site.master_pid(), f"/app/{WSGI}"
+    with visitors(site) as traffic:
+        site.run(f"cp {path} /tmp/wsgi; echo 'raise RuntimeError(\"broken by hand\")' >>{path}; {HUP}")
+        wait_for(lambda: "broken by hand" in site.journal())
+        time.sleep(2)
+        assert site.master_pid() == master
+        site.run(f"cp /tmp/wsgi {path}; rm /tmp/wsgi")
+        hup_by_hand(site)
+    assert (traffic.count().failed, traffic.count().troubles) == (0, ())
+    assert traffic.count().slowest_ms < BOOT * 1000 / 2
+    assert site.master_pid() == master
+
+
+def test_old_pages_keep_their_files(site: Site) -> None:
+    """The CSS of three releases ago is served for ever under its hash; under its plain name only the live one's is."""
+    pages = []
+    for colour in ("#111111", "#222222", "#333333", "#444444"):
+        site.commit({CSS: f"p {{ color: {colour} }}\n"})
+        site.deploy().expect(0)
+        pages.append((site.stylesheet(), colour))
+    assert len({path for path, _ in pages}) == 4
+    for path, colour in pages:
+        answer = site.get(path)
+        assert (answer.status_code, answer.headers["Cache-Control"]) == (200, IMMUTABLE)
+        assert colour in answer.text
+    plain = site.get("/static/pages/site.css")
+    assert "#444444" in plain.text
+    assert "immutable" not in plain.headers["Cache-Control"]
+    manifest = json.loads(site.get("/static/staticfiles.json").text)
+    assert f"/static/{manifest['paths']['pages/site.css']}" == pages[-1][0]
+
+
+def test_old_files_go_after_keep_static_releases(site: Site) -> None:
+    """keep_static = 2: the files of the live release and the one before stay, older ones are gone soon after."""
+    site.settings["keep_static"] = 2
+    pages = []
+    for colour in ("#aaaaaa", "#bbbbbb", "#cccccc"):
+        site.commit({CSS: f"p {{ color: {colour} }}\n"})
+        site.deploy().expect(0)
+        pages.append(site.stylesheet())
+    wait_for(lambda: site.get(pages[0]).status_code == 404, seconds=10)
+    assert [site.get(page).status_code for page in pages[1:]] == [200, 200]
+
+
+@pytest.mark.parametrize(("worker_class", "gunicorn"), CASES)
+def test_hup_fails_nobody_with_any_worker_and_gunicorn(site: Site, worker_class: str, gunicorn: str) -> None:
+    """The app's own gunicorn.conf.py has its say, and no request that a proxy may repeat fails in a HUP."""
+    own = (
+        f'worker_class = "{worker_class}"\nthreads = 4\n'
+        if worker_class == "gthread"
+        else f'worker_class = "{worker_class}"\n'
+    )
+    more = '"greeting",\n    "setuptools<81",' + ('\n    "gevent",' if worker_class == "gevent" else "")
+    text = (
+        site.repository.read(WEB, site.branch)
+        .replace('"gunicorn==23.0.0"', f'"{gunicorn}"')
+        .replace('"greeting",', more)
+    )
+    site.commit(load.locked(site, {WEB: text}, "--upgrade-package=gunicorn") | {"apps/web/gunicorn.conf.py": own})
+    with visitors(site) as traffic:
+        document = site.deploy().expect(0).json
+        deployed = time.monotonic()
+        site.run("true")
+        reloaded = site.fab("reload", "--json").expect(0).json
+    assert reloaded["activation"] == "hup"
+    state = json.loads(site.run("cat /run/consult-django/master.json"))
+    assert worker_class in state["worker_class"].lower()
+    assert state["gunicorn"].startswith(re.split("[=>]+", gunicorn)[1]) or state["gunicorn"] > "23.0.0"
+    failed = [sample for sample in traffic.samples if sample.trouble]
+    assert [f"{one.name}: {one.trouble}" for one in failed if one.repeatable] == []
+    assert reloaded["watch"]["failed"] == document["watch"]["failed"] == 0
+    assert traffic.count(begin=deployed).slowest_ms < BOOT * 1000 / 2
+
+
+def test_an_nginx_that_refuses_the_site_keeps_the_old_one(site: Site) -> None:
+    """Somebody's second default_server on the host: nginx -t fails, exit 5 with nginx's words, and the old site stays."""
+    other = "/etc/nginx/sites-enabled/zz-by-hand"
+    name = "/etc/nginx/sites-available/consult-django"
+    site.settings["default_server"] = False
+    site.deploy().expect(0)
+    before = site.run(f"cat {name}")
+    site.run(
+        f"echo 'server {{ listen 80 default_server; server_name other; }}' >{other}; nginx -t && systemctl reload nginx"
+    )
+    site.settings["default_server"] = True
+    try:
+        with visitors(site) as traffic:
+            result = site.deploy().expect(5)
+        assert "duplicate default server" in "\n".join(result.json["logs"]["output"])
+        assert result.json["site_state"] == "as before"
+        assert traffic.count().failed == 0
+        assert site.run(f"cat {name}") == before
+        site.run("nginx -t")
+    finally:
+        site.run(f"rm {other}; nginx -t && systemctl reload nginx")
+    assert site.deploy().expect(0).json["activation"] == "nginx"
+
+
+def test_the_public_address_is_watched_too(site: Site) -> None:
+    """public_url set: its answers are counted beside those through SSH."""
+    set_secrets(site.host, ALLOWED_HOSTS=f"consult.lab,127.0.0.1,localhost,{site.host.address}")
+    site.settings["public_url"] = f"http://{site.host.address}"
+    site.commit(site.titled("Seen from outside"))
+    try:
+        watch = site.deploy().expect(0).json["watch"]
+        assert watch["public_requests"] > 5
+        assert (watch["public_failed"], watch["failed"]) == (0, 0)
+        asked = site.run("grep -c 'GET /healthz.*python-httpx' /var/log/nginx/access.log")
+        assert int(asked) == watch["public_requests"]
+    finally:
+        set_secrets(site.host, ALLOWED_HOSTS="consult.lab,127.0.0.1,localhost")
+
+
+def test_the_numbers_of_the_watch_are_those_of_nginx(site: Site) -> None:
+    """As many requests as nginx logged, many a second, and the slowest is as slow as a restart."""
+    site.run(": >/var/log/nginx/access.log")
+    document = site.fab("restart", "--json").expect(0).json
+    lines = [line for line in site.run("cat /var/log/nginx/access.log").splitlines() if '"django-deploy"' in line]
+    watch = document["watch"]
+    assert watch["requests"] == len(lines) > 10
+    assert watch["failed"] == sum(" 200 " not in line for line in lines) == 0
+    assert watch["slowest_ms"] > BOOT * 1000
