@@ -17,7 +17,7 @@ NEXT = (
     (r"\[emerg\]", "mend the file that nginx names, then the same command again"),
     (
         r"connection to server .* failed",
-        "see that the database runs and {host} reaches it, then the same command again",
+        "see that the database answers {host}, then the same command again",
     ),
     (r"Failed to (fetch|download)|dns error", "see that {host} reaches the package index, then the same command again"),
     (r"(?m)^fatal: ", "see what git says on {host}, then the same command again"),

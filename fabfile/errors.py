@@ -33,6 +33,10 @@ class ConnectError(DeployError):
     phase = "connect"
 
 
+class NoForwarding(ConnectError):
+    """A host's sshd passes no connection on (AllowTcpForwarding, or `restrict` on the key)."""
+
+
 class ProvisionError(DeployError):
     """A server could not be made ready."""
 

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import httpcore
 import httpx
 
-from fabfile.errors import ConnectError, DeployError
+from fabfile.errors import ConnectError, DeployError, NoForwarding
 
 if TYPE_CHECKING:
     from fabfile.remote import Remote
     from fabfile.settings import Settings
 
 INTERVAL = 0.05  # seconds between two requests of a watch
+BLIND = "cannot look"  # begins the answer of a watch that has no way to the site
 STEADY = 3  # answers in a row that must be 200 for a site to count as healthy
 
 
@@ -60,6 +61,8 @@ class _ThroughSSH(httpcore.NetworkBackend):
     ) -> httpcore.NetworkStream:
         try:
             return _Stream(self._remote.open_stream(host, port))
+        except NoForwarding:
+            raise
         except ConnectError as error:
             raise httpcore.ConnectError(error.message) from error
 
@@ -113,6 +116,8 @@ def ask(http: httpx.Client, path: str) -> str:
     """One request; the status, or what went wrong instead of one."""
     try:
         return str(http.get(path).status_code)
+    except NoForwarding as error:
+        return f"{BLIND}: {error.message}"
     except httpx.HTTPError as error:
         return f"{type(error).__name__}: {error}"
 
@@ -134,6 +139,11 @@ class Watch:
         self.last.append(answer)
         if answer != "200":
             self.failed += 1
+
+    @property
+    def blind(self) -> bool:
+        """Whether the host lets this watch see nothing: what it counted says nothing about the site."""
+        return self.first.startswith(BLIND)
 
     @property
     def trouble(self) -> str:
@@ -186,6 +196,8 @@ def numbers(watches: Mapping[str, Watch]) -> dict[str, float | int]:
     """The counts of all watches for the outcome; those of the public URL begin with `public_`."""
     counts: dict[str, float | int] = {}
     for name, watch in watches.items():
+        if watch.blind:
+            continue
         start = "" if name == "ssh" else f"{name}_"
         counts |= {
             f"{start}requests": watch.requests,
@@ -200,4 +212,6 @@ def _watch(http: httpx.Client, path: str, watch: Watch, over: threading.Event) -
         began = time.monotonic()
         answer = ask(http, path)
         watch.count(answer, time.monotonic() - began)
+        if watch.blind:
+            return
         over.wait(max(0.0, INTERVAL - (time.monotonic() - began)))

@@ -20,8 +20,8 @@ from fabfile.remote import Conductor, Remote, StepError, connect
 from fabfile.report import Outcome, Report
 from fabfile.settings import Settings
 from fabfile.state import HostState, parse
-from fabfile.step import Step
-from fabfile.steps import logs, nginx, proof, survey, systemd
+from fabfile.step import Step, StepEnd
+from fabfile.steps import django, logs, nginx, proof, survey, systemd
 from fabfile.steps import release as release_steps
 
 ROOM = 100 * 1024  # kB of disk that must be free before a release is built
@@ -199,15 +199,23 @@ def go_live(work: Work, change: Change, activation: Activation) -> None:
         try:
             ends = work.conductor.run(_live_steps(work, change, activation), rescue, finish=True)
         except StepError as error:
-            raise _judge(work, change, error) from error
+            schema = note_migrations(outcome, [*error.before, error.end])
+            failure = _judge(work, change, error)
+            outcome.site_state += schema
+            raise failure from error
+        schema = note_migrations(outcome, ends)
         note_checks(outcome, ends[-2].output)
         answer = health.settle(watches, work.settings.timeouts.health)
         outcome.checks["http_200"] = not answer
         if answer:
             outcome.failed_check = "http_200"
             work.conductor.run(rescue, finish=True)
-            raise _fallen_back(work, change, f"{work.settings.health_path} answers {answer} through nginx")
+            failure = _fallen_back(work, change, f"{work.settings.health_path} answers {answer} through nginx")
+            outcome.site_state += schema
+            raise failure
     outcome.watch = health.numbers(watches)
+    if watches["ssh"].blind:
+        work.report.say(f"  the host's own checks are all there is: {watches['ssh'].first}")
     outcome.site_state = f"{change.release.id} is live"
 
 
@@ -254,7 +262,8 @@ def put_back(work: Work, change: Change, activation: Activation) -> Step:
     if units:
         lines.append(
             f"units_differ=''; for unit in {' '.join(shlex.quote(str(unit)) for unit in units)}; do "
-            f'[ ! -e "{systemd.STAGED}" ] || cmp -s "$unit" {shlex.quote(str(layout.staged))}/"${{unit##*/}}".before || units_differ=1; done\n'
+            f'[ ! -e "{systemd.STAGED}" ] || '
+            f'cmp -s "$unit" {shlex.quote(str(layout.staged))}/"${{unit##*/}}".before || units_differ=1; done\n'
             f'if [ -n "$units_differ" ]; then\n{systemd.restore(layout, units)}\n'
             f"as_root {systemd.SYSTEMCTL} daemon-reload\nfi"
         )
@@ -312,6 +321,16 @@ def note_checks(outcome: Outcome, output: str) -> None:
             name, _, result = rest.partition(" ")
             outcome.checks[name] = result == "ok"
     outcome.failed_check = next((name for name, good in outcome.checks.items() if not good), None)
+
+
+def note_migrations(outcome: Outcome, ends: Sequence[StepEnd]) -> str:
+    """Take the migrations that were applied into the outcome; return what the site's state is to say of the schema."""
+    output = "\n".join(end.output for end in ends if end.step.title == django.MIGRATE)
+    applied, begun = django.migrations(output)
+    outcome.details["migrations"] = applied
+    kept = [f"{', '.join(applied)} stays applied"] if applied else []
+    kept += [f"{begun} had begun (if it is not atomic, a part of it may stay)"] if begun else []
+    return f", but the schema: {'; '.join(kept)}" if kept else ""
 
 
 def _json(text: str) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def describe_holder(text: str) -> str:
         data = json.loads(text)
         words = f"{data['what']} by {data['who']} since {data['since']}"
         return f"{words}: {data['message']}" if data.get("message") else words
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return "work of somebody unknown"
 
 

@@ -6,6 +6,7 @@ The only module that knows fabric and paramiko connections. What the steps say i
 import base64
 import contextlib
 import io
+import logging
 import secrets
 import shlex
 import socket
@@ -19,12 +20,15 @@ from typing import Any, Protocol
 
 import paramiko
 from fabric import Connection as FabricConnection
+from paramiko.common import OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
 
 from fabfile import advice
-from fabfile.errors import ConnectError, ProvisionError, StepFailed
+from fabfile.errors import ConnectError, NoForwarding, ProvisionError, StepFailed
 from fabfile.inventory import Host
 from fabfile.lock import Lock, describe_holder, locked
 from fabfile.step import Step, StepEnd
+
+logging.getLogger("paramiko").addHandler(logging.NullHandler())  # what it would print, the errors here say
 
 PATIENCE = 30  # seconds that a conductor keeps the lock without a sign of life, between batches
 HEARTBEAT = 5  # seconds between signs of life
@@ -43,12 +47,9 @@ class StepError(StepFailed):
         late = end.code in (124, 137)
         how = f"took longer than {end.step.timeout} s and was ended" if late else f"exit {end.code}"
         why = advice.reason(end.output)
+        hint = "see why, or raise its limit (timeouts in hosts.toml)" if late else advice.next_command(host, end.output)
         super().__init__(
-            f"{end.step.title}: failed ({how}){f': {why}' if why and not late else ''}",
-            hint="see why, or raise its limit (timeouts in hosts.toml)"
-            if late
-            else advice.next_command(host, end.output),
-            evidence=end.output,
+            f"{end.step.title}: failed ({how}){f': {why}' if why and not late else ''}", hint=hint, evidence=end.output
         )
         self.end = end
         self.before = tuple(ends[:number])
@@ -67,8 +68,8 @@ class ConnectionLost(ConnectError):
         self.step = step
 
 
-class NoForwarding(ConnectError):
-    """The host's sshd passes no connection on (AllowTcpForwarding, or `restrict` on the key)."""
+class BashFailed(StepFailed):
+    """What was to run the steps ended before the first one."""
 
 
 class Progress(Protocol):
@@ -129,7 +130,7 @@ end_group() {
 }
 if [ -n "$lock" ]; then
   exec 9>>"$lock" || { tell refused; exit 1; }
-  if ! flock -n 9; then
+  if ! flock -w 0.5 9; then # `holder` takes it for a moment, to see whether somebody has it
     tell held "$(base64 -w0 <"$lock")"
     [ "$wait" -gt 0 ] && flock -w "$wait" 9 || { tell locked "$(base64 -w0 <"$lock")"; exit 7; }
   fi
@@ -218,7 +219,7 @@ class Conductor:
                 evidence=text,
             )
         if text:
-            raise StepFailed(f"{self._host}: bash could not start the work", evidence=text)
+            raise BashFailed(f"{self._host}: bash could not start the work", evidence=text)
         raise ConnectionLost(self._host, None)
 
     def put(self, name: str, content: bytes) -> None:
@@ -366,25 +367,35 @@ class Remote:
         channel = self._execute(conductor_command(mark, lock, log, as_root=as_root))
         conductor = Conductor(channel, mark, self.host.name, progress or Silence(), self._end_step)
         try:
-            conductor.start(lock, on_wait)
+            self._start(conductor, lock, on_wait)
             yield conductor
         except BaseException:
             conductor.close()
             raise
         conductor.finish()
 
+    def _start(self, conductor: Conductor, lock: Lock | None, on_wait: Callable[[str], None]) -> None:
+        """Start a conductor. Raises ProvisionError when it ends at once on a connection that is alive."""
+        try:
+            conductor.start(lock, on_wait)
+        except (ConnectionLost, BashFailed) as error:
+            transport = getattr(self.fabric, "transport", None)
+            if transport is None or not transport.is_active():
+                raise
+            user, address = self.host.settings.user, self.host.settings.address or self.host.name
+            raise ProvisionError(
+                f"{self.host.name}: {user} may log in, but its login shell runs no bash",
+                hint=f"on the host: usermod --shell /bin/bash {user}; see: ssh {user}@{address} bash --version",
+                evidence=error.evidence,
+            ) from error
+
     def open_stream(self, address: str, port: int) -> paramiko.Channel:
         """Open a TCP connection from the host to `address`. Raises ConnectError."""
         try:
             return self._transport.open_channel("direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=10)
         except (paramiko.SSHException, OSError, EOFError) as error:
-            if (
-                isinstance(error, paramiko.ChannelException)
-                and error.code == paramiko.common.OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
-            ):
-                raise NoForwarding(
-                    f"{self.host.name}: its sshd passes no connection on (AllowTcpForwarding)"
-                ) from error
+            if getattr(error, "code", 0) == OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED:
+                raise NoForwarding(f"{self.host.name}: its sshd forwards nothing (AllowTcpForwarding)") from error
             raise ConnectError(f"{self.host.name}: no way to {address}:{port} through SSH: {error}") from error
 
     def interactive(self, command: str) -> int:

@@ -108,7 +108,7 @@ def _release(value: str) -> ReleaseState:
     release_id, flags, *rest = value.split(" ", 2)
     try:
         notes = json.loads(rest[0]) if rest else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         notes = {}
     if not isinstance(notes, dict):
         notes = {}

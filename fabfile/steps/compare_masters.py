@@ -14,9 +14,10 @@ live_path, proof_path, release = sys.argv[1:4]
 
 def read(path):
     try:
-        return json.loads(Path(path).read_text())
+        found = json.loads(Path(path).read_text())
     except (OSError, ValueError):
         return None
+    return found if isinstance(found, dict) else None
 
 
 def same(old, new):

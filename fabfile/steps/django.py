@@ -1,5 +1,6 @@
 """manage.py under Doppler, and the static files."""
 
+import re
 from pathlib import Path
 from shlex import quote
 
@@ -7,6 +8,8 @@ from fabfile.layout import Layout, Release
 from fabfile.settings import Settings
 from fabfile.step import Step
 
+MIGRATE = "Migrate the database"
+CANCEL_ON_TERM = (Path(__file__).parent / "cancel_on_term.py").read_text()
 KEEP_STATIC = (Path(__file__).parent / "keep_static.py").read_text()
 
 
@@ -39,7 +42,8 @@ def doppler_run(settings: Settings) -> str:
 
 def manage(layout: Layout, release: Release, settings: Settings, *arguments: str) -> str:
     """The bash lines that run one manage.py command of `release` with its secrets."""
-    command = " ".join(quote(word) for word in (str(release.python), settings.manage, *arguments))
+    words = (str(release.python), "-c", CANCEL_ON_TERM, settings.manage, *arguments)
+    command = " ".join(quote(word) for word in words)
     return f"{secrets(layout)}\ncd {quote(str(release.project))}\n{doppler_run(settings)} {command}\n"
 
 
@@ -62,7 +66,19 @@ fi
 
 def migrate(layout: Layout, release: Release, settings: Settings) -> Step:
     return Step(
-        "Migrate the database",
+        MIGRATE,
         manage(layout, release, settings, "migrate", "--noinput"),
         timeout=settings.timeouts.migrate,
     )
+
+
+def migrations(output: str) -> tuple[list[str], str]:
+    """What `manage.py migrate` says: the migrations that it applied, and the one that it began and did not end."""
+    _, *pieces = re.split(r"Applying (\S+)\.\.\.", output)
+    applied, begun = [], ""
+    for name, said in zip(pieces[::2], pieces[1::2], strict=True):
+        if re.search(r" OK$", said, re.MULTILINE):
+            applied.append(name)
+        else:
+            begun = name
+    return applied, begun

@@ -31,10 +31,10 @@ def test_a_reload_into_a_broken_release_leaves_the_old_one_serving(make_server, 
     server.wait_served_by("one")
     with Visitors(server.socket).coming() as visitors:
         server.deploy("broken")
-        time.sleep(2.2)
+        time.sleep(1.5)
         assert server.master.poll() is None
         # A worker that follows a failed one waits a second: else there were dozens by now.
-        assert server.said().count("Booting worker") <= 10
+        assert server.said().count("Booting worker") <= 8
         started = time.monotonic()
         server.deploy("one")
         wait_for(lambda: len(server.up()) == 2 and min(server.up()) > 2 and server.served_by("one"))
@@ -111,7 +111,7 @@ def test_an_unhealthy_release_takes_over_when_the_time_is_up(make_server, versio
     assert {mark["status"] for mark in server.up().values()} == {None}
 
 
-@pytest.mark.parametrize(("version", "trouble"), EACH + OTHERS)
+@pytest.mark.parametrize(("version", "trouble"), EACH)
 def test_a_first_start_with_broken_code_fails(make_server, version: str, trouble: str):
     """The service must not look started when nothing was ever served."""
     server: Server = make_server(version)

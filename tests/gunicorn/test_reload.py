@@ -84,6 +84,23 @@ def test_stop_during_a_reload_is_not_delayed(make_server, version: str):
     assert server.master.returncode == 0
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_stop_reaches_a_worker_that_was_just_forked(make_server, version: str):
+    """gunicorn loses a SIGTERM that comes before the worker handles it, and would wait for graceful_timeout."""
+    slow_start = (
+        "import time\nfrom gunicorn.glogging import Logger\nclass logger_class(Logger):\n"
+        "    def info(self, message, *args, **more):\n"
+        "        time.sleep(0.7 if message.startswith('Booting') else 0)\n"
+    )
+    server: Server = make_server(version)
+    server.release("one", conf=slow_start)
+    server.link("one")
+    server.start("--graceful-timeout", "6")
+    server.hup()
+    wait_for(lambda: len(server.workers()) == 4)
+    assert server.stop() < 3
+
+
 def test_workers_leave_when_the_master_is_killed_during_a_reload(server: Server):
     """kill -9 of the master leaves no worker behind, not even one that waits for its successor."""
     server.release("one")

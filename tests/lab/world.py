@@ -1,0 +1,139 @@
+"""What can go wrong around a deploy, done for real to a lab host and undone again."""
+
+import shlex
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import httpx
+from harness import Site, wait_for
+
+# Short, and the same in all tests: another value would be another gunicorn.conf.py.
+TIMEOUTS = {"connect": 3, "fetch": 5, "sync": 40, "collectstatic": 6, "migrate": 4, "boot": 8, "health": 3, "reload": 8}
+LATER = "live and not os.environ.get('DEPLOY_PROOF')"
+
+
+def fails(site: Site, code: int, *words: str, state: str = "as before", command: tuple[str, ...] = ()) -> dict:
+    """A run that ends with `code` and one error that has all `words`; the site is as it was, and nothing is left.
+
+    `state` begins what the outcome says of the site; `command` is another one than `deploy`. Returns the outcome.
+    """
+    live = site.live()
+    result = (site.fab(*command, "--json") if command else site.deploy()).expect(code)
+    document = result.json
+    for word in words:
+        assert word in document["error"] + " ".join(document["suggestions"]), document
+    assert document["suggestions"], f"no next command: {document['error']}"
+    assert len(document["error"]) < 700
+    assert document["site_state"].startswith(state), document["site_state"]
+    assert document["exit_code"] == code
+    assert "Traceback (most recent call last)" not in result.err.replace("\n    Traceback", "")
+    assert site.live() == live
+    site.assert_sound()
+    return document
+
+
+def healed(site: Site, *words: str) -> dict:
+    """The next plain deploy ends with 0, and its release is live and whole."""
+    document = site.deploy(*words).expect(0).json
+    assert document["release"] == site.live()
+    site.assert_sound()
+    return document
+
+
+@contextmanager
+def undone(site: Site, do: str, undo: str) -> Iterator[None]:
+    """Run one script as root on the host, and the other one afterwards."""
+    site.run(do)
+    try:
+        yield
+    finally:
+        site.run(undo)
+
+
+@contextmanager
+def stopped(site: Site, *units: str) -> Iterator[None]:
+    """Units of the host that do not run."""
+    names = shlex.join(units)
+    with undone(site, f"systemctl stop {names}", f"systemctl start {names}"):
+        yield
+    wait_for(lambda: answers(site))
+
+
+def answers(site: Site) -> bool:
+    """Whether the health path answers 200."""
+    with suppress(httpx.HTTPError):
+        return site.get("/healthz").status_code == 200
+    return False
+
+
+@contextmanager
+def instead(site: Site, path: str, text: str) -> Iterator[None]:
+    """Another text in a file of the host."""
+    keep = f"cp -a {path} {path}.kept" if site.run(f"[ ! -e {path} ] || echo there") else "true"
+    back = f"mv {path}.kept {path}" if keep != "true" else f"rm -f {path}"
+    with undone(site, f"{keep}; printf '%s' {shlex.quote(text)} >{path}", back):
+        yield
+
+
+@contextmanager
+def small_disk(site: Site, options: str) -> Iterator[None]:
+    """Everything of the app on a file system of its own, mounted with `options`."""
+    stop = "systemctl stop consult-django.service consult-django.socket"
+    start = "systemctl start consult-django.socket consult-django.service"
+    move = f"mount -t tmpfs -o {options} small /mnt && chown deploy:deploy /mnt && cp -a /srv/consult/. /mnt/"
+    with undone(
+        site, f"{stop}; {move} && mount --move /mnt /srv/consult && {start}", f"{stop}; umount /srv/consult; {start}"
+    ):
+        wait_for(lambda: answers(site))
+        yield
+    wait_for(lambda: answers(site))
+
+
+class Relay:
+    """A way to a host that says `greeting` first, passes everything on, and swallows all of it while `swallows`."""
+
+    def __init__(self, target: tuple[str, int] | None, greeting: bytes = b"") -> None:
+        self._target, self._greeting = target, greeting
+        self._sockets: list[socket.socket] = []
+        self.swallows = False
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                here, _ = self._listener.accept()
+                self._sockets.append(here)
+                here.sendall(self._greeting)
+                if self._target:
+                    there = socket.create_connection(self._target)
+                    self._sockets.append(there)
+                    for pair in ((here, there), (there, here)):
+                        threading.Thread(target=self._pass_on, args=pair, daemon=True).start()
+
+    def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                if not self.swallows:
+                    sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        """End it and all its connections."""
+        for end in (self._listener, *self._sockets):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+
+@contextmanager
+def relay(target: tuple[str, int] | None, greeting: bytes = b"") -> Iterator[Relay]:
+    """A Relay for the time of a block."""
+    made = Relay(target, greeting)
+    try:
+        yield made
+    finally:
+        made.close()
