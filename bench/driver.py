@@ -101,7 +101,10 @@ class Driver:
             file.write(f"{json.dumps(entry)}\n")
 
 
-COUNT = f"exec 7>&1; DEPLOY_N=0; trap 'DEPLOY_N=$((DEPLOY_N + 1))' DEBUG; trap 'trap - DEBUG; echo {TOKEN} $DEPLOY_N >&7' EXIT"
+COUNT = (
+    "exec 7>&1; DEPLOY_N=0; trap 'DEPLOY_N=$((DEPLOY_N + 1))' DEBUG; "
+    f"trap 'trap - DEBUG; echo {TOKEN} $DEPLOY_N >&7' EXIT"
+)
 
 
 def interrupt(*_: Any) -> None:
@@ -170,10 +173,15 @@ def install(driver: Driver) -> None:
             driver.trace(step_end)
         end(report, step_end)
 
-    remote._call = changed_call
-    Conductor._line = heard_line
-    Report.end = traced_end
-    remote.SILENCE, remote.PATIENCE, remote.HEARTBEAT = SILENCE, PATIENCE, HEARTBEAT
+    for place, name, value in (
+        (remote, "_call", changed_call),
+        (Conductor, "_line", heard_line),
+        (Report, "end", traced_end),
+        (remote, "SILENCE", SILENCE),
+        (remote, "PATIENCE", PATIENCE),
+        (remote, "HEARTBEAT", HEARTBEAT),
+    ):
+        setattr(place, name, value)
 
 
 def main() -> None:

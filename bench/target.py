@@ -17,7 +17,7 @@ import httpx
 
 from bench.driver import Order
 from fabfile import lab
-from tests.lab.harness import CSS, PAGE, VIEWS, WEB, Result, Site
+from tests.lab.harness import CSS, PAGE, VIEWS, WEB, Result, Site, hosts_toml
 
 GREETING = "packages/greeting/src/greeting/__init__.py"
 MIGRATIONS = "apps/web/pages/migrations"
@@ -48,7 +48,8 @@ class Migration(migrations.Migration):
 LEFTOVERS = r"""
 cd /srv/consult
 for name in *; do
-  case $name in cache|current|deploy.lock|deploys.jsonl|digest.key|logs|python|releases|repo.git|shared|staged|static) ;;
+  case $name in
+    cache|current|deploy.lock|deploys.jsonl|digest.key|logs|python|releases|repo.git|shared|staged|static) ;;
     *) echo "/srv/consult/$name" ;; esac
 done
 find /srv/consult -mindepth 1 -maxdepth 1 -name '.*'
@@ -64,8 +65,8 @@ find static -name '.have' -o -name '*.tmp'
 find static/.lists -type f -size 0
 find cache -maxdepth 2 -name '.tmp*'
 find /tmp /var/tmp -mindepth 1 -maxdepth 1 ! -name 'systemd-private-*' ! -name '.*-unix'
-find /run/consult /run/consult-django -mindepth 1 ! -path '*/up/*' ! -name up ! -name gunicorn.sock ! -name gunicorn.pid \
-  ! -name master.json ! -name reload
+find /run/consult /run/consult-django -mindepth 1 ! -path '*/up/*' ! -name up ! -name gunicorn.sock \
+  ! -name gunicorn.pid ! -name master.json ! -name reload
 main=$(systemctl show -p ControlGroup --value consult-django)
 for pid in $(pgrep -u deploy); do
   grep -q -e ":$main\$" -e '/user@[0-9]*.service/init.scope$' /proc/$pid/cgroup 2>/dev/null && continue
@@ -106,7 +107,15 @@ class Target:
         self._learn_locks()
         for _ in range(2):
             self.push()
-            self.fab("deploy", "--branch", "faults").expect(0)
+            self.deploy()
+
+    def deploy(self, *words: str) -> None:
+        """Put the newest version live by a plain deploy. Raises Broken if that is not how it ends."""
+        result = self.fab("deploy", "--branch", "faults", *words)
+        if result.code:
+            raise Broken(f"the deploy ends with {result.code}: {result.err[-900:]}")
+        if (live := self.whole()) != self.version:
+            raise Broken(f"after the deploy version {live} is live, not {self.version}")
 
     def _learn_locks(self) -> None:
         """Two lock files, with two versions of one package: even versions of the site have the older one."""
@@ -153,9 +162,8 @@ class Target:
     def start(self, *words: str, order: Order | None = None) -> subprocess.Popen[str]:
         """Start the command; the driver gives it the shorter patience even without a fault."""
         self.site.settings = self.settings
-        (self.folder / "hosts.toml").unlink(missing_ok=True)
         hosts = self.folder / "hosts.toml"
-        hosts.write_text(self._hosts_toml())
+        hosts.write_text(hosts_toml({self.name: self.site.host_settings()}))
         text = json.dumps(asdict(order or Order(self.name)))
         keep = {name: os.environ[name] for name in ("PATH", "LANG", "UV_CACHE_DIR") if name in os.environ}
         return subprocess.Popen(
@@ -168,11 +176,6 @@ class Target:
             text=True,
             start_new_session=True,
         )
-
-    def _hosts_toml(self) -> str:
-        from tests.lab.harness import hosts_toml
-
-        return hosts_toml({self.name: self.site.host_settings()})
 
     def broken_run(self, order: Order, *words: str) -> Result:
         """Run the command with its fault, and do what follows it: the cable comes back, the host boots again."""

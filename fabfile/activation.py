@@ -49,6 +49,8 @@ def _master_reasons(comparison: Mapping[str, Any]) -> list[str]:
         names = comparison["modules"]
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         reasons.append(f"the master has imported {names[0]}{more}, which changed")
+    if names := comparison.get("pth"):
+        reasons.append(f"{', '.join(names)} changed")
     if comparison["environment"] is None:
         reasons.append("whether secrets changed cannot be told")
     elif names := comparison["environment"]:

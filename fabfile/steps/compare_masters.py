@@ -1,15 +1,16 @@
 """Runs on the host: says what differs between the running gunicorn master and the one of the proof.
 
-Both wrote a master.json (gunicorn.conf.py). Of secrets only names leave the host: the digests are keyed.
+Both wrote a master.json (gunicorn.conf.py), with digests of files and keyed digests of the environment: of secrets only
+names leave the host.
 """
 
-import filecmp
+import hashlib
 import json
 import os
 import sys
 from pathlib import Path
 
-live_path, proof_path, release = sys.argv[1:4]
+live_path, proof_path, release, app_link = sys.argv[1:5]
 
 
 def read(path):
@@ -20,11 +21,17 @@ def read(path):
     return found if isinstance(found, dict) else None
 
 
-def same(old, new):
+def digest(path):
+    """As gunicorn.conf.py makes it: the release's real path reads as the live link, so that releases compare."""
     try:
-        return old.samefile(new) or filecmp.cmp(old, new, shallow=False)
+        content = path.read_bytes()
     except OSError:
-        return False
+        return None
+    return hashlib.sha256(content.replace(os.fsencode(release), os.fsencode(app_link))).hexdigest()
+
+
+def differing(old, new):
+    return sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
 
 
 def alive(pid):
@@ -39,9 +46,9 @@ live, proof = read(live_path), read(proof_path)
 if live is None or proof is None or not alive(live.get("pid")):
     print(json.dumps({"running": False}))
     sys.exit()
-old_root, new_root = Path(live["release"]), Path(release)
 old_env, new_env = live.get("environment"), proof.get("environment")
-changed = [name for name in live["modules"] if not same(old_root / name, new_root / name)]
+modules = live["modules"]
+now = {name: proof["modules"].get(name) or digest(Path(release, name)) for name in modules}
 print(
     json.dumps(
         {
@@ -50,10 +57,9 @@ print(
             "gunicorn": [live["gunicorn"], proof["gunicorn"]],
             "preload": bool(live.get("preload") or proof.get("preload")),
             "worker_class": [live.get("worker_class"), proof.get("worker_class")],
-            "modules": changed[:20],
-            "environment": None
-            if old_env is None or new_env is None
-            else sorted(name for name in {*old_env, *new_env} if old_env.get(name) != new_env.get(name)),
+            "modules": differing(modules, now)[:20],
+            "pth": differing(live["pth"], proof["pth"]),
+            "environment": None if old_env is None or new_env is None else differing(old_env, new_env),
         }
     )
 )

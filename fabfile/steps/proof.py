@@ -56,7 +56,7 @@ done
 
 def compare(layout: Layout, release: Release) -> Step:
     """Answer with one line of JSON: what differs between the running master and the proof's, for `activation.choose`."""
-    arguments = f'{quote(str(layout.state / "master.json"))} "$proof/master.json" {quote(str(release.root))}'
+    arguments = f'{quote(str(layout.state / "master.json"))} "$proof/master.json" {quote(str(release.root))} {quote(str(layout.app))}'
     return Step(
         "Compare it with the running gunicorn",
         f"{PROOF}\n{quote(str(release.python))} -c {quote(COMPARE)} {arguments}\n",

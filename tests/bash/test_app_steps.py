@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import World, alive, eventually
+from local_host import World, alive, eventually
 
 from fabfile.activation import choose
 from fabfile.layout import Release
@@ -156,7 +156,9 @@ def test_sync_builds_the_releases_own_virtualenv(world: World) -> None:
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     world.settings = Settings(python=version, sync_args=("--frozen", "--no-dev", "--offline"))
     lock = f'version = 1\nrequires-python = ">={version}"\n\n[[package]]\nname = "site"\nversion = "1"\nsource = {{ virtual = "." }}\n'
-    Path(release.project, "pyproject.toml").write_text(f'[project]\nname = "site"\nversion = "1"\nrequires-python = ">={version}"\n')
+    Path(release.project, "pyproject.toml").write_text(
+        f'[project]\nname = "site"\nversion = "1"\nrequires-python = ">={version}"\n'
+    )
     Path(release.project, "uv.lock").write_text(lock)
     step = python.sync(world.layout, release, world.settings)
     with pytest.raises(StepError) as caught:
@@ -179,7 +181,9 @@ def test_sync_with_a_broken_lock_is_told(world: World) -> None:
     assert "uv.lock" in caught.value.evidence
 
 
-@pytest.mark.parametrize("argument", ["--x;touch bait", "$(touch bait)", "a b", "--index=https://a:b@c/", "-", "--a'b", "--a\n"])
+@pytest.mark.parametrize(
+    "argument", ["--x;touch bait", "$(touch bait)", "a b", "--index=https://a:b@c/", "-", "--a'b", "--a\n"]
+)
 def test_sync_arguments_with_odd_characters_are_refused(argument: str) -> None:
     """An argument of uv is one option without anything that a shell could take for more."""
     with pytest.raises(ValueError, match="must be one option each"):
@@ -190,7 +194,9 @@ def test_sync_arguments_are_single_words(world: World) -> None:
     """Had one come through, it would be one argument of uv and nothing else."""
     release = world.release(ID)
     world.stub("uv", f'for word in "$@"; do echo "<$word>"; done >>{world.root}/words')
-    settings = world.settings.model_copy(update={"sync_args": ("--a b", "$(touch bait)", "'`touch bait`'", "*"), "python": ";touch bait"})
+    settings = world.settings.model_copy(
+        update={"sync_args": ("--a b", "$(touch bait)", "'`touch bait`'", "*"), "python": ";touch bait"}
+    )
     with pytest.raises(StepError):
         world.run(python.sync(world.layout, release, settings))
     words = (world.root / "words").read_text().splitlines()
@@ -217,7 +223,9 @@ def proof_pids(world: World) -> list[int]:
 
 def test_a_release_proves_that_it_boots_and_is_healthy(world: World, release: Release) -> None:
     """Asked as nginx would ask it; stopping leaves no process, twice over, and nothing outside the work folder."""
-    world.settings = world.settings.model_copy(update={"health_path": "/healthz?deep=1&x=%20", "domain": "api.consult.dev"})
+    world.settings = world.settings.model_copy(
+        update={"health_path": "/healthz?deep=1&x=%20", "domain": "api.consult.dev"}
+    )
     steps = prove(world, release, proof.healthy(world.settings), proof.healthy(world.settings))
     with world.remote().conduct(lock=world.lock()) as conductor:
         conductor.run(steps)
@@ -268,14 +276,18 @@ def test_a_release_that_is_not_healthy_is_told(world: World, release: Release) -
     assert "/healthz answered 503, not 200:\nthe answer's body" in caught.value.evidence
 
 
-@pytest.mark.parametrize("value", ["/a'b", "/$(touch bait)", '/"', "/a b", "healthz", "/`x`", "/a;b", "/\n", "/ü", "/*"])
+@pytest.mark.parametrize(
+    "value", ["/a'b", "/$(touch bait)", '/"', "/a b", "healthz", "/`x`", "/a;b", "/\n", "/ü", "/*"]
+)
 def test_health_paths_with_odd_characters_are_refused(value: str) -> None:
     """A health path is the path of a URL."""
     with pytest.raises(ValueError, match="must be the path of a URL"):
         Settings.model_validate({"health_path": value})
 
 
-@pytest.mark.parametrize("value", ["a'b", "$(touch bait)", "a b", "a;b", "a\nb", "-a", "*.example.org", "a/b", "ü.example"])
+@pytest.mark.parametrize(
+    "value", ["a'b", "$(touch bait)", "a b", "a;b", "a\nb", "-a", "*.example.org", "a/b", "ü.example"]
+)
 @pytest.mark.parametrize("field", ["domain", "aliases"])
 def test_domains_with_odd_characters_are_refused(field: str, value: str) -> None:
     """A domain is a host name."""
@@ -284,7 +296,9 @@ def test_domains_with_odd_characters_are_refused(field: str, value: str) -> None
 
 
 @pytest.mark.parametrize("field", ["name", "user", "group", "admin", "path", "wsgi", "doppler_project", "doppler_config", "python", "repo", "static_url", "body_size", "address"])  # fmt: skip
-@pytest.mark.parametrize("value", ["$(touch bait)", "a b", "a;b", "a'b", 'a"b', "`x`", "a\nb", "-o", "a*", "", "a\\b", "ünï"])
+@pytest.mark.parametrize(
+    "value", ["$(touch bait)", "a b", "a;b", "a'b", 'a"b', "`x`", "a\nb", "-o", "a*", "", "a\\b", "ünï"]
+)
 def test_names_with_odd_characters_are_refused(field: str, value: str) -> None:
     """No name that goes into a script, a unit or a sudo line holds anything but plain characters."""
     with pytest.raises(ValueError, match="must"):

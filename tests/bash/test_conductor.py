@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import HOSTILE, LocalRemote, World, alive, eventually
+from local_host import HOSTILE, LocalRemote, World, alive, eventually
 
 from fabfile import remote as remote_module
 from fabfile.errors import Locked, ProvisionError
@@ -59,7 +59,14 @@ def test_steps_run_in_order_and_tell_their_output(world: World) -> None:
 
 @pytest.mark.parametrize(
     "script",
-    ["exit 3", "false; echo not reached", "echo $nothing", "false | cat; echo not reached", "syntax ( error", "nosuchprogram"],
+    [
+        "exit 3",
+        "false; echo not reached",
+        "echo $nothing",
+        "false | cat; echo not reached",
+        "syntax ( error",
+        "nosuchprogram",
+    ],
 )
 def test_a_failure_stops_the_batch_and_runs_the_rescue(world: World, script: str) -> None:
     """After a failed line nothing of the batch runs but the rescue, and the error names the step with its output."""
@@ -117,7 +124,9 @@ def test_any_output_comes_through_whole(world: World, output: bytes) -> None:
 def test_ten_megabytes_of_output_come_through(world: World) -> None:
     """A talkative step slows nothing down for long and loses nothing."""
     began = time.monotonic()
-    ends = world.run(Step("much", "seq -f '%09.0f' 1000000"), Step("one line", "head -c 10000000 /dev/zero | tr '\\0' x"))
+    ends = world.run(
+        Step("much", "seq -f '%09.0f' 1000000"), Step("one line", "head -c 10000000 /dev/zero | tr '\\0' x")
+    )
     lines = ends[0].output.split("\n")
     assert len(lines) == 1_000_000
     assert lines[0] == "000000001"
@@ -306,7 +315,10 @@ def test_a_rescue_runs_when_the_client_has_vanished(world: World) -> None:
     with pytest.raises(ConnectionLost), remote.conduct() as conductor:
         steps = [Step("bad", f"echo $$ >{world.root}/step; sleep 0.3; false"), Step("no", f"touch {world.root}/bait")]
         thread = threading.Thread(
-            target=lambda: (pid_in(world.root / "step"), remote.wire.process.stdin and remote.wire.process.stdin.close())
+            target=lambda: (
+                pid_in(world.root / "step"),
+                remote.wire.process.stdin and remote.wire.process.stdin.close(),
+            )
         )
         thread.start()
         with pytest.raises(StepError):
@@ -330,9 +342,7 @@ def test_a_batch_that_was_half_sent_does_not_run(world: World, cut: str) -> None
 
 
 @pytest.mark.parametrize("cut", ["", "batch 1000\nstep 0 60 'touch {root}/bait'\n", "file 500 name\nhalf", "ba"])
-def test_patience_ends_without_a_sign_of_life(
-    world: World, monkeypatch: pytest.MonkeyPatch, cut: str
-) -> None:
+def test_patience_ends_without_a_sign_of_life(world: World, monkeypatch: pytest.MonkeyPatch, cut: str) -> None:
     """A network that swallows everything does not keep the lock: without heartbeats the conductor goes, wherever it stands."""
     monkeypatch.setattr(remote_module, "PATIENCE", 1)
     remote = world.remote()
@@ -373,7 +383,11 @@ def test_cancel_ends_the_running_step_and_runs_the_rescue(world: World) -> None:
     heard = Heard()
     with world.remote().conduct(heard) as conductor:
         thread = threading.Thread(
-            target=lambda: (pid_in(world.root / "step"), pid_in(world.root / "deaf"), os.kill(conductor.pid, signal.SIGTERM))
+            target=lambda: (
+                pid_in(world.root / "step"),
+                pid_in(world.root / "deaf"),
+                os.kill(conductor.pid, signal.SIGTERM),
+            )
         )
         thread.start()
         with pytest.raises(KeyboardInterrupt):
@@ -399,7 +413,9 @@ def test_ctrl_c_while_steps_run(world: World, monkeypatch: pytest.MonkeyPatch, f
             return recv(size)
 
         monkeypatch.setattr(wire, "recv", recv_with_ctrl_c)
-        script = f"echo $$ >{world.root}/step; echo said; sleep 0.5; touch {world.root}/ended; sleep {0 if finish else 100}"
+        script = (
+            f"echo $$ >{world.root}/step; echo said; sleep 0.5; touch {world.root}/ended; sleep {0 if finish else 100}"
+        )
         steps = [Step("first", "echo"), Step("long", script)]
         if finish:
             ends = conductor.run(steps, finish=True)

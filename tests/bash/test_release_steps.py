@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import HOSTILE, World, alive, eventually
+from local_host import HOSTILE, World, alive, eventually
 
 from fabfile.deploy import find_commit
 from fabfile.errors import ConfigError
@@ -128,7 +128,9 @@ def test_fetch_names_what_there_is(world: World, origin: Origin) -> None:
             fetch(world, ref)
 
 
-@pytest.mark.parametrize("ref", ["--upload-pack=touch bait", "-x", "$(touch bait)", "`touch bait`", "a b", "a;touch bait", "*", HOSTILE])
+@pytest.mark.parametrize(
+    "ref", ["--upload-pack=touch bait", "-x", "$(touch bait)", "`touch bait`", "a b", "a;touch bait", "*", HOSTILE]
+)
 def test_a_ref_is_never_more_than_a_name(world: World, origin: Origin, ref: str) -> None:
     """Settings and --branch refuse such names; had one come through, the shell and git would take it for a name."""
     with pytest.raises(ValueError, match="must name a branch"):
@@ -264,7 +266,9 @@ def test_a_missing_project_folder_is_told(world: World, origin: Origin) -> None:
 
 
 @pytest.mark.parametrize("field", ["linked_dirs", "linked_files", "project", "manage", "static_root"])
-@pytest.mark.parametrize("path", ["$(touch bait)", "a;b", "a b", "../up", "/abs", "-rf", "a'b", 'a"b', "a\nb", "`x`", "a*", "ü"])
+@pytest.mark.parametrize(
+    "path", ["$(touch bait)", "a;b", "a b", "../up", "/abs", "-rf", "a'b", 'a"b', "a\nb", "`x`", "a*", "ü"]
+)
 def test_paths_with_odd_characters_are_refused(field: str, path: str) -> None:
     """Where a path goes into a script, the settings let nothing through that a shell could take for more."""
     with pytest.raises(ValueError, match="must be a path inside the repository"):

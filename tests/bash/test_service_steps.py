@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import World, alive, eventually
+from local_host import World, alive, eventually
 
 from fabfile.activation import Activation
 from fabfile.inventory import Host
@@ -48,7 +48,10 @@ def programs(world: World) -> None:
     """Stand-ins for what needs root."""
     world.settings = world.settings.model_copy(update={"timeouts": Timeouts(reload=2, health=1)})
     world.stub("sudo", f"cd {world.root}; SITE={world.layout.site_file}; {SUDO}")
-    world.stub("systemctl", "case $1 in is-active) shift; for unit in $*; do case $unit in -*) ;; *) echo active ;; esac; done ;; esac")
+    world.stub(
+        "systemctl",
+        "case $1 in is-active) shift; for unit in $*; do case $unit in -*) ;; *) echo active ;; esac; done ;; esac",
+    )
     world.stub("journalctl", "echo the journal")
 
 
@@ -71,7 +74,11 @@ def installed(world: World) -> list[str]:
 
 def before(world: World) -> None:
     """The three files as an earlier deploy left them."""
-    for path, word in ((world.layout.service_file, "service"), (world.layout.socket_file, "socket"), (world.layout.site_file, "site")):
+    for path, word in (
+        (world.layout.service_file, "service"),
+        (world.layout.socket_file, "socket"),
+        (world.layout.site_file, "site"),
+    ):
         Path(path).write_text(f"old {word}")
 
 
@@ -178,14 +185,20 @@ def releases(world: World) -> tuple[Release, Release]:
 def master(world: World, releases: tuple[Release, Release]) -> Iterator[int]:
     """A process that forks two workers into the live release, and two others at HUP, as gunicorn does."""
     layout = world.layout
-    with subprocess.Popen(["python3", "-c", MASTER, str(layout.state), str(layout.current)], start_new_session=True) as process:
+    with subprocess.Popen(
+        ["python3", "-c", MASTER, str(layout.state), str(layout.current)], start_new_session=True
+    ) as process:
         assert eventually(Path(layout.pid_file).exists)
         yield process.pid
         os.killpg(process.pid, signal.SIGKILL)
 
 
 def switch(world: World, new: Release, kind: str = "hup") -> list[Step]:
-    return [release_steps.switch(world.layout, new), systemd.activate(world.layout, kind), systemd.settled(world.layout, new, world.settings)]
+    return [
+        release_steps.switch(world.layout, new),
+        systemd.activate(world.layout, kind),
+        systemd.settled(world.layout, new, world.settings),
+    ]
 
 
 def test_hup_is_seen_to_bring_the_new_release(world: World, releases: tuple[Release, Release], master: int) -> None:
@@ -255,7 +268,12 @@ def test_the_way_back_after_the_switch(world: World, releases: tuple[Release, Re
     old, new = releases
     paths = [layout.service_file, layout.socket_file, layout.site_file]
     change = Change(new, dict.fromkeys(paths, ""))
-    steps = [systemd.stage(layout, paths), nginx.test_site(layout), systemd.install_units(layout, paths[:2]), *switch(world, new)]
+    steps = [
+        systemd.stage(layout, paths),
+        nginx.test_site(layout),
+        systemd.install_units(layout, paths[:2]),
+        *switch(world, new),
+    ]
     back = way_back(world, OLD, change)
     with world.remote().conduct() as conductor:
         for name, content in files(world).items():
@@ -272,7 +290,9 @@ def test_the_way_back_after_the_switch(world: World, releases: tuple[Release, Re
 
 
 @pytest.mark.parametrize("steps", range(5))
-def test_the_way_back_from_every_point(world: World, releases: tuple[Release, Release], master: int, steps: int) -> None:
+def test_the_way_back_from_every_point(
+    world: World, releases: tuple[Release, Release], master: int, steps: int
+) -> None:
     """However far the switch came, the way back ends with the old release live, its workers and its files."""
     layout = world.layout
     before(world)
@@ -285,7 +305,10 @@ def test_the_way_back_from_every_point(world: World, releases: tuple[Release, Re
         for name, content in files(world).items():
             conductor.put(name, content)
         with pytest.raises(StepError) as caught:
-            conductor.run([*forward[:steps], Step("fails", "false")], [way_back(world, OLD, Change(new, dict.fromkeys(paths, "")))])
+            conductor.run(
+                [*forward[:steps], Step("fails", "false")],
+                [way_back(world, OLD, Change(new, dict.fromkeys(paths, "")))],
+            )
     assert [end.code for end in caught.value.rescue] == [0], caught.value.rescue[0].output
     assert installed(world) == ["old service", "old socket", "old site"]
     assert os.readlink(layout.current) == f"releases/{OLD}"
@@ -332,7 +355,7 @@ def site(world: World) -> Iterator[type[Site]]:
     real = subprocess.run(["which", "curl"], capture_output=True, text=True, check=True).stdout.strip()
     world.stub("curl", f'exec {real} "$@" --unix-socket {path}')
     with socketserver.ThreadingUnixStreamServer(path, This) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         yield This
         server.shutdown()
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from fabfile import remote, rendering
-from fabfile.layout import Layout
-from fabfile.live import Change, Work, put_back
 from fabfile.activation import Activation
 from fabfile.inventory import Host
+from fabfile.layout import Layout
+from fabfile.live import Change, Work, put_back
 from fabfile.settings import Settings
 from fabfile.state import HostState
 from fabfile.step import Step

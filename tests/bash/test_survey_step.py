@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import HOSTILE, World, eventually
+from local_host import HOSTILE, World, eventually
 
 from fabfile.lock import card, describe_holder
 from fabfile.remote import StepError
@@ -71,7 +71,19 @@ def test_a_host_with_releases(world: World) -> None:
 
 @pytest.mark.parametrize(
     "notes",
-    ["", "{", "null\n", "[1]\n", '{"commit": null}', "\x00\x01", "a\nb", '{"commit": "x"', "[" * 100_000, HOSTILE, "é" * 9],
+    [
+        "",
+        "{",
+        "null\n",
+        "[1]\n",
+        '{"commit": null}',
+        "\x00\x01",
+        "a\nb",
+        '{"commit": "x"',
+        "[" * 100_000,
+        HOSTILE,
+        "é" * 9,
+    ],
 )
 def test_notes_that_cannot_be_read(world: World, notes: str) -> None:
     """A release whose notes were cut or overwritten is there all the same, and hurts no other."""

@@ -5,7 +5,6 @@ import re
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -231,7 +230,7 @@ def test_hup_fails_nobody_with_any_worker_and_gunicorn(site: Site, worker_class:
 
 
 def test_an_nginx_that_refuses_the_site_keeps_the_old_one(site: Site) -> None:
-    """Somebody's second default_server on the host: nginx -t fails, exit 5 with nginx's words, and the old site stays."""
+    """A second default_server put there by hand: nginx -t fails, exit 5 with its words, and the old site stays."""
     other = "/etc/nginx/sites-enabled/zz-by-hand"
     name = "/etc/nginx/sites-available/consult-django"
     site.settings["default_server"] = False

@@ -11,7 +11,6 @@ from harness import Site, wait_for
 
 # Short, and the same in all tests: another value would be another gunicorn.conf.py.
 TIMEOUTS = {"connect": 3, "fetch": 5, "sync": 40, "collectstatic": 6, "migrate": 4, "boot": 8, "health": 3, "reload": 8}
-LATER = "live and not os.environ.get('DEPLOY_PROOF')"
 
 
 def fails(site: Site, code: int, *words: str, state: str = "as before", command: tuple[str, ...] = ()) -> dict:
@@ -78,14 +77,21 @@ def instead(site: Site, path: str, text: str) -> Iterator[None]:
 
 
 @contextmanager
-def small_disk(site: Site, options: str) -> Iterator[None]:
-    """Everything of the app on a file system of its own, mounted with `options`."""
+def small_disk(site: Site, room: int, files: int = 50000) -> Iterator[None]:
+    """Everything of the app on a file system of its own, with room for so many MB and files more."""
     stop = "systemctl stop consult-django.service consult-django.socket"
     start = "systemctl start consult-django.socket consult-django.service"
-    move = f"mount -t tmpfs -o {options} small /mnt && chown deploy:deploy /mnt && cp -a /srv/consult/. /mnt/"
-    with undone(
-        site, f"{stop}; {move} && mount --move /mnt /srv/consult && {start}", f"{stop}; umount /srv/consult; {start}"
-    ):
+    do = f"""
+        {stop}
+        mkdir -p /srv/kept
+        mount --bind /srv/consult /srv/kept
+        mount -t tmpfs -o mode=755,uid=deploy,gid=deploy small /srv/consult
+        cp -a /srv/kept/. /srv/consult/
+        umount /srv/kept
+        read -r size inodes < <(df --output=used,iused -k /srv/consult | tail -n 1)
+        mount -o remount,size=$((size + {room} * 1024))k,nr_inodes=$((inodes + {files})) /srv/consult
+        {start}"""
+    with undone(site, do, f"{stop}; umount /srv/consult; {start}"):
         wait_for(lambda: answers(site))
         yield
     wait_for(lambda: answers(site))

@@ -1,0 +1,457 @@
+"""The world fails: each trouble has its exit code, one error that names it, and leaves the site as it was."""
+
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from harness import CSS, VIEWS, Site, wait_for
+from world import TIMEOUTS, answers, fails, healed, instead, relay, small_disk, stopped, undone
+
+from fabfile import remote as remote_module
+from fabfile.inventory import Host
+from fabfile.lab import LabHost, down, execute, up
+from fabfile.remote import ConnectionLost, connect
+from fabfile.settings import Settings
+from fabfile.step import Step
+
+pytestmark = pytest.mark.lab
+
+OTHER_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBVlE5Gf9FdgQ1Vr0mA0RVMXpVyhDeJ5a3bbmmWlBXo4"
+MIGRATION = """\
+from django.db import migrations
+{before}
+class Migration(migrations.Migration):
+    atomic = {atomic}
+    dependencies = (("pages", "{after}"),)
+    operations = ({operation},)
+"""
+
+
+def quiet(_text: str) -> None:
+    """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabHost]:
+    """A host with the sample site, whose deploys have short limits."""
+    down("t-world", say=quiet)
+    try:
+        made = up("t-world", say=quiet)
+        site = Site(made, tmp_path_factory.mktemp("first"), settings={"timeouts": TIMEOUTS})
+        site.provision().expect(0)
+        site.deploy().expect(0)
+        yield made
+    finally:
+        down("t-world", say=quiet)
+
+
+@pytest.fixture
+def site(host: LabHost, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Site]:
+    """The site with new code on a branch of its own, waiting to be deployed."""
+    branch = "w/" + re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")
+    site = Site(host, tmp_path, branch, settings={"timeouts": TIMEOUTS})
+    site.commit(site.titled(branch))
+    site.add_note(branch)
+    yield site
+    assert branch in site.notes()
+    site.assert_sound()
+
+
+def migration(name: str, operation: str, after: str = "0002_note_author", *, atomic: bool = True, before: str = "") -> dict:
+    """A file with one more migration."""
+    text = MIGRATION.format(operation=operation, after=after, atomic=atomic, before=before)
+    return {f"apps/web/pages/migrations/{name}.py": text}
+
+
+def health_view(site: Site, lines: str) -> dict[str, str]:
+    """The health view with `lines` before all else; `live` in them is false in the proof."""
+    start = 'live = not __import__("os").environ.get("DEPLOY_PROOF")\n    '
+    old = '    """Answer 200 when the database answers, else 503."""\n'
+    return site.edited(VIEWS, old, f"{old}    {start}{lines}\n")
+
+
+def test_the_repository_is_down(site: Site) -> None:
+    """Nobody answers at the repository's address."""
+    with stopped(site, "lab-git.path", "lab-git.service"):
+        fails(site, 5, "Fetch the repository", "Connection refused", "git")
+    healed(site)
+
+
+def test_the_repository_says_nothing(site: Site) -> None:
+    """A repository that takes the connection and never answers is left after timeouts.fetch, and git with it."""
+    listen = "import socket, time; s = socket.create_server(('127.0.0.1', 9419)); time.sleep(600)"
+    with undone(site, f"systemd-run --quiet --unit=mute python3 -c {listen!r}".replace("'127", '"127'), "systemctl stop mute") if False else undone(
+        site, f'systemd-run --quiet --unit=mute python3 -c "{listen}"', "systemctl stop mute"
+    ):
+        site.settings["repo"] = "git://127.0.0.1:9419/consult.git"
+        fails(site, 5, "Fetch the repository", "took longer than 5 s")
+        assert site.run("pgrep -u deploy git || true") == ""
+    del site.settings["repo"]
+    healed(site)
+
+
+def test_the_package_index_is_down(site: Site) -> None:
+    """Packages that the host has had before need no index; with an empty cache the error says what is missing."""
+    with instead(site, "/etc/resolv.conf", "nameserver 127.0.0.9\n"):
+        healed(site)
+        site.commit(site.titled("Cold"))
+        with undone(
+            site, "mv /srv/consult/cache /srv/consult/cache.kept", "rm -rf /srv/consult/cache; mv /srv/consult/cache.kept /srv/consult/cache"
+        ):
+            fails(site, 5, "Build the virtualenv", "Failed to", "package index")
+    healed(site)
+
+
+@pytest.fixture
+def hasty_doppler(site: Site) -> Iterator[None]:
+    """A Doppler CLI that tries again at once; the real one's 21 s of patience (facts 11) are only long."""
+    edit = "sed -i 's/^BACKOFF_SECONDS = .*/BACKOFF_SECONDS = {}/' /usr/bin/doppler"
+    with undone(site, edit.format("(0.1, 0.1)"), edit.format("(1.4, 2.8, 5.6, 11.2)")):
+        yield
+
+
+@pytest.mark.usefixtures("hasty_doppler")
+def test_doppler_is_down(site: Site) -> None:
+    """With the fallback file a deploy goes on; without one it ends before anything changed."""
+    with stopped(site, "lab-doppler-api.service"):
+        healed(site)
+        site.commit(site.titled("Without a fallback"))
+        site.run("rm -rf /var/lib/consult-django/doppler/fallback")
+        fails(site, 5, "Doppler", "same command again")
+    healed(site)
+
+
+def test_the_token_was_revoked(site: Site) -> None:
+    """Doppler's refusal is told, with the way to a new token."""
+    with instead(site, "/srv/lab/doppler/tokens", "dp.st.lab.another\n"):
+        fails(site, 5, "Invalid Service token", "fab -H t-world provision")
+    healed(site)
+
+
+def test_the_database_is_down(site: Site) -> None:
+    """Nothing is switched while the database is away."""
+    live, workers = site.live(), site.worker_pids()
+    with stopped(site, "postgresql"):
+        document = site.deploy().expect(5).json
+        assert "connection" in document["error"]
+        assert "database" in document["suggestions"][0]
+        assert document["site_state"] == "as before"
+        assert (site.live(), site.worker_pids()) == (live, workers)
+    healed(site)
+
+
+def test_a_migration_fails_halfway(site: Site) -> None:
+    """What had been applied stays, and the outcome says so; the old code goes on."""
+    site.commit(
+        migration("0003_one", "migrations.RunSQL('ALTER TABLE pages_note ADD one text')")
+        | migration("0004_two", "migrations.RunSQL('ALTER TABLE nowhere ADD two text')", "0003_one")
+    )
+    document = fails(site, 5, "Migrate the database", "nowhere", state="as before, but the schema: pages.0003_one")
+    assert "pages.0004_two had begun" in document["site_state"]
+    assert document["migrations"] == ["pages.0003_one"]
+    site.commit(migration("0004_two", "migrations.RunSQL('ALTER TABLE pages_note ADD two text')", "0003_one"))
+    assert healed(site)["migrations"] == ["pages.0004_two"]
+
+
+def test_a_migration_that_waits_for_a_lock(site: Site) -> None:
+    """It is ended with its query: no session goes on waiting, and with it every visitor behind it."""
+    site.commit(migration("0003_waits", "migrations.RunSQL('ALTER TABLE pages_note ADD waits text')"))
+    holder = "BEGIN; SELECT count(*) FROM pages_note; SELECT pg_sleep(300)"
+    terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'BEGIN%pg_sleep%'"
+    psql = "runuser -u postgres -- psql -qtA consult -c"
+    with undone(
+        site, f'systemd-run --quiet --unit=holder {psql} "{holder}"', f'{psql} "{terminate}"; systemctl stop holder || true'
+    ):
+        fails(site, 5, "Migrate the database", "took longer than 4 s", "timeouts")
+        waiting = f"{psql} \"SELECT query FROM pg_stat_activity WHERE query LIKE 'ALTER%'\""
+        assert site.run(waiting).strip() == ""
+        assert site.get("/notes/").status_code == 200
+    healed(site)
+
+
+def test_the_disk_is_full(site: Site) -> None:
+    """On a real small file system: before the build, while it is built, while static files are collected."""
+    with small_disk(site, room=60):
+        fails(site, 5, "has room for", "make room")
+    with small_disk(site, room=130):
+        releases = site.releases()
+        site.commit({"big.bin": b"\0" * (140 << 20)})
+        fails(site, 5, "Lay out the release", "No space left on device", "make room")
+        site.commit({"big.bin": None, "apps/web/pages/static/big.bin": b"\0" * (50 << 20)})
+        fails(site, 5, "Collect the static files", "No space left on device", "make room")
+        assert site.releases() == releases
+        site.commit({"apps/web/pages/static/big.bin": None})
+        healed(site)
+    healed(site)
+
+
+def test_there_are_no_inodes(site: Site) -> None:
+    """A file system with room, but for no more files."""
+    with small_disk(site, room=500, files=3000):
+        fails(site, 5, "files; a release needs", "make room")
+    with small_disk(site, room=500, files=8000):
+        site.commit({f"many/{number}": "" for number in range(9000)})
+        fails(site, 5, "Lay out the release", "No space left on device")
+        site.commit({f"many/{number}": None for number in range(9000)})
+        healed(site)
+    healed(site)
+
+
+def test_the_clock_jumps(site: Site) -> None:
+    """Releases keep their order when the host's clock was ahead for a while, and rollback finds the one before."""
+    first = site.live()
+    with undone(
+        site,
+        "printf '#!/bin/sh\\nexec /usr/bin/date -d \"+400 days\" \"$@\"\\n' >/usr/local/bin/date; chmod 755 /usr/local/bin/date",
+        "rm /usr/local/bin/date",
+    ):
+        ahead = healed(site)["release"]
+        assert ahead[:4] > first[:4]
+    site.commit(site.titled("Back in time"))
+    back = healed(site)["release"]
+    assert first < ahead < back
+    assert site.fab("rollback", "--json").expect(0).json["release"] == ahead
+    healed(site, "--force")
+
+
+def test_nginx_was_broken_by_hand(site: Site) -> None:
+    """Somebody else's broken site stops no code; a site change is refused, and the old file is back."""
+    ours = "/etc/nginx/sites-available/consult-django"
+    with instead(site, "/etc/nginx/sites-enabled/broken", "server { nonsense on; }\n"):
+        assert healed(site)["activation"] == "hup"
+        before = site.run(f"sha256sum {ours}")
+        site.settings["body_size"] = "3m"
+        fails(site, 5, "Test the nginx site", "sites-enabled/broken", "nginx names")
+        assert site.run(f"sha256sum {ours}") == before
+    assert healed(site)["activation"] == "nginx"
+    del site.settings["body_size"]
+    healed(site)
+
+
+def test_a_failed_migration_puts_no_old_site_back(site: Site) -> None:
+    """A deploy that ends before it stages files brings back none that an earlier deploy has kept."""
+    ours = "/etc/nginx/sites-available/consult-django"
+    site.settings["body_size"] = "4m"
+    healed(site)
+    before = site.run(f"sha256sum {ours}")
+    site.settings["body_size"] = "5m"
+    site.commit(migration("0003_never", "migrations.RunSQL('nonsense')"))
+    fails(site, 5, "Migrate the database")
+    assert site.run(f"sha256sum {ours}") == before
+    site.commit({"apps/web/pages/migrations/0003_never.py": None})
+    del site.settings["body_size"]
+    healed(site)
+
+
+def test_the_unit_is_masked(site: Site) -> None:
+    """Somebody's decision that the service must not run stands until they take it back."""
+    unit = "/etc/systemd/system/consult-django.service"
+    with undone(
+        site,
+        f"mv {unit} /root/; ln -s /dev/null {unit}; systemctl daemon-reload",
+        f"rm {unit}; mv /root/consult-django.service {unit}; systemctl daemon-reload",
+    ):
+        fails(site, 4, "consult-django.service is masked", "unmask")
+        assert site.run(f"readlink {unit}") == "/dev/null\n"
+    healed(site)
+
+
+def test_the_master_is_killed_just_before_the_switch(site: Site) -> None:
+    """The deploy finds no master to reload, and the one that systemd starts serves the new release."""
+    before = "import os, pathlib\ndef kill(apps, editor):\n    os.kill(int(pathlib.Path('/run/consult-django/gunicorn.pid').read_text()), 9)\n"
+    site.commit(migration("0003_kill", "migrations.RunPython(kill)", before=before))
+    master = site.master_pid()
+    assert healed(site)["activation"] == "hup"
+    assert site.master_pid() != master
+
+
+@pytest.mark.parametrize("where", ["in the proof", "live"])
+def test_a_health_path_that_never_answers(site: Site, where: str) -> None:
+    """The wait has an end, before the switch or after it; the old release serves."""
+    lines = "__import__('time').sleep(600)"
+    site.commit(health_view(site, f"{lines if where != 'live' else f'live and {lines}'}"))
+    if where == "live":
+        fails(site, 6, "See only new workers answer", "is live again", state="as before: ")
+    else:
+        fails(site, 5, "Prove that it boots")
+    site.commit(site.edited(VIEWS, "SHOWN_NOTES = 100", "SHOWN_NOTES = 99"))
+    healed(site)
+
+
+def test_a_health_path_that_flaps(site: Site) -> None:
+    """Every other answer being good is not good."""
+    count = "SEEN.append(1)\n    if live and len(SEEN) > 4 and len(SEEN) % 2:\n        return JsonResponse({}, status=503)"
+    changes = health_view(site, count)
+    site.commit({VIEWS: changes[VIEWS].replace("SHOWN_NOTES = 100", "SHOWN_NOTES = 100\nSEEN = []")})
+    fails(site, 6, "503", "is live again", state="as before: ")
+    site.commit(site.edited(VIEWS, "SHOWN_NOTES = 100", "SHOWN_NOTES = 98"))
+    healed(site)
+
+
+@pytest.mark.parametrize("how", ["known_hosts", "host_key"])
+def test_the_host_key_changed(site: Site, how: str) -> None:
+    """Another key than the known one is refused, with both fingerprints."""
+    other = site.folder / "known_hosts"
+    other.write_text(f"{site.host.address} {OTHER_KEY}\n")
+    site.settings[how] = OTHER_KEY if how == "host_key" else str(other)
+    fails(site, 3, "is not the one that is known", "SHA256:", "ssh-keygen -R")
+    del site.settings[how]
+    healed(site)
+
+
+@pytest.mark.parametrize("greeting", [b"", b"SSH-2.0-OpenSSH_9.2p1\r\n"], ids=["at once", "after the banner"])
+def test_ssh_that_accepts_and_stalls(site: Site, greeting: bytes) -> None:
+    """A login that gets no answer ends after timeouts.connect."""
+    with relay(None, greeting) as mute:
+        site.settings |= {"address": "127.0.0.1", "port": mute.port}
+        began = time.monotonic()
+        fails(site, 3, f"cannot reach deploy@127.0.0.1:{mute.port}")
+        assert time.monotonic() - began < 15
+    del site.settings["address"], site.settings["port"]
+    healed(site)
+
+
+@pytest.mark.parametrize("when", ["before a command", "in a step"])
+def test_a_connection_that_is_swallowed(site: Site, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+    """TCP acknowledges, nobody answers: the wait ends after SILENCE seconds."""
+    monkeypatch.setattr(remote_module, "SILENCE", 3)
+    monkeypatch.setattr(remote_module, "HEARTBEAT", 1)
+    known = site.folder / "known"
+    with relay((site.host.address, 22)) as way:
+        known.write_text(site.host.known_hosts.read_text().replace(site.host.address, f"[127.0.0.1]:{way.port}"))
+        settings = Settings(address="127.0.0.1", port=way.port, key=str(site.host.key_file), known_hosts=str(known))
+        with connect(Host("t-world", "test", settings)) as remote:
+            began = time.monotonic()
+            with pytest.raises(ConnectionLost):
+                if when == "in a step":
+                    with remote.conduct() as conductor:
+                        way.swallows = True
+                        conductor.run([Step("Wait", "sleep 6")])
+                else:
+                    way.swallows = True
+                    with remote.conduct():
+                        pass
+        assert time.monotonic() - began < 10
+    wait_for(lambda: site.leftovers() == "", seconds=45)
+
+
+def test_sudo_asks_for_a_password(site: Site) -> None:
+    """Code needs no root; what does is refused before anything changed, with the command that mends it."""
+    rights = "/etc/sudoers.d/consult-django"
+    with undone(site, f"mv {rights} /root/rights", f"mv /root/rights {rights}"):
+        assert healed(site)["activation"] == "hup"
+        site.settings["unit_options"] = {"MemoryMax": "700M"}
+        site.commit(migration("0003_not_yet", "migrations.RunSQL('ALTER TABLE pages_note ADD not_yet text')"))
+        document = fails(site, 5, "Ask sudo", "may not run", "fab -H t-world provision")
+        assert "migrations" not in document or not document["migrations"]
+    assert healed(site)["activation"] == "restart"
+    del site.settings["unit_options"]
+    healed(site)
+
+
+def test_app_is_a_real_folder(site: Site) -> None:
+    """What somebody has put there is left alone, and the way out is told."""
+    with undone(site, "mv /app /app.link; mkdir /app; touch /app/mine", "rm -r /app; mv /app.link /app"):
+        document = site.deploy().expect(4).json
+        assert "/app is a real folder" in document["error"]
+        assert "provision" in document["suggestions"][0]
+        assert site.run("ls /app") == "mine\n"
+        assert answers(site)
+    healed(site)
+
+
+def test_the_live_link_dangles(site: Site) -> None:
+    """A deploy mends it."""
+    site.run("ln -sfn releases/20200101T000000Z-0000000 /srv/consult/current")
+    healed(site)
+
+
+def test_what_an_older_crash_left_is_swept(site: Site) -> None:
+    """Half a release, half a deletion, half a link: the next deploy goes on and they are gone."""
+    site.run("""
+        cd /srv/consult
+        mkdir -p releases/20200101T000000Z-aaaaaaa/apps releases/.trash-20200101T000000Z-bbbbbbb
+        echo 'gitdir: /srv/consult/repo.git/worktrees/20200101T000000Z-aaaaaaa' >releases/20200101T000000Z-aaaaaaa/.git
+        ln -s releases/20200101T000000Z-aaaaaaa current.new
+        echo half >staged/consult-django.service.new
+        touch repo.git/shallow.lock
+        chown -hR deploy:deploy releases current.new staged repo.git/shallow.lock""")
+    healed(site)
+    wait_for(lambda: not re.search(r"2020|new$", site.run("ls -A /srv/consult /srv/consult/releases")))
+
+
+def test_strangers_among_the_releases_stay(site: Site) -> None:
+    """Whatever else lies in the folder of the releases is somebody's."""
+    names = ["README", "my backup", "two\nlines", "zzz", "$(reboot)", "20200101T000000Z-ccccccc and more"]
+    folder = site.host.root / "srv/consult/releases"
+    for name in names:
+        (folder / name).mkdir()
+    (folder / "link").symlink_to("/etc")
+    try:
+        healed(site)
+        assert {entry.name for entry in folder.iterdir()} >= {*names, "link"}
+    finally:
+        for name in names:
+            (folder / name).rmdir()
+        (folder / "link").unlink()
+
+
+@pytest.mark.parametrize("shell", ["/usr/sbin/nologin", "/bin/false"])
+def test_a_user_without_a_login_shell(site: Site, shell: str) -> None:
+    """It is told that the login itself works, and what does not."""
+    with undone(site, f"usermod --shell {shell} deploy", "usermod --shell /bin/bash deploy"):
+        fails(site, 4, "its login shell runs no bash", "usermod --shell /bin/bash deploy")
+    healed(site)
+
+
+def test_a_noisy_login(site: Site) -> None:
+    """Text from the shell's own files, an odd umask and an odd language change nothing."""
+    bashrc = 'echo "Welcome back"; printf "no line end" >&2; umask 077; export LANG=tr_TR.UTF-8 GREP_OPTIONS=-v CDPATH=/ IFS=x\n'
+    with instead(site, "/home/deploy/.bashrc", bashrc), instead(site, "/etc/environment", "LC_ALL=de_DE.UTF-8\nLANGUAGE=de\n"):
+        healed(site)
+        assert site.get(site.stylesheet()).status_code == 200
+
+
+def test_another_login_shell(site: Site) -> None:
+    """A login shell that is not bash serves as well."""
+    with undone(site, "usermod --shell /bin/dash deploy", "usermod --shell /bin/bash deploy"):
+        healed(site)
+
+
+def test_sshd_forwards_nothing(site: Site) -> None:
+    """Without a way to the site the host's own checks decide, and the outcome does not pretend to have watched."""
+    with undone(
+        site,
+        "echo 'AllowTcpForwarding no' >/etc/ssh/sshd_config.d/00-world.conf; systemctl reload ssh",
+        "rm /etc/ssh/sshd_config.d/00-world.conf; systemctl reload ssh",
+    ):
+        result = site.deploy().expect(0)
+        assert result.json["watch"] == {}
+        assert "forwards nothing (AllowTcpForwarding)" in result.err
+        status = site.fab("status", "--json").expect(0).json
+        assert status["checks"]["http_200"] is True
+
+
+def test_few_sessions(site: Site) -> None:
+    """A deploy does with one session per connection."""
+    with undone(
+        site,
+        "echo 'MaxSessions 1' >/etc/ssh/sshd_config.d/00-world.conf; systemctl reload ssh",
+        "rm /etc/ssh/sshd_config.d/00-world.conf; systemctl reload ssh",
+    ):
+        assert healed(site)["watch"]["failed"] == 0
+
+
+def test_a_step_past_its_limit_is_ended_with_all_its_children(site: Site) -> None:
+    """Also children of doppler's child that do not heed SIGTERM."""
+    hang = (
+        "if 'collectstatic' in sys.argv:\n    import signal, subprocess, time\n"
+        "    signal.signal(signal.SIGTERM, signal.SIG_IGN)\n    subprocess.Popen(['sleep', '4321'])\n    time.sleep(4321)\n"
+    )
+    site.commit(site.edited("apps/web/manage.py", "from django", f"{hang}from django"))
+    fails(site, 5, "Collect the static files", "took longer than 6 s", "timeouts")
+    assert site.run("pgrep -f 'sleep 4321|collectstatic' || true") == ""
+    site.commit({"apps/web/manage.py": site.repository.read("apps/web/manage.py")})
+    healed(site)
