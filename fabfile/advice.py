@@ -5,7 +5,8 @@ import re
 EXCEPTION = re.compile(
     r"\s*[A-Za-z_][\w.]*(Error|Exception|Configured|Missing|NotFound|DoesNotExist|Canceled)\b.*: \S.*"
 )
-TROUBLE = re.compile(r"(?i).*\b(error|fatal|failed|denied|refused|cannot|could not|no space|not found|timed? ?out)\b.*")
+VERDICT = re.compile(r"(?i)\s*(error|fatal|doppler error|sudo|nginx: \[emerg\]).*")
+TROUBLE = re.compile(r"(?i).*\b(error|failed|denied|refused|cannot|could not|no space|not found|timed? ?out)\b.*")
 LONGEST = 300  # characters of a line that go into a message
 
 # The first pattern that is in the output decides; {host} is what stands behind -H.
@@ -25,12 +26,13 @@ NEXT = (
 
 
 def reason(output: str) -> str:
-    """The line of `output` that says most about why: the last exception, else the last line that names a trouble."""
+    """The line of `output` that says most about why: the last exception, else the last verdict of a program."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    for pattern in (EXCEPTION, TROUBLE):
-        for line in reversed(lines):
+    for pattern in (EXCEPTION, VERDICT, TROUBLE):
+        for number, line in reversed(list(enumerate(lines))):
             if pattern.fullmatch(line):
-                return line[:LONGEST]
+                more = f" {lines[number + 1]}" if line.endswith(":") and number + 1 < len(lines) else ""
+                return f"{line}{more}"[:LONGEST]
     return lines[-1][:LONGEST] if lines else ""
 
 

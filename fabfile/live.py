@@ -274,7 +274,7 @@ def put_back(work: Work, change: Change, activation: Activation) -> Step:
     elif not old:
         lines.append(
             f"if {touched}; then\nrm -f {shlex.quote(str(layout.current))}\n"
-            f"as_root {systemd.SYSTEMCTL} stop {layout.unit}.service\nfi"
+            f"as_root {systemd.SYSTEMCTL} stop {layout.unit}.socket {layout.unit}.service\nfi"
         )
     elif units:
         lines.append(f'if [ -n "$units_differ" ]; then\n{restart}\nfi')

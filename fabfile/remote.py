@@ -114,7 +114,7 @@ leave() {
   rm -rf "$work"
 }
 trap leave EXIT
-export DEPLOY_WORK=$work DEPLOY_FILES=$files
+export DEPLOY_WORK=$work DEPLOY_FILES=$files DEPLOY_CONDUCTOR=$$
 : >>"$log" || exit 1
 start=$(stat -c %s "$log")
 exec 8<"$log" # a conductor that is refused may be gone, with its log, before tail can open it

@@ -10,7 +10,9 @@ from fabfile.steps.django import doppler_run, secrets
 
 COMPARE = (Path(__file__).parent / "compare_masters.py").read_text()
 
-# The conductor's work folder goes with the conductor, and so does every process group whose leader stands in a *.pid file there.
+# The conductor's work folder goes with the conductor, and so does every process group whose leader stands in a *.pid file
+# there. For a conductor that was killed, the group has a member that watches it.
+WATCHED = """'(while kill -0 "$DEPLOY_CONDUCTOR" 2>/dev/null; do sleep 1; done; kill -KILL 0) & exec "$@"'"""
 PROOF = "proof=$DEPLOY_WORK/proof"
 
 
@@ -32,7 +34,7 @@ mkdir -m 700 "$proof"
 {secrets(layout)}
 cd {quote(str(release.project))}
 export RUNTIME_DIRECTORY=$proof DEPLOY_PROOF=1
-setsid timeout --kill-after=5 {limit} {doppler_run(settings)} {gunicorn} </dev/null >"$proof/log" 2>&1 9>&- &
+setsid bash --norc -c {WATCHED} - timeout --kill-after=5 {limit} {doppler_run(settings)} {gunicorn} </dev/null >"$proof/log" 2>&1 9>&- &
 echo $! >"$DEPLOY_WORK/proof.pid"
 """,
     )

@@ -208,7 +208,7 @@ def sudo_lines(layout: Layout, settings: Settings) -> list[str]:
     unit = layout.unit
     commands = [
         f"{systemd.SYSTEMCTL} restart {unit}.service",
-        f"{systemd.SYSTEMCTL} stop {unit}.service",
+        f"{systemd.SYSTEMCTL} stop {unit}.socket {unit}.service",
         f"{systemd.SYSTEMCTL} restart {unit}.socket",
         f"{systemd.SYSTEMCTL} daemon-reload",
         f"{systemd.SYSTEMCTL} reload nginx.service",

@@ -1,6 +1,7 @@
 """A host made of this machine's bash: conductors over pipes instead of SSH, every path below one temporary folder."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import shlex
@@ -15,9 +16,11 @@ from typing import Any, cast
 
 from fabfile.inventory import Host
 from fabfile.layout import Layout, Release
+from fabfile.live import Work
 from fabfile.lock import Lock
 from fabfile.remote import Remote
 from fabfile.settings import Settings
+from fabfile.state import HostState
 from fabfile.step import Step, StepEnd
 
 # What a shell, a marker or a terminal could take for something else. None of them may do anything.
@@ -101,8 +104,8 @@ class LocalRemote(Remote):
 class TemporaryLayout(Layout):
     """The layout of a host whose / is a temporary folder; the socket lies in a short path of its own."""
 
-    root: PurePosixPath = PurePosixPath("/")
-    run: PurePosixPath = PurePosixPath("/run")
+    root: PurePosixPath
+    run: PurePosixPath
 
     def _below(self, path: PurePosixPath) -> PurePosixPath:
         return self.root / path.relative_to("/")
@@ -144,6 +147,23 @@ class TemporaryLayout(Layout):
         return self.run / super().state.relative_to("/run")
 
 
+@dataclass(frozen=True)
+class LocalHost(Host):
+    """A host whose paths are those of a temporary folder."""
+
+    place: Layout
+
+    @property
+    def layout(self) -> Layout:
+        return self.place
+
+
+def work_on(host: Host, state: HostState) -> Work:
+    """A run that has read the host and has nothing else: for what only asks state and layout."""
+    parts: dict[str, Any] = {part.name: None for part in dataclasses.fields(Work)}
+    return Work(**{**parts, "host": host, "state": state})
+
+
 @dataclass
 class World:
     """One host: its root folder, its programs (stubs in `bin` come first) and everything a test asks of it."""
@@ -164,6 +184,10 @@ class World:
             PurePosixPath(self.root),
             PurePosixPath(self.run_folder),
         )
+
+    @property
+    def host(self) -> Host:
+        return LocalHost("there", "there", self.settings, self.layout)
 
     @property
     def base(self) -> Path:
@@ -190,8 +214,7 @@ class World:
         }
 
     def remote(self) -> LocalRemote:
-        host = Host("there", "there", self.settings)
-        remote = LocalRemote(host, cast("Any", None), environment=self.environment)
+        remote = LocalRemote(self.host, cast("Any", None), environment=self.environment)
         self.remotes.append(remote)
         return remote
 

@@ -22,7 +22,7 @@ from fabfile.step import Step
 from fabfile.steps import django, proof, python
 
 ID = "20260102T030405Z-abcdef0"
-TOKEN = "dp.st.prd.SENTINEL"
+TOKEN = "dp.st.prd.SENTINEL"  # noqa: S105 - made up
 MANAGE = """
 import json, os, pathlib, sys
 with open(os.environ["HOME"] + "/manage", "a") as file:
@@ -57,6 +57,12 @@ while True:
     connection.sendall(f"HTTP/1.0 {status} Said\\r\\n\\r\\nthe answer's body".encode())
     connection.close()
 """
+
+
+NAMES = [
+    "name", "user", "group", "admin", "path", "wsgi", "doppler_project", "doppler_config", "python", "repo", "static_url",
+    "body_size", "address",
+]  # fmt: skip
 
 
 def local(world: World, step: Step) -> Step:
@@ -151,11 +157,12 @@ def test_a_missing_static_root_is_told(world: World, release: Release) -> None:
 
 
 def test_sync_builds_the_releases_own_virtualenv(world: World) -> None:
-    """uv sync with the given arguments, into the release, at the project's folder; the second run is quick and the same."""
+    """uv sync with the given arguments, into the release; the second run changes nothing."""
     release = world.release(ID)
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     world.settings = Settings(python=version, sync_args=("--frozen", "--no-dev", "--offline"))
-    lock = f'version = 1\nrequires-python = ">={version}"\n\n[[package]]\nname = "site"\nversion = "1"\nsource = {{ virtual = "." }}\n'
+    package = '[[package]]\nname = "site"\nversion = "1"\nsource = { virtual = "." }\n'
+    lock = f'version = 1\nrequires-python = ">={version}"\n\n{package}'
     Path(release.project, "pyproject.toml").write_text(
         f'[project]\nname = "site"\nversion = "1"\nrequires-python = ">={version}"\n'
     )
@@ -295,7 +302,7 @@ def test_domains_with_odd_characters_are_refused(field: str, value: str) -> None
         Settings.model_validate({field: value if field == "domain" else [value]})
 
 
-@pytest.mark.parametrize("field", ["name", "user", "group", "admin", "path", "wsgi", "doppler_project", "doppler_config", "python", "repo", "static_url", "body_size", "address"])  # fmt: skip
+@pytest.mark.parametrize("field", NAMES)
 @pytest.mark.parametrize(
     "value", ["$(touch bait)", "a b", "a;b", "a'b", 'a"b', "`x`", "a\nb", "-o", "a*", "", "a\\b", "ünï"]
 )
@@ -308,7 +315,8 @@ def test_names_with_odd_characters_are_refused(field: str, value: str) -> None:
 def master(root: object, pid: int, **changes: object) -> dict[str, object]:
     return {
         "pid": pid, "release": str(root), "python": "3.12.1 (main)", "gunicorn": "23.0.0", "preload": False,
-        "worker_class": "sync", "modules": [".venv/a.py", "b.py"], "environment": {"KEY": "digest", "OLD": "digest"}, **changes,
+        "worker_class": "sync", "modules": [".venv/a.py", "b.py"],
+        "environment": {"KEY": "digest", "OLD": "digest"}, **changes,
     }  # fmt: skip
 
 

@@ -1,3 +1,4 @@
+# ruff: noqa: PT012 -- whoever loses a connection loses it somewhere in a whole run
 """The conductor on real bash: order, output, timeouts, the lock, and a client that goes away."""
 
 import os
@@ -28,6 +29,9 @@ class Heard:
 
     def end(self, end: StepEnd) -> None:
         self.events.append(f"end {end.step.title} {end.code}")
+
+    def say(self, text: str) -> None:
+        self.events.append(text)
 
 
 def free(world: World) -> bool:
@@ -136,7 +140,7 @@ def test_ten_megabytes_of_output_come_through(world: World) -> None:
 
 
 def test_a_step_that_takes_too_long_is_ended_with_its_children(world: World) -> None:
-    """A timeout leaves no process behind: no child, no child's child, none that ignores TERM, none in the background."""
+    """A timeout leaves no process behind: no child, no grandchild, none that ignores TERM or is in the background."""
     script = f"""
 (trap '' TERM; echo $BASHPID >{world.root}/deaf; while :; do sleep 1; done) &
 sleep 300 & echo $! >{world.root}/background
@@ -289,7 +293,7 @@ def test_the_lock_is_free_after_the_client_vanished(world: World) -> None:
 
 
 def test_a_batch_runs_to_its_end_when_the_client_vanishes(world: World) -> None:
-    """A migration is not cut: every step of the batch runs, also one that prints much, and the lock stays until then."""
+    """A migration is not cut: every step of the batch runs, prints it much or not, and the lock stays so long."""
     remote = world.remote()
     steps = [
         Step("migrate", f"echo $$ >{world.root}/step; sleep 0.5; seq 100000; echo more >&2"),
@@ -343,7 +347,7 @@ def test_a_batch_that_was_half_sent_does_not_run(world: World, cut: str) -> None
 
 @pytest.mark.parametrize("cut", ["", "batch 1000\nstep 0 60 'touch {root}/bait'\n", "file 500 name\nhalf", "ba"])
 def test_patience_ends_without_a_sign_of_life(world: World, monkeypatch: pytest.MonkeyPatch, cut: str) -> None:
-    """A network that swallows everything does not keep the lock: without heartbeats the conductor goes, wherever it stands."""
+    """A network that swallows everything keeps no lock: without heartbeats the conductor goes, wherever it is."""
     monkeypatch.setattr(remote_module, "PATIENCE", 1)
     remote = world.remote()
     with pytest.raises(ConnectionLost), remote.conduct(lock=world.lock()) as conductor:

@@ -6,8 +6,8 @@ import shlex
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from local_host import HOSTILE, World, alive, eventually
@@ -54,7 +54,7 @@ class Origin:
 
 
 @pytest.fixture
-def origin(world: World) -> Iterator[Origin]:
+def origin(world: World) -> Origin:
     """A repository with a Django project at apps/web; the host's settings name it."""
     origin = Origin(world.root / "origin")
     origin.write("apps/web/manage.py", "")
@@ -71,7 +71,7 @@ def fetch(world: World, ref: str = "main") -> tuple[str, str]:
     return first
 
 
-def lay_out(world: World, commit: str, release_id: str = ID, **changes: object) -> Path:
+def lay_out(world: World, commit: str, release_id: str = ID, **changes: Any) -> Path:
     """Fetch and lay a commit out, and return the release's folder."""
     world.settings = Settings.model_validate({**world.settings.model_dump(), **changes})
     release = world.layout.release(release_id)
@@ -148,7 +148,8 @@ def test_a_subject_is_only_text(world: World, origin: Origin) -> None:
     assert not world.bait()
 
 
-def test_an_unreachable_repository_is_told(world: World, origin: Origin) -> None:
+@pytest.mark.usefixtures("origin")
+def test_an_unreachable_repository_is_told(world: World) -> None:
     """git's words are the evidence, and the mirror is as before: the next fetch goes on."""
     fetch(world)
     address = world.settings.repo
@@ -160,7 +161,8 @@ def test_an_unreachable_repository_is_told(world: World, origin: Origin) -> None
     assert fetch(world)[1] == "first"
 
 
-def test_a_first_fetch_that_was_cut_is_taken_up(world: World, origin: Origin) -> None:
+@pytest.mark.usefixtures("origin")
+def test_a_first_fetch_that_was_cut_is_taken_up(world: World) -> None:
     """Half a mirror is made anew."""
     (world.base / "repo.git.new/refs").mkdir(parents=True)
     assert fetch(world)[1] == "first"
@@ -220,7 +222,7 @@ def test_linked_folders_and_files_outlive_releases(world: World, origin: Origin)
     shared = Path(world.layout.shared)
     (shared / "conf").mkdir()
     (shared / "conf/local.ini").write_text("local")
-    links = {"linked_dirs": ["apps/web/media", "var/data"], "linked_files": ["conf/local.ini"]}
+    links: dict[str, Any] = {"linked_dirs": ["apps/web/media", "var/data"], "linked_files": ["conf/local.ini"]}
     first = lay_out(world, commit, **links)
     assert (first / "apps/web/media").is_symlink()
     assert (first / "apps/web/media/logo.svg").read_text() == "logo"
@@ -300,7 +302,7 @@ def test_the_switch_is_never_seen_half_done(world: World) -> None:
     thread.join()
     assert problems == []
     assert seen == set(ids)
-    assert os.readlink(current) == f"releases/{ids[1]}"
+    assert str(current.readlink()) == f"releases/{ids[1]}"
 
 
 def test_the_switch_after_a_cut_one(world: World) -> None:
@@ -309,7 +311,7 @@ def test_the_switch_after_a_cut_one(world: World) -> None:
     (world.base / "current.new").symlink_to("releases/gone")
     for _ in range(2):
         world.run(steps.switch(world.layout, release))
-        assert os.readlink(world.layout.current) == f"releases/{ID}"
+        assert str(Path(world.layout.current).readlink()) == f"releases/{ID}"
         assert not (world.base / "current.new").is_symlink()
 
 
@@ -423,9 +425,9 @@ def test_prune_takes_unused_static_files_away(world: World) -> None:
         listed.write_text("".join(f"{name}\n" for name in names))
         os.utime(listed, (number, number))
     world.settings = Settings(keep_static=2)
+    left = ["all.00000000.css", "only 3.00000003.css", "only 4.00000004.css"]
     for _ in range(2):
         world.run(steps.prune(world.layout, world.settings))
-        left = ["all.00000000.css", "only 3.00000003.css", "only 4.00000004.css"]
         assert eventually(lambda: sorted(path.name for path in (kept / "css").iterdir()) == left)
     assert eventually(lambda: len(list((kept / ".lists").iterdir())) == 2)
 

@@ -8,7 +8,6 @@ import grp
 import os
 import re
 import subprocess
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,13 +22,12 @@ from fabfile.steps import server
 
 
 @pytest.fixture(autouse=True)
-def me(world: World) -> Iterator[None]:
+def me(world: World) -> None:
     """The user of the settings is the one who runs the test."""
     me = {"user": getpass.getuser(), "group": grp.getgrgid(os.getgid()).gr_name, "default_server": False}
     world.settings = world.settings.model_copy(update=me)
     world.stub("systemctl")
     world.stub("nginx", f"! grep -qs broken {world.layout.site_file}")
-    return
 
 
 def tempered(world: World, step: Step) -> Step:
@@ -50,7 +48,7 @@ def test_folders_are_made_once(world: World) -> None:
     first, second = world.twice(step)
     assert changes(first)
     assert second == ""
-    assert os.readlink(layout.app) == str(layout.current)
+    assert str(Path(layout.app).readlink()) == str(layout.current)
     modes = {
         path: Path(path).stat().st_mode & 0o777 for path in (layout.releases, layout.doppler_home, layout.digest_key)
     }

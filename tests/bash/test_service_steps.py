@@ -4,7 +4,6 @@ sudo is a stand-in that notes what it is asked and does it without being root; s
 Processes, signals, files, curl and the unix socket are real.
 """
 
-import dataclasses
 import http.server
 import json
 import os
@@ -13,16 +12,15 @@ import socketserver
 import subprocess
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from local_host import World, alive, eventually
 
-from fabfile.activation import Activation
-from fabfile.inventory import Host
+from fabfile.activation import Activation, Kind
 from fabfile.layout import Release
-from fabfile.live import Change, Work, put_back
+from fabfile.live import Change, put_back
 from fabfile.remote import StepError
 from fabfile.settings import Settings, Timeouts
 from fabfile.state import HostState
@@ -63,7 +61,8 @@ def asked(world: World) -> list[str]:
 def files(world: World, site: str = "new site") -> dict[str, bytes]:
     layout = world.layout
     return {
-        layout.service_file.name: b"new service", layout.socket_file.name: b"new socket", layout.site_file.name: site.encode()
+        layout.service_file.name: b"new service", layout.socket_file.name: b"new socket",
+        layout.site_file.name: site.encode()
     }  # fmt: skip
 
 
@@ -182,7 +181,7 @@ def releases(world: World) -> tuple[Release, Release]:
 
 
 @pytest.fixture
-def master(world: World, releases: tuple[Release, Release]) -> Iterator[int]:
+def master(world: World, releases: tuple[Release, Release]) -> Iterator[int]:  # noqa: ARG001
     """A process that forks two workers into the live release, and two others at HUP, as gunicorn does."""
     layout = world.layout
     with subprocess.Popen(
@@ -211,24 +210,27 @@ def test_hup_is_seen_to_bring_the_new_release(world: World, releases: tuple[Rele
     assert alive(master)
 
 
-def test_workers_that_stay_old_are_told(world: World, releases: tuple[Release, Release], master: int) -> None:
+@pytest.mark.usefixtures("master")
+def test_workers_that_stay_old_are_told(world: World, releases: tuple[Release, Release]) -> None:
     """Without an activation the old workers still serve, and the journal is the evidence."""
+    move, hup, settled = switch(world, releases[1])
+    deaf = replace(hup, script=hup.script.replace("kill -HUP", "true"))
     with pytest.raises(StepError) as caught:
-        world.run(release_steps.switch(world.layout, releases[1]), *[
-            dataclasses.replace(step, script=step.script.replace("kill -HUP", "true")) for step in switch(world, releases[1])[1:]
-        ])  # fmt: skip
+        world.run(move, deaf, settled)
     assert "of before still serves" in caught.value.evidence
     assert "the journal" in caught.value.evidence
 
 
-def test_workers_of_another_release_are_told(world: World, releases: tuple[Release, Release], master: int) -> None:
+@pytest.mark.usefixtures("master")
+def test_workers_of_another_release_are_told(world: World, releases: tuple[Release, Release]) -> None:
     """New workers, but of the wrong folder."""
     with pytest.raises(StepError) as caught:
         world.run(systemd.activate(world.layout, "hup"), systemd.settled(world.layout, releases[1], world.settings))
     assert f"serves {releases[0].root}" in caught.value.evidence
 
 
-def test_workers_that_are_not_healthy_are_told(world: World, releases: tuple[Release, Release], master: int) -> None:
+@pytest.mark.usefixtures("master")
+def test_workers_that_are_not_healthy_are_told(world: World, releases: tuple[Release, Release]) -> None:
     """A worker whose own look at the health path went wrong is not up."""
     Path(releases[1].root, "sick").touch()
     with pytest.raises(StepError) as caught:
@@ -243,25 +245,12 @@ def test_no_master_is_told(world: World, releases: tuple[Release, Release]) -> N
     assert "gunicorn has no master" in caught.value.evidence
 
 
-def way_back(world: World, live: str, change: Change, kind: Any = "hup") -> Step:
-    parts: dict[str, Any] = {part.name: None for part in dataclasses.fields(Work)}
-    work = Work(**parts | {"host": LocalHost(world), "state": HostState(live=live)})
-    return put_back(work, change, Activation(kind, ""))
+def way_back(world: World, live: str, change: Change, kind: Kind = "hup") -> Step:
+    return put_back(work_on(world.host, HostState(live=live)), change, Activation(kind, ""))
 
 
-class LocalHost(Host):
-    """A host whose layout is the temporary one."""
-
-    def __init__(self, world: World) -> None:
-        super().__init__("there", "there", world.settings)
-        object.__setattr__(self, "_layout", world.layout)
-
-    @property
-    def layout(self) -> Any:
-        return self._layout  # type: ignore[attr-defined]
-
-
-def test_the_way_back_after_the_switch(world: World, releases: tuple[Release, Release], master: int) -> None:
+@pytest.mark.usefixtures("master")
+def test_the_way_back_after_the_switch(world: World, releases: tuple[Release, Release]) -> None:
     """The old release is live again with its workers, the new one marked bad, the files as before; twice over."""
     layout = world.layout
     before(world)
@@ -282,7 +271,7 @@ def test_the_way_back_after_the_switch(world: World, releases: tuple[Release, Re
         assert installed(world) == ["new service", "new socket", "new site"]
         conductor.run([back, back])
     assert installed(world) == ["old service", "old socket", "old site"]
-    assert os.readlink(layout.current) == f"releases/{OLD}"
+    assert str(Path(layout.current).readlink()) == f"releases/{OLD}"
     assert Path(new.notes, "bad").exists()
     assert not Path(old.notes, "bad").exists()
     workers = [json.loads(path.read_text())["release"] for path in Path(layout.state, "up").iterdir()]
@@ -290,6 +279,7 @@ def test_the_way_back_after_the_switch(world: World, releases: tuple[Release, Re
 
 
 @pytest.mark.parametrize("steps", range(5))
+@pytest.mark.usefixtures("master")
 def test_the_way_back_from_every_point(
     world: World, releases: tuple[Release, Release], master: int, steps: int
 ) -> None:
@@ -299,7 +289,8 @@ def test_the_way_back_from_every_point(
     new = releases[1]
     paths = [layout.service_file, layout.site_file]
     forward = [
-        systemd.stage(layout, paths), nginx.test_site(layout), systemd.install_units(layout, paths[:1]), *switch(world, new)
+        systemd.stage(layout, paths), nginx.test_site(layout), systemd.install_units(layout, paths[:1]),
+        *switch(world, new),
     ]  # fmt: skip
     with world.remote().conduct() as conductor:
         for name, content in files(world).items():
@@ -311,7 +302,7 @@ def test_the_way_back_from_every_point(
             )
     assert [end.code for end in caught.value.rescue] == [0], caught.value.rescue[0].output
     assert installed(world) == ["old service", "old socket", "old site"]
-    assert os.readlink(layout.current) == f"releases/{OLD}"
+    assert str(Path(layout.current).readlink()) == f"releases/{OLD}"
     workers = [json.loads(path.read_text())["release"] for path in Path(layout.state, "up").iterdir()]
     assert workers == [str(releases[0].root)] * 2
 
@@ -337,7 +328,7 @@ class Site(http.server.BaseHTTPRequestHandler):
         self.send_response(self.status)
         self.end_headers()
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:
         pass
 
     def address_string(self) -> str:

@@ -1,18 +1,17 @@
 """Every script that goes to a host, as bash's own parser and shellcheck see it."""
 
-import dataclasses
 import os
 import shutil
 import subprocess
-from typing import Any
 
 import pytest
+from local_host import work_on
 
 from fabfile import remote, rendering
 from fabfile.activation import Activation
 from fabfile.inventory import Host
 from fabfile.layout import Layout
-from fabfile.live import Change, Work, put_back
+from fabfile.live import Change, put_back
 from fabfile.settings import Settings
 from fabfile.state import HostState
 from fabfile.step import Step
@@ -73,8 +72,7 @@ def ways_back() -> list[Step]:
     files = rendering.files(SETTINGS)
     steps = []
     for live in (old, new, ""):
-        parts: dict[str, Any] = {part.name: None for part in dataclasses.fields(Work)}
-        work = Work(**parts | {"host": Host("api", "api", SETTINGS), "state": HostState(live=live)})
+        work = work_on(Host("api", "api", SETTINGS), HostState(live=live))
         steps += [
             put_back(work, Change(layout.release(new), changed), Activation(kind, ""))
             for kind in ("hup", "restart")

@@ -27,10 +27,18 @@ URLS = "apps/web/config/urls.py"
 WSGI = "apps/web/config/wsgi.py"
 SETTINGS = "apps/web/config/settings.py"
 WEB = "apps/web/pyproject.toml"
+# The sample site's health, and two that are not so good.
+HEALTHY = '    return JsonResponse({"status": "ok", "release": release.ID})'
+UNHEALTHY = '    return JsonResponse({"status": "bad day"}, status=503)'
+UNHEALTHY_WHEN_LIVE = f"""
+    import os
+    if os.environ.get("RUNTIME_DIRECTORY") == "/run/consult-django":
+    {UNHEALTHY}
+{HEALTHY}"""
 CHECKS = ("gunicorn_socket", "systemd_active", "nginx_running", "http_200")
 # What the team's agents parse.
 FIELDS = set(
-    "status phase failed_check error server url admin_url git_branch git_commit release previous activation reason "
+    "status phase failed_check error server url admin_url git_branch git_commit release previous activation reason "  # noqa: SIM905
     "site_state timing checks watch logs suggestions".split()
 )
 # The operator's own: it must not decide what a test sees.
@@ -64,7 +72,8 @@ class Result:
 class Site:
     """One app on one lab host, and the folder of somebody who deploys it.
 
-    `settings` are the host's in hosts.toml beyond where it is, `hosts_file` is another text for it; `branch` is what `commit` writes to and `deploy` takes.
+    `settings` are the host's in hosts.toml beyond where it is, `hosts_file` is another text for the whole file.
+    `branch` is what `commit` writes to and `deploy` takes.
     """
 
     host: LabHost

@@ -14,7 +14,7 @@ MOTTO = ('"greeting": greet', '"motto": __import__("os").environ.get("MOTTO", ""
 
 
 def test_new_code_goes_live_by_hup(site: Site) -> None:
-    """New code, templates and CSS are served by new workers of the same master; an open page still finds its old CSS."""
+    """New code and CSS are served by new workers of the same master; a page that is open still finds its old CSS."""
     site.add_note("before new code")
     old_css, master, workers = site.stylesheet(), site.master_pid(), site.worker_pids()
     commit = site.commit(site.titled("Second") | site.edited(CSS, "#0b6e4f", "#123456"))
@@ -82,7 +82,7 @@ def test_force_does_every_step_again(site: Site) -> None:
 
 
 def test_packages_are_added_and_upgraded_by_hup(site: Site) -> None:
-    """Workers of the same master load the packages of their own release: a new one, and another version of an old one."""
+    """Workers of the same master load the packages of their own release: new ones, and other versions of old ones."""
     site.add_note("before packages")
     view = 'def versions(_request: HttpRequest) -> JsonResponse:\n    """Tell."""\n    import iniconfig, sqlparse\n\n'
     view += '    return JsonResponse({"sqlparse": sqlparse.__version__, "iniconfig": iniconfig.__file__})\n'
@@ -114,7 +114,7 @@ def test_a_workspace_member_changes_by_hup(site: Site) -> None:
 
 
 def test_another_gunicorn_restarts_the_service(site: Site) -> None:
-    """HUP cannot carry what the master itself is (facts 6): a restart behind the socket, with its reason, fails nobody."""
+    """HUP cannot carry what the master itself is (facts 6): a restart behind the socket, with its reason, fails none."""
     site.add_note("before gunicorn")
     site.commit(site.locked(site.edited(WEB, '"gunicorn==23.0.0"', '"gunicorn==25.0.3"')))
     master = site.master_pid()

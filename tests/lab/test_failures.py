@@ -8,7 +8,21 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
-from harness import FIELDS, SETTINGS, URLS, VIEWS, WSGI, Result, Site, running, wait_for, watching_ps
+from harness import (
+    FIELDS,
+    HEALTHY,
+    SETTINGS,
+    UNHEALTHY,
+    UNHEALTHY_WHEN_LIVE,
+    URLS,
+    VIEWS,
+    WSGI,
+    Result,
+    Site,
+    running,
+    wait_for,
+    watching_ps,
+)
 
 from fabfile.lab import cut_network, join_network
 
@@ -22,12 +36,6 @@ class Migration(migrations.Migration):
     dependencies = (("pages", "0002_note_author"),)
     operations = (migrations.RunSQL({sql!r}, "SELECT 1"),)
 """
-HEALTHY = '    return JsonResponse({"status": "ok", "release": release.ID})'
-ONLY_IN_THE_PROOF = f"""
-    import os
-    if os.environ.get("RUNTIME_DIRECTORY") == "/run/consult-django":
-        return JsonResponse({{"status": "not when live"}}, status=503)
-{HEALTHY}"""
 
 
 def migration(name: str, sql: str) -> dict[str, str]:
@@ -99,7 +107,7 @@ def test_a_failing_migration(untouched: Site) -> None:
 
 def test_unhealthy_before_the_switch(untouched: Site) -> None:
     """A health path that answers 503 in the proof is never shown to anybody."""
-    untouched.commit(untouched.edited(VIEWS, HEALTHY, '    return JsonResponse({"status": "bad day"}, status=503)'))
+    untouched.commit(untouched.edited(VIEWS, HEALTHY, UNHEALTHY))
     result = failed(untouched, 5)
     assert "/healthz answered 503" in result.text
     assert "bad day" in result.text
@@ -149,7 +157,7 @@ def test_healthy_in_the_proof_but_not_live(site: Site, means: str) -> None:
     before, heading, master = site.live(), site.heading(), site.master_pid()
     if means == "restart":
         site.settings["unit_options"] = {"MemoryMax": "768M"}
-    site.commit(site.edited(VIEWS, HEALTHY, ONLY_IN_THE_PROOF) | site.titled("Ill"))
+    site.commit(site.edited(VIEWS, HEALTHY, UNHEALTHY_WHEN_LIVE) | site.titled("Ill"))
     result = failed(site, 6)
     document = result.json
     assert (document["status"], document["activation"]) == ("rolled_back", means)
@@ -325,9 +333,7 @@ def test_ctrl_c_during_the_build(untouched: Site) -> None:
     site = untouched
     site.commit(site.edited(WSGI, "application =", "time.sleep(20)\napplication ="))
     with running(site, "deploy", "--branch", site.branch, "--json") as process:
-        wait_for(
-            lambda: "DEPLOY_PROOF" in site.run("cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n'", check=False)
-        )
+        wait_for(lambda: "/proof" in site.leftovers())
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
     result = Result(process.returncode, out, err).expect(130)

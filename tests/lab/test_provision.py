@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import throw_away
-from harness import FIELDS, VIEWS, Site, hosts_toml
+from harness import FIELDS, HEALTHY, UNHEALTHY, UNHEALTHY_WHEN_LIVE, VIEWS, Site, hosts_toml
 
 from fabfile.lab import LabHost, Repository, execute, set_secrets
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.lab
 # What `deploy` may run as root, word for word.
 SUDO = """
 /usr/bin/systemctl restart consult-django.service
-/usr/bin/systemctl stop consult-django.service
+/usr/bin/systemctl stop consult-django.socket consult-django.service
 /usr/bin/systemctl restart consult-django.socket
 /usr/bin/systemctl daemon-reload
 /usr/bin/systemctl reload nginx.service
@@ -101,22 +101,25 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 def test_the_first_deploy_of_a_lab_host(fresh: Site) -> None:
-    """`lab = true`, one command: provisioned, deployed, healthy; one that failed before it left nothing behind."""
-    fresh.hosts_file = hosts_toml({"t-fresh": {"lab": True, "repo": Repository.url, "domain": "consult.lab"}})
-    fresh.branch = "broken"
-    fresh.commit(fresh.edited(VIEWS, '"status": "ok", "release": release.ID}', '"status": "no"}, status=503'))
-    document = fresh.deploy().expect(5).json
-    assert document["site_state"].startswith("as before")
-    assert fresh.run("readlink -e /app; true") == ""
-    assert fresh.fab("status", "--json").expect(6).json["site_state"] == "nothing is live"
+    """`lab = true` and one command: provisioned, deployed, healthy; failures before it leave nothing in the way."""
+    table = {"lab": True, "repo": Repository.url, "domain": "consult.lab", "timeouts": {"reload": 5, "health": 4}}
+    fresh.hosts_file = hosts_toml({"t-fresh": table})
+    for branch, health, code in (("ill", UNHEALTHY, 5), ("ill-when-live", UNHEALTHY_WHEN_LIVE, 6)):
+        fresh.branch = branch
+        fresh.commit(fresh.edited(VIEWS, HEALTHY, health))
+        document = fresh.deploy().expect(code).json
+        assert document["site_state"].startswith("as before")
+        assert fresh.run("readlink -e /app; true") == ""
+        assert fresh.run("systemctl is-active consult-django; true") == "inactive\n", "no restart loop"
+    document = fresh.fab("status", "--json").expect(6).json
+    assert document["site_state"] == "nothing is live"
     document = fresh.fab("deploy", "--json").expect(0).json
-    assert document["activation"] == "start"
-    assert document["previous"] is None
+    assert (document["activation"], document["previous"]) == ("start", None)
     assert fresh.heading() == "Good day, visitor."
     fresh.add_note("first")
     fresh.assert_sound()
-    error = fresh.fab("rollback", "--json").expect(2).json["error"]
-    assert "no good release before" in error
+    assert "no good release before" in fresh.fab("rollback", "--json").expect(2).json["error"]
+    assert fresh.notes() == ["first"]
 
 
 SHOP = {
@@ -158,7 +161,7 @@ STATIC_ROOT = ROOT / "public/assets"
 
 
 def test_a_second_app_beside_the_first(fresh: Site, tmp_path: Path) -> None:
-    """Another name, place, layout, domain, health path and static address: nothing is hard-wired, and they do not meet."""
+    """Another name, place, layout, domain, health path, static address: nothing is hard-wired, and they do not meet."""
     checkout = tmp_path / "shop"
     checkout.mkdir()
     (checkout / "pyproject.toml").write_text(SHOP["pyproject.toml"])
@@ -208,7 +211,7 @@ def bare() -> Iterator[LabHost]:
 
 
 def test_a_bare_server_becomes_a_site(bare: LabHost, tmp_path: Path) -> None:
-    """provision installs what is missing and says so; a deploy before it says what to run; afterwards the site is up."""
+    """provision installs what is missing and says so; then a site goes live there, under a user of another name."""
     set_secrets(bare, DATABASE_URL="sqlite:////srv/consult/shared/data/site.sqlite3")
     site = Site(bare, tmp_path, settings={"user": "web", "group": "web", "linked_dirs": ["data"]})
     assert site.fab("deploy", "--json").expect(3).json["suggestions"]

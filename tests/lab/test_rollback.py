@@ -60,7 +60,7 @@ def test_rollback_to_what_is_not_there(site: Site) -> None:
 
 
 def test_status_says_what_is_live(site: Site) -> None:
-    """The release, its branch and commit, the four checks, the workers; --json says the same, and nothing is changed."""
+    """The release, its branch and commit, the four checks, the workers; --json says the same; nothing is changed."""
     commit = site.commit(site.titled("Looked at"))
     site.deploy().expect(0)
     ages = site.ages()

@@ -59,7 +59,9 @@ def site(host: LabHost, tmp_path: Path, request: pytest.FixtureRequest) -> Itera
     site.assert_sound()
 
 
-def migration(name: str, operation: str, after: str = "0002_note_author", *, atomic: bool = True, before: str = "") -> dict:
+def migration(
+    name: str, operation: str, after: str = "0002_note_author", *, atomic: bool = True, before: str = ""
+) -> dict:
     """A file with one more migration."""
     text = MIGRATION.format(operation=operation, after=after, atomic=atomic, before=before)
     return {f"apps/web/pages/migrations/{name}.py": text}
@@ -82,8 +84,14 @@ def test_the_repository_is_down(site: Site) -> None:
 def test_the_repository_says_nothing(site: Site) -> None:
     """A repository that takes the connection and never answers is left after timeouts.fetch, and git with it."""
     listen = "import socket, time; s = socket.create_server(('127.0.0.1', 9419)); time.sleep(600)"
-    with undone(site, f"systemd-run --quiet --unit=mute python3 -c {listen!r}".replace("'127", '"127'), "systemctl stop mute") if False else undone(
-        site, f'systemd-run --quiet --unit=mute python3 -c "{listen}"', "systemctl stop mute"
+    with (
+        undone(
+            site,
+            f"systemd-run --quiet --unit=mute python3 -c {listen!r}".replace("'127", '"127'),
+            "systemctl stop mute",
+        )
+        if False
+        else undone(site, f'systemd-run --quiet --unit=mute python3 -c "{listen}"', "systemctl stop mute")
     ):
         site.settings["repo"] = "git://127.0.0.1:9419/consult.git"
         fails(site, 5, "Fetch the repository", "took longer than 5 s")
@@ -98,7 +106,9 @@ def test_the_package_index_is_down(site: Site) -> None:
         healed(site)
         site.commit(site.titled("Cold"))
         with undone(
-            site, "mv /srv/consult/cache /srv/consult/cache.kept", "rm -rf /srv/consult/cache; mv /srv/consult/cache.kept /srv/consult/cache"
+            site,
+            "mv /srv/consult/cache /srv/consult/cache.kept",
+            "rm -rf /srv/consult/cache; mv /srv/consult/cache.kept /srv/consult/cache",
         ):
             fails(site, 5, "Build the virtualenv", "Failed to", "package index")
     healed(site)
@@ -162,7 +172,9 @@ def test_a_migration_that_waits_for_a_lock(site: Site) -> None:
     terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'BEGIN%pg_sleep%'"
     psql = "runuser -u postgres -- psql -qtA consult -c"
     with undone(
-        site, f'systemd-run --quiet --unit=holder {psql} "{holder}"', f'{psql} "{terminate}"; systemctl stop holder || true'
+        site,
+        f'systemd-run --quiet --unit=holder {psql} "{holder}"',
+        f'{psql} "{terminate}"; systemctl stop holder || true',
     ):
         fails(site, 5, "Migrate the database", "took longer than 4 s", "timeouts")
         waiting = f"{psql} \"SELECT query FROM pg_stat_activity WHERE query LIKE 'ALTER%'\""
@@ -204,7 +216,7 @@ def test_the_clock_jumps(site: Site) -> None:
     first = site.live()
     with undone(
         site,
-        "printf '#!/bin/sh\\nexec /usr/bin/date -d \"+400 days\" \"$@\"\\n' >/usr/local/bin/date; chmod 755 /usr/local/bin/date",
+        'printf \'#!/bin/sh\\nexec /usr/bin/date -d "+400 days" "$@"\\n\' >/usr/local/bin/date; chmod 755 /usr/local/bin/date',
         "rm /usr/local/bin/date",
     ):
         ahead = healed(site)["release"]
@@ -282,7 +294,9 @@ def test_a_health_path_that_never_answers(site: Site, where: str) -> None:
 
 def test_a_health_path_that_flaps(site: Site) -> None:
     """Every other answer being good is not good."""
-    count = "SEEN.append(1)\n    if live and len(SEEN) > 4 and len(SEEN) % 2:\n        return JsonResponse({}, status=503)"
+    count = (
+        "SEEN.append(1)\n    if live and len(SEEN) > 4 and len(SEEN) % 2:\n        return JsonResponse({}, status=503)"
+    )
     changes = health_view(site, count)
     site.commit({VIEWS: changes[VIEWS].replace("SHOWN_NOTES = 100", "SHOWN_NOTES = 100\nSEEN = []")})
     fails(site, 6, "503", "is live again", state="as before: ")
@@ -409,7 +423,10 @@ def test_a_user_without_a_login_shell(site: Site, shell: str) -> None:
 def test_a_noisy_login(site: Site) -> None:
     """Text from the shell's own files, an odd umask and an odd language change nothing."""
     bashrc = 'echo "Welcome back"; printf "no line end" >&2; umask 077; export LANG=tr_TR.UTF-8 GREP_OPTIONS=-v CDPATH=/ IFS=x\n'
-    with instead(site, "/home/deploy/.bashrc", bashrc), instead(site, "/etc/environment", "LC_ALL=de_DE.UTF-8\nLANGUAGE=de\n"):
+    with (
+        instead(site, "/home/deploy/.bashrc", bashrc),
+        instead(site, "/etc/environment", "LC_ALL=de_DE.UTF-8\nLANGUAGE=de\n"),
+    ):
         healed(site)
         assert site.get(site.stylesheet()).status_code == 200
 
