@@ -186,6 +186,7 @@ def install(driver: Driver) -> None:
 
 def main() -> None:
     """`python -m bench.driver ORDER WORDS...`: run `fab WORDS...` with the order's fault."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a script starts with &
     install(Driver(Order(**json.loads(sys.argv[1]))))
     program.run(["fab", *sys.argv[2:]])
 

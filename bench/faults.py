@@ -7,6 +7,7 @@ make the wanted release live and leave nothing behind.
 import argparse
 import json
 import queue
+import signal
 import sys
 import tempfile
 import threading
@@ -223,7 +224,7 @@ class Matrix:
         waiting: queue.SimpleQueue[Cell] = queue.SimpleQueue()
         for cell in todo:
             waiting.put(cell)
-        threads = [threading.Thread(target=self._work, args=(target, waiting)) for target in self.targets]
+        threads = [threading.Thread(target=self._work, args=(target, waiting), daemon=True) for target in self.targets]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -313,6 +314,7 @@ def main() -> None:
     faults = given.faults.split(",")
     if unknown := set(faults) - set(FAULTS):
         parser.error(f"unknown faults: {', '.join(sorted(unknown))}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no host is left
     began = time.monotonic()
     rows = matrix(
         scenarios=given.scenarios.split(","),

@@ -64,7 +64,8 @@ for name in $(ls repo.git/worktrees); do [ -d "releases/$name" ] || echo "worktr
 find static -name '.have' -o -name '*.tmp'
 find static/.lists -type f -size 0
 find cache -maxdepth 2 -name '.tmp*'
-find /tmp /var/tmp -mindepth 1 -maxdepth 1 ! -name 'systemd-private-*' ! -name '.*-unix'
+find /tmp /var/tmp -mindepth 1 -maxdepth 1 ! -name 'systemd-private-*' ! -name '.*-unix' \
+  ! -name 'namespace-dev-*' # of systemd, when a start is overtaken by a restart
 find /run/consult /run/consult-django -mindepth 1 ! -path '*/up/*' ! -name up ! -name gunicorn.sock \
   ! -name gunicorn.pid ! -name master.json ! -name reload
 main=$(systemctl show -p ControlGroup --value consult-django)
@@ -260,7 +261,7 @@ class Target:
                 raise Broken(f"after {BOUND} s: {trouble}")
             time.sleep(0.2)
 
-    def clean(self, seconds: float = 8) -> None:
+    def clean(self, seconds: float = 30) -> None:
         """Raise Broken if something is left behind `seconds` after the end of a good run."""
         end = time.monotonic() + seconds
         while left := self.leftovers():

@@ -130,13 +130,22 @@ def bring(work: Work, change: Change) -> None:
     except (DeployError, KeyboardInterrupt) as error:
         how = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
         with contextlib.suppress(DeployError):
-            work.conductor.run([record(work, change, how)])
+            work.conductor.run([record(work, change, how), release_steps.prune(work.layout, work.settings)])
             if isinstance(error, Unhealthy):
                 work.outcome.logs |= read_logs(work.conductor, work.layout)
         raise
-    work.conductor.run([record(work, change, "live"), release_steps.prune(work.layout, work.settings)])
+    _tidy(work, change)
     if work.conductor.interrupted:
         raise KeyboardInterrupt
+
+
+def _tidy(work: Work, change: Change) -> None:
+    """Note the success and prune; what fails here is told and no more, for the release is live and healthy."""
+    try:
+        work.conductor.run([record(work, change, "live"), release_steps.prune(work.layout, work.settings)])
+    except StepError as error:
+        work.report.say(f"  {error.message}; the release is live all the same, and the next deploy tries it again")
+        work.outcome.suggestions.append(f"{error.message}: look at it with fab -H {work.host.name} status")
 
 
 def record(work: Work, change: Change, how: str) -> Step:

@@ -126,7 +126,7 @@ printf '%s\\n' {quote(entry)} >>{history}
 
 
 def prune(layout: Layout, settings: Settings) -> Step:
-    """Remove old and half-made releases, except the live one and what a process still uses.
+    """Remove old and half-made releases, except the live one, the newest that failed, and what a process still uses.
 
     The folders are renamed under the lock and deleted by a child that outlives the conductor and does not hold the lock.
     """
@@ -139,9 +139,10 @@ used=" $live $( (readlink /proc/[0-9]*/cwd /proc/[0-9]*/exe 2>/dev/null || true)
   sed -n 's#^{layout.releases}/\\([^/]*\\).*#\\1#p' | sort -u | tr '\\n' ' ')"
 master=$(sed -n 's/.*"release": *"\\([^"]*\\)".*/\\1/p' {quote(str(layout.state / "master.json"))} 2>/dev/null || true)
 used="$used ${{master##*/}} "
-kept=0
+kept=0 failed=0
 for folder in $(printf '%s\\n' [0-9]*T[0-9]*Z-[0-9a-f]* | sort -r); do
   [ -d "$folder" ] || continue
+  if [ -e "$folder/.deploy/bad" ] && [ "$failed" = 0 ]; then failed=1; continue; fi
   if [ -e "$folder/.deploy/good" ] && [ "$kept" -lt {settings.keep} ]; then kept=$((kept + 1)); continue; fi
   case $used in *" $folder "*) continue ;; esac
   mv -T "$folder" ".trash-$folder"

@@ -138,7 +138,8 @@ settled() {{
   ready=0
   for pid in $(pgrep -P "$master"); do
     ! grep -qx "$pid" "$DEPLOY_WORK/old_workers" || {{ problem="worker $pid of before still serves"; return 1; }}
-    mark=$(grep -h '' $(grep -l "\\"pid\\": ${{pid}}[,}}]" {state}/up/* 2>/dev/null) /dev/null 2>/dev/null) || {{ problem="worker $pid has not booted"; return 1; }}
+    file=$(grep -l "\\"pid\\": ${{pid}}[,}}]" {state}/up/* 2>/dev/null | head -n 1)
+    mark=$(cat "$file" 2>/dev/null) || {{ problem="worker $pid has not booted"; return 1; }}
     case $mark in *'"healthy": true'*) ;; *) problem="worker $pid: {settings.health_path} answers $mark"; return 1 ;; esac
     cwd=$(readlink "/proc/$pid/cwd") || return 1
     case $cwd/ in

@@ -160,8 +160,8 @@ class LocalHost(Host):
 
 def work_on(host: Host, state: HostState) -> Work:
     """A run that has read the host and has nothing else: for what only asks state and layout."""
-    parts: dict[str, Any] = {part.name: None for part in dataclasses.fields(Work)}
-    return Work(**{**parts, "host": host, "state": state})
+    nothing: Any = dict.fromkeys(part.name for part in dataclasses.fields(Work))
+    return dataclasses.replace(Work(**nothing), host=host, state=state)
 
 
 @dataclass

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from local_host import World, alive, eventually
+from local_host import work_on, World, alive, eventually
 
 from fabfile.activation import Activation, Kind
 from fabfile.layout import Release
@@ -145,7 +145,7 @@ def worker():
     if pid == 0:
         os.chdir(folder)
         mark = {"pid": os.getpid(), "release": folder, "status": 200, "healthy": not os.path.exists("sick")}
-        (state / "up" / str(count)).write_text(json.dumps(mark))
+        (state / "up" / str(count)).write_text(json.dumps(mark, indent=1))
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         time.sleep(100)
         os._exit(0)
@@ -162,7 +162,7 @@ now = []
 hup = []
 signal.signal(signal.SIGHUP, lambda *_: hup.append(1))
 renew()
-(state / "master.json").write_text(json.dumps({"pid": os.getpid(), "workers": 2, "release": os.path.realpath(current)}))
+(state / "master.json").write_text(json.dumps({"pid": os.getpid(), "workers": 2, "release": os.path.realpath(current)}, indent=1))
 (state / "gunicorn.pid").write_text(f"{os.getpid()}\\n")
 while True:
     time.sleep(0.02)
@@ -181,7 +181,7 @@ def releases(world: World) -> tuple[Release, Release]:
 
 
 @pytest.fixture
-def master(world: World, releases: tuple[Release, Release]) -> Iterator[int]:  # noqa: ARG001
+def master(world: World) -> Iterator[int]:
     """A process that forks two workers into the live release, and two others at HUP, as gunicorn does."""
     layout = world.layout
     with subprocess.Popen(
