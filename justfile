@@ -38,3 +38,15 @@ lint:
     @uv run ruff check
     @uv run ruff format --check
     @uv run ty check
+
+# Measure what visitors notice of every kind of change, on a lab host of its own (about 8 minutes; --help)
+load *ARGS:
+    @uv run python -m bench.load "$@"
+
+# Break every step of deploy and rollback in every way and see that the site stays whole (hours; a part: --help)
+faults *ARGS:
+    @uv run python -m bench.faults "$@"
+
+# Deploy and roll back many times (200) under light load, with faults now and then, and see that nothing grows
+soak *ARGS:
+    @uv run python -m bench.soak "$@"

@@ -77,7 +77,7 @@ class Driver:
         # The group's leader is `timeout`, with this bash and all that it runs in its group.
         then = "kill -KILL -- -$PPID" if fault == "killed" else f"sleep {HOLD}"
         if half and self.order.seconds >= LONG:
-            pause = self.order.seconds / 2
+            pause = self.order.seconds / 3  # it may be quicker than it was
             return f"(sleep {pause:.2f}; echo '{TOKEN}'; {then}) 9>&- &\n{script}"
         here = self.order.commands // 2 + 1 if half else 1
         at = f"if [ $((DEPLOY_N += 1)) = {here} ]; then echo '{TOKEN}' >&7; {then}; fi"
@@ -87,7 +87,7 @@ class Driver:
         """A line of a step that is meant for us: how many commands it ran, or that it is where the fault belongs."""
         words = line.decode().split()
         if len(words) > 1:
-            self.commands = int(words[1])
+            self.commands = int(words[1]) - 2  # the two of COUNT that come after its first trap
         elif not self.over:
             self.over = True
             if self.order.mark:

@@ -28,8 +28,8 @@ WINDOWS = {
     "restart": ("Restart gunicorn behind its socket", "See only new workers answer"),
     "nginx": ("Reload nginx", "Check the site"),
 }
-# Of another Python only what runs.
-NOT_RUN = shutil.ignore_patterns("test", "tests", "idlelib", "__pycache__", "site-packages", "config-*")
+# Of another Python only what runs; its compiled files too, as the service may not write any.
+NOT_RUN = shutil.ignore_patterns("test", "tests", "idlelib", "site-packages", "config-*")
 
 
 class NotHere(Exception):
@@ -160,10 +160,15 @@ CHANGES = (
 )
 
 
-def begin(site: Site, branch: str, boot: float) -> None:
-    """Put a new branch live with plain settings, with an application that takes `boot` seconds more to boot."""
+def plain(site: Site) -> None:
+    """The settings before any change."""
     site.settings.clear()
     site.settings |= {"workers": WORKERS, "python": "3.11"}
+
+
+def begin(site: Site, branch: str, boot: float) -> None:
+    """Put a new branch live with plain settings, with an application that takes `boot` seconds more to boot."""
+    plain(site)
     site.branch = branch
     site.commit({"BRANCH": f"{branch}\n"}, f"Branch {branch}")
     lab.set_secrets(site.host, BOOT_SECONDS=str(boot) if boot else None, MOTTO=None)

@@ -5,7 +5,7 @@ import re
 EXCEPTION = re.compile(
     r"\s*[A-Za-z_][\w.]*(Error|Exception|Configured|Missing|NotFound|DoesNotExist|Canceled)\b.*: \S.*"
 )
-VERDICT = re.compile(r"(?i)\s*(error|fatal|doppler error|sudo|nginx: \[emerg\]).*")
+VERDICT = re.compile(r"(?i)(error|fatal|doppler error|sudo)\b.*|.*\[emerg\].*|.* answered \d+, not 200:")
 TROUBLE = re.compile(r"(?i).*\b(error|failed|denied|refused|cannot|could not|no space|not found|timed? ?out)\b.*")
 LONGEST = 300  # characters of a line that go into a message
 
@@ -31,8 +31,8 @@ def reason(output: str) -> str:
     for pattern in (EXCEPTION, VERDICT, TROUBLE):
         for number, line in reversed(list(enumerate(lines))):
             if pattern.fullmatch(line):
-                more = f" {lines[number + 1]}" if line.endswith(":") and number + 1 < len(lines) else ""
-                return f"{line}{more}"[:LONGEST]
+                more = "".join(lines[number + 1 : number + 2]) if line.endswith(":") else ""
+                return f"{line} {more}".rstrip(" :")[:LONGEST]
     return lines[-1][:LONGEST] if lines else ""
 
 

@@ -40,8 +40,9 @@ def plan(work: Work, commit: str, ref: str, *, force: bool) -> Change | None:
     files = work.changed_files()
     now = work.state.live_release
     same = now is not None and now.commit == commit and now.fingerprint == fingerprint(work.settings)
-    if work.live and same and not force and work.state.serves_live:
-        return Change(work.live, files) if files else None
+    if work.live and now and same and not now.bad and not force and work.state.serves_live:
+        # Not marked good: the run that made it live was cut before its last check, which is made up for.
+        return Change(work.live, files) if files or not now.good else None
     release = work.layout.release(next_id(work.state.now, [r.id for r in work.state.releases], commit))
     return new_release(work, release, commit, ref, files=files)
 

@@ -129,6 +129,8 @@ def bring(work: Work, change: Change) -> None:
         go_live(work, change, prove(work, change))
     except (DeployError, KeyboardInterrupt) as error:
         how = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
+        if work.conductor.busy:  # a second Ctrl-C, or no connection: the host ends its batch alone
+            raise
         with contextlib.suppress(DeployError):
             work.conductor.run([record(work, change, how), release_steps.prune(work.layout, work.settings)])
             if isinstance(error, Unhealthy):

@@ -175,7 +175,7 @@ done
 
 
 class Conductor:
-    """Runs batches of steps on one host, one after the other, over one channel.
+    """Runs batches of steps on one host, one after the other, over one channel; `busy` while one is under way.
 
     Raises StepError at the first step that fails, Locked when somebody holds the lock, ConnectionLost.
     """
@@ -192,6 +192,7 @@ class Conductor:
         self._closed = threading.Event()
         self.pid = 0
         self.interrupted = False
+        self.busy = False
 
     def start(self, lock: Lock | None, on_wait: Callable[[str], None]) -> None:
         """Wait until the conductor is ready; tell `on_wait` who holds the lock meanwhile."""
@@ -238,8 +239,10 @@ class Conductor:
             program.insert(len(steps), "if rescue; then")
             program.append("fi")
         text = ("\n".join(program) + "\n").encode()
+        self.busy = True
         self._send(f"batch {len(text)}\n".encode() + text)
         ends = self._follow(every, finish)
+        self.busy = False
         failed = next((end for end in ends if not end.ok), None)
         if failed:
             if failed.code == 130:

@@ -135,9 +135,10 @@ class Report:
         return f"\x1b[{code}m{text}\x1b[0m" if self.colour else text
 
     def write(self, text: str) -> None:
-        """Raw text for a person; a reader that went away does not end the work."""
+        """Raw text for a person; neither a reader that went away nor a character it cannot show ends the work."""
         try:
-            self.stream.write(text)
+            encoding = getattr(self.stream, "encoding", None) or "utf-8"
+            self.stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
             self.stream.flush()
         except BrokenPipeError:
             self.stream = open(os.devnull, "w")  # noqa: SIM115, PTH123 - nobody reads any more; the work goes on

@@ -27,6 +27,7 @@ fi
 cd "$repo"
 # A git that was killed leaves its locks; nobody else is here, the deploy's own lock sees to that.
 find . \\( -path ./objects -o -path ./worktrees \\) -prune -o -name '*.lock' -type f -exec rm -f {{}} +
+rm -f objects/pack/tmp_* objects/??/tmp_obj_* # half of what a killed fetch had got
 grep -qsx /.deploy/ info/exclude || echo /.deploy/ >>info/exclude
 [ "$(git config remote.origin.url || true)" = {quote(settings.repo or "")} ] || git config remote.origin.url {quote(settings.repo or "")}
 git fetch --quiet --prune --force --no-tags origin '+refs/heads/*:refs/heads/*' '+refs/tags/*:refs/tags/*'
@@ -72,6 +73,7 @@ link_file() {{
 }}
 cd {quote(str(layout.repo))}
 [ -e "$release/.deploy/built" ] || rm -rf "$release" "worktrees/${{release##*/}}" # left by a run that was cut
+rm -f worktrees/*/locked # a killed `worktree add` leaves it, and prune would keep that one for ever
 git worktree prune --expire=now
 git worktree add --quiet --detach --force "$release" {quote(commit)}
 cd "$release"

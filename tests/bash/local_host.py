@@ -76,6 +76,7 @@ class LocalRemote(Remote):
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 env=self.environment,
+                cwd=self.environment["HOME"],
                 start_new_session=True,
             )
         )
@@ -265,7 +266,8 @@ class World:
 
     def bait(self) -> list[Path]:
         """Files that only a value taken for a command could have made."""
-        return list(self.root.rglob("bait*"))
+        found = [Path(folder, name) for folder, folders, names in os.walk(self.root) for name in folders + names]
+        return [path for path in found if path.name.startswith("bait")]
 
 
 def processes() -> list[int]:

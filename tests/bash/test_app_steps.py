@@ -4,6 +4,7 @@ uv, git, Python and curl are real. doppler is a stand-in that notes its argument
 given; gunicorn one of ten lines: the real ones have tests/gunicorn and tests/lab.
 """
 
+import hashlib
 import json
 import os
 import subprocess
@@ -60,8 +61,8 @@ while True:
 
 
 NAMES = [
-    "name", "user", "group", "admin", "path", "wsgi", "doppler_project", "doppler_config", "python", "repo", "static_url",
-    "body_size", "address",
+    "name", "user", "group", "admin", "path", "wsgi", "doppler_project", "doppler_config", "python", "repo",
+    "static_url", "body_size", "address",
 ]  # fmt: skip
 
 
@@ -315,8 +316,7 @@ def test_names_with_odd_characters_are_refused(field: str, value: str) -> None:
 def master(root: object, pid: int, **changes: object) -> dict[str, object]:
     return {
         "pid": pid, "release": str(root), "python": "3.12.1 (main)", "gunicorn": "23.0.0", "preload": False,
-        "worker_class": "sync", "modules": [".venv/a.py", "b.py"],
-        "environment": {"KEY": "digest", "OLD": "digest"}, **changes,
+        "worker_class": "sync", "modules": {}, "pth": {}, "environment": {"KEY": "keyed", "OLD": "keyed"}, **changes,
     }  # fmt: skip
 
 
@@ -332,18 +332,23 @@ def compare(world: World, release: Release, live: object) -> dict[str, object]:
 
 def test_what_differs_between_two_masters(world: World, release: Release) -> None:
     """Python, gunicorn, imported files and names of secrets; never a digest."""
-    old = world.release("20260101T000000Z-abcdef0")
-    for place, text in ((old, "old"), (release, "new")):
-        Path(place.root, "b.py").write_text(text)
-        Path(place.venv).mkdir(exist_ok=True)
-        Path(place.venv, "a.py").write_text("same")
-    new = master(release.root, 1, gunicorn="27.0.1", environment={"KEY": "other", "NEW": "digest"})
+    own_path = f"# lies in {release.root}\n"
+    for name, text in {"same.py": "same", "own.py": own_path, "changed.py": "new"}.items():
+        Path(release.root, name).write_text(text)
+    live_path = f"# lies in {world.layout.app}\n"
+    imported = {"same.py": "same", "own.py": live_path, "changed.py": "old", "gone.py": "old", "proven.py": "old"}
+    modules = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in imported.items()}
+    new = master(
+        release.root, 1, gunicorn="27.0.1", environment={"KEY": "other", "NEW": "keyed"}, pth={"editable.pth": "new"},
+        modules={"proven.py": modules["proven.py"]},
+    )  # fmt: skip
     Path(release.project, "master.json").write_text(json.dumps(new))
-    answer = compare(world, release, master(old.root, os.getpid()))
+    answer = compare(world, release, master("/gone", os.getpid(), modules=modules, pth={"editable.pth": "old"}))
     assert answer["gunicorn"] == ["23.0.0", "27.0.1"]
-    assert answer["modules"] == ["b.py"]
+    assert answer["modules"] == ["changed.py", "gone.py"]
+    assert answer["pth"] == ["editable.pth"]
     assert answer["environment"] == ["KEY", "NEW", "OLD"]
-    assert "digest" not in json.dumps(answer)
+    assert not [secret for secret in ("keyed", "other", modules["changed.py"]) if secret in json.dumps(answer)]
     assert choose(answer).kind == "restart"
 
 

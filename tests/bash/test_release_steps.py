@@ -344,17 +344,18 @@ def releases(world: World) -> list[str]:
 
 
 def test_prune_keeps_what_is_needed(world: World) -> None:
-    """The newest N good ones stay, the live one always, half-made and bad ones go; a second run changes nothing."""
+    """The newest N good ones stay, the live one always, the newest that failed for looking at; others go. Twice is once."""
     good = [f"202601{day:02}T000000Z-abcdef0" for day in range(1, 8)]
     for release_id in good:
         world.release(release_id, "built", "good")
     world.release("20260109T000000Z-abcdef0")
-    world.release("20260110T000000Z-abcdef0", "built", "bad")
+    world.release("20260108T000000Z-abcdef0", "built", "bad")
+    failed = world.release("20260110T000000Z-abcdef0", "built", "bad").id
     world.release("20260102T120000Z-abcdef0", "built")
     world.settings = Settings(keep=3)
     world.run(steps.switch(world.layout, world.layout.release(good[1])))
     world.run(steps.prune(world.layout, world.settings))
-    expected = [good[1], *good[-3:]]
+    expected = [good[1], *good[-3:], failed]
     assert eventually(lambda: releases(world) == expected), releases(world)
     world.run(steps.prune(world.layout, world.settings))
     time.sleep(0.2)
@@ -365,7 +366,7 @@ def test_prune_keeps_what_a_process_uses(world: World) -> None:
     """A release in which something runs (an old worker, somebody's shell), or whose master runs, stays."""
     used, mastered, gone = (f"2026010{n}T000000Z-abcdef0" for n in (1, 2, 3))
     for release_id in (used, mastered, gone):
-        world.release(release_id, "built", "bad")
+        world.release(release_id)
     live = world.release("20260104T000000Z-abcdef0", "built", "good")
     world.run(steps.switch(world.layout, live))
     master = {"release": str(world.layout.release(mastered).root), "pid": 1}

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from local_host import work_on, World, alive, eventually
+from local_host import World, alive, eventually, work_on
 
 from fabfile.activation import Activation, Kind
 from fabfile.layout import Release
@@ -162,7 +162,8 @@ now = []
 hup = []
 signal.signal(signal.SIGHUP, lambda *_: hup.append(1))
 renew()
-(state / "master.json").write_text(json.dumps({"pid": os.getpid(), "workers": 2, "release": os.path.realpath(current)}, indent=1))
+about = {"pid": os.getpid(), "workers": 2, "release": os.path.realpath(current)}
+(state / "master.json").write_text(json.dumps(about, indent=1))
 (state / "gunicorn.pid").write_text(f"{os.getpid()}\\n")
 while True:
     time.sleep(0.02)
@@ -181,9 +182,10 @@ def releases(world: World) -> tuple[Release, Release]:
 
 
 @pytest.fixture
-def master(world: World) -> Iterator[int]:
+def master(world: World, releases: tuple[Release, Release]) -> Iterator[int]:
     """A process that forks two workers into the live release, and two others at HUP, as gunicorn does."""
     layout = world.layout
+    assert Path(layout.current).resolve() == Path(releases[0].root)
     with subprocess.Popen(
         ["python3", "-c", MASTER, str(layout.state), str(layout.current)], start_new_session=True
     ) as process:
@@ -280,9 +282,7 @@ def test_the_way_back_after_the_switch(world: World, releases: tuple[Release, Re
 
 @pytest.mark.parametrize("steps", range(5))
 @pytest.mark.usefixtures("master")
-def test_the_way_back_from_every_point(
-    world: World, releases: tuple[Release, Release], master: int, steps: int
-) -> None:
+def test_the_way_back_from_every_point(world: World, releases: tuple[Release, Release], steps: int) -> None:
     """However far the switch came, the way back ends with the old release live, its workers and its files."""
     layout = world.layout
     before(world)
@@ -314,7 +314,7 @@ def test_the_way_back_from_a_first_deploy(world: World) -> None:
     back = way_back(world, "", Change(new), "start")
     world.twice(back)
     assert not Path(world.layout.current).is_symlink()
-    assert asked(world) == ["/usr/bin/systemctl stop consult-django.service"]
+    assert asked(world) == ["/usr/bin/systemctl stop consult-django.socket consult-django.service"]
 
 
 class Site(http.server.BaseHTTPRequestHandler):

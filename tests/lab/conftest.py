@@ -5,28 +5,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from harness import Site
+from harness import Site, throw_away
 
-from fabfile.lab import LabHost, down, set_secrets, up
-
-
-def quiet(_text: str) -> None:
-    """Say nothing."""
-
-
-def throw_away(name: str, image: str = "ready") -> Iterator[LabHost]:
-    """A host that is gone afterwards, as is one of that name that an earlier run left behind."""
-    down(name, say=quiet)
-    try:
-        yield up(name, image=image, say=quiet)
-    finally:
-        down(name, say=quiet)
+from fabfile.lab import LabHost, set_secrets
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabHost]:
     """A host, provisioned by the command, with the sample site deployed."""
-    for host in throw_away("t-deploy"):
+    with throw_away("t-deploy") as host:
         site = Site(host, tmp_path_factory.mktemp("first"))
         site.provision().expect(0)
         site.deploy().expect(0)

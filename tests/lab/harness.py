@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 
-from fabfile.lab import LabHost, Repository, execute
+from fabfile.lab import LabHost, Repository, down, execute, up
 
 PROJECT = Path(__file__).parents[2]
 FAB = Path(sys.executable).with_name("fab")
@@ -297,6 +297,20 @@ def wait_for(
     while not condition():
         assert time.monotonic() < end, what()
         time.sleep(0.05)
+
+
+@contextmanager
+def throw_away(name: str, image: str = "ready") -> Generator[LabHost]:
+    """A host that is gone afterwards, as is one of that name that an earlier run left behind."""
+
+    def quiet(_text: str) -> None:
+        """Say nothing."""
+
+    down(name, say=quiet)
+    try:
+        yield up(name, image=image, say=quiet)
+    finally:
+        down(name, say=quiet)
 
 
 @contextmanager

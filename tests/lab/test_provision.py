@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import throw_away
-from harness import FIELDS, HEALTHY, UNHEALTHY, UNHEALTHY_WHEN_LIVE, VIEWS, Site, hosts_toml
+from harness import FIELDS, HEALTHY, UNHEALTHY, UNHEALTHY_WHEN_LIVE, VIEWS, Site, hosts_toml, throw_away
 
 from fabfile.lab import LabHost, Repository, execute, set_secrets
 
@@ -96,7 +95,7 @@ def test_provision_as_nobody_special(site: Site) -> None:
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A host on which nothing was ever deployed."""
-    for host in throw_away("t-fresh"):
+    with throw_away("t-fresh") as host:
         yield Site(host, tmp_path_factory.mktemp("fresh"))
 
 
@@ -207,7 +206,8 @@ def test_a_second_app_beside_the_first(fresh: Site, tmp_path: Path) -> None:
 @pytest.fixture
 def bare() -> Iterator[LabHost]:
     """A server as it comes from the provider: Debian and sshd."""
-    yield from throw_away("t-bare", image="bare")
+    with throw_away("t-bare", image="bare") as host:
+        yield host
 
 
 def test_a_bare_server_becomes_a_site(bare: LabHost, tmp_path: Path) -> None:

@@ -54,14 +54,12 @@ def live(host: LabHost, tmp_path_factory: pytest.TempPathFactory) -> Site:
 
 @pytest.fixture
 def site(live: Site, request: pytest.FixtureRequest) -> Iterator[Site]:
-    """The same site with a branch of the test's own live; whole afterwards, with the settings of before."""
-    settings = dict(live.settings)
+    """The same site with plain settings and a branch of the test's own live; whole afterwards."""
+    load.plain(live)
     live.branch = "t/" + re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")
     live.commit({"BRANCH": f"{live.branch}\n"})
     live.deploy().expect(0)
     yield live
-    live.settings.clear()
-    live.settings |= settings
     live.assert_sound()
 
 
@@ -87,9 +85,11 @@ def visitors(site: Site, before: float = 0.5) -> Generator[Traffic]:
 
 def hup_by_hand(site: Site, command: str = HUP) -> None:
     """Reload without the tool, and wait until every worker is another and serves."""
-    old = site.worker_pids()
+    # The master is asked for once: gunicorn takes its pid file away for a moment in a reload.
+    workers = f"pgrep -P {site.master_pid()}"
+    old = set(site.run(workers).split())
     site.run(command)
-    wait_for(lambda: not site.worker_pids() & old and len(site.worker_pids()) >= load.WORKERS)
+    wait_for(lambda: not old & set(now := site.run(workers).split()) and len(now) >= load.WORKERS)
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.name)
@@ -118,7 +118,7 @@ def test_a_real_outage_is_noticed(site: Site) -> None:
         wait_for(lambda: site.get("/healthz").status_code == 200)
         started = time.monotonic()
         time.sleep(0.5)
-    assert traffic.count(end=stopped).failed == 0
+    assert not any(sample.trouble for sample in traffic.samples if sample.ended < stopped)
     assert traffic.count(stopped, started).failed > 20
     assert any("status 502" in trouble for trouble in traffic.count().troubles)
     assert not any(sample.trouble for sample in traffic.samples if sample.began > started)
