@@ -11,7 +11,7 @@ from fabfile.inventory import Host
 from fabfile.layout import Release
 from fabfile.live import Change, Work
 from fabfile.lock import operator
-from fabfile.report import Outcome, Report
+from fabfile.report import Outcome, Report, printable
 from fabfile.settings import Settings
 from fabfile.steps import django, python
 from fabfile.steps import release as steps
@@ -30,7 +30,7 @@ def deploy(host: Host, report: Report, outcome: Outcome, force: bool, wait: int)
         if change is None:
             nothing_to_do(work, ref, commit)
             return
-        report.say(f"  {ref} is {commit[:7]} {subject}")
+        report.say(f"  {ref} is {commit[:7]} {printable(subject)}")
         live.bring(work, change)
         done(work, change)
 

@@ -103,7 +103,11 @@ CONDUCTOR = r"""
 set -u
 umask 022
 mark=$1 lock=$2 holder=$3 wait=$4 patience=$5 keep_log=$6
-work=$(mktemp -d) || exit 1
+for work in "${TMPDIR:-/tmp}"/deploy-*-*; do # what a killed conductor has left
+  pid=${work##*/deploy-}
+  [ ! -O "$work" ] || kill -0 "${pid%%-*}" 2>/dev/null || rm -rf "$work"
+done
+work=$(mktemp -d "${TMPDIR:-/tmp}/deploy-$$-XXXXXXXX") || exit 1
 files=$work/files; mkdir "$files"
 log=${keep_log:-$work/log}
 child='' failed='' cancelled='' held='' mute=''

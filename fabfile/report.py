@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 import threading
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from fabfile.errors import DeployError
 from fabfile.step import Step, StepEnd
 
 GREEN, RED, DIM, BOLD = "32", "31", "2", "1"
+CONTROL = re.compile(r"[^\t\n\x20-\x7e\xa0-\U0010ffff]")  # what a host's output could do to a terminal
 TAIL = 40  # lines of a failed step's output that a person sees
 
 
@@ -63,6 +65,11 @@ class Outcome:
         return {**fields.pop("details"), **fields}
 
 
+def printable(text: str) -> str:
+    """`text` without the characters that would steer a terminal."""
+    return CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
 class Report:
     """Tells a person what happens while it happens; with `as_json` only the document at the end, on stdout.
 
@@ -98,7 +105,7 @@ class Report:
                 shown = lines if self.echo else lines[-TAIL:]
                 if len(shown) < len(lines):
                     self.write(f"    ... {len(lines) - len(shown)} lines before (all of them: -e)\n")
-                self.write("".join(f"    {line}\n" for line in shown))
+                self.write("".join(f"    {printable(line)}\n" for line in shown))
 
     def say(self, text: str) -> None:
         """A line for a person."""
@@ -119,9 +126,9 @@ class Report:
 
     def error(self, error: DeployError, *, shown: bool = False) -> None:
         """Say what went wrong; `shown` means that the evidence stands above already."""
-        self.say(self._paint(f"{BOLD};{RED}", error.message))
+        self.say(self._paint(f"{BOLD};{RED}", printable(error.message)))
         if error.evidence and not shown:
-            self.say("".join(f"    {line}\n" for line in error.evidence.splitlines()[-TAIL:]).rstrip("\n"))
+            self.say("".join(f"    {printable(line)}\n" for line in error.evidence.splitlines()[-TAIL:]).rstrip("\n"))
         if error.hint:
             self.say(f"  next: {error.hint}")
 

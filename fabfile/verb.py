@@ -93,6 +93,7 @@ class Run:
 
         known = inventory.load()
         if isinstance(context, Connection):
+            _refuse_address(context)
             return known.select(str(context.original_host), settings)
         names = ", ".join(dict.fromkeys([*known.environments, *known.hosts]))
         raise ConfigError(
@@ -118,6 +119,17 @@ class Run:
             self.report.headline(f"{host.name}: interrupted; the site is {outcome.site_state}", good=False)
         outcome.timing = {**self.report.timing, "total": round(time.monotonic() - began, 3)}
         return outcome
+
+
+def _refuse_address(connection: Connection) -> None:
+    """Refuse user@NAME and NAME:port, which Fabric takes apart: user and port come from hosts.toml."""
+    for part in ("user", "port"):
+        usual = (connection.ssh_config or {}).get(part, connection.config.get(part))
+        if str(getattr(connection, part)) != str(usual):
+            raise ConfigError(
+                f"-H takes a name of hosts.toml alone, without the {part} {getattr(connection, part)}",
+                hint=f"-H {connection.original_host}, and {part} in hosts.toml",
+            )
 
 
 def _parameter(name: str, **more: Any) -> inspect.Parameter:

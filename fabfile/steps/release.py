@@ -63,7 +63,7 @@ release={quote(str(release.root))} shared={quote(str(layout.shared))}
 link_dir() {{
   mkdir -p "$shared/$1" "$(dirname "$1")"
   [ "$(realpath "$1")" != "$(realpath "$shared/$1")" ] || return 0 # it lies inside another linked folder
-  if [ -d "$1" ] && [ ! -L "$1" ]; then cp -an "$1/." "$shared/$1/"; rm -rf "$1"; fi
+  if [ -d "$1" ] && [ ! -L "$1" ]; then tar -C "$1" -c . | tar -C "$shared/$1" -x --skip-old-files; rm -rf "$1"; fi
   ln -sfn "$shared/$1" "$1"
 }}
 link_file() {{
@@ -150,18 +150,18 @@ for folder in $(printf '%s\\n' [0-9]*T[0-9]*Z-[0-9a-f]* | sort -r); do
   mv -T "$folder" ".trash-$folder"
 done
 git -C {quote(str(layout.repo))} worktree prune --expire=now || true
-lists=$(ls -1t {quote(str(layout.kept_static))}/.lists 2>/dev/null | tail -n +{settings.keep_static + 1} || true)
 ls -1t {quote(str(layout.logs))}/*.log 2>/dev/null | tail -n +101 | xargs -r rm -f || true
+cd {quote(str(layout.kept_static))}
+mkdir -p .lists
+lists=$(find .lists -type f -printf '%f\\n' | sort -r | tail -n +{settings.keep_static + 1})
+if [ -n "$lists" ]; then
+  for list in $lists; do rm -f ".lists/$list"; done
+  find . -type f -not -path './.lists/*' | sed 's#^./##' | sort | comm -23 - <(sort -u .lists/*) | tr '\\n' '\\0' | xargs -0 -r rm -f
+fi
 (
-  for list in $lists; do rm -f {quote(str(layout.kept_static))}/.lists/"$list"; done
-  if [ -n "$lists" ]; then
-    cd {quote(str(layout.kept_static))}
-    find . -type f -not -path './.lists/*' | sed 's#^./##' | sort >.lists/.have
-    sort -u .lists/[0-9]* | comm -23 .lists/.have - | tr '\\n' '\\0' | xargs -0 -r rm -f
-    rm -f .lists/.have
-    cd {quote(str(layout.releases))}
-  fi
+  cd {quote(str(layout.releases))}
   rm -rf .trash-*
+  command git -c gc.autoDetach=false -C {quote(str(layout.repo))} gc --auto --quiet
 ) </dev/null >/dev/null 2>&1 9>&- &
 """,
         timeout=120,
