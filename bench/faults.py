@@ -122,6 +122,9 @@ def broken_in(scenario: str) -> str:
 def begin(target: Target, scenario: str) -> list[str]:
     """Make the change that a scenario is about, and return the command."""
     if scenario == "rollback":
+        if target.version_before() != target.version - 1:
+            target.push()
+            target.deploy()
         return ["rollback"]
     target.push()
     if scenario == "files":
@@ -141,8 +144,8 @@ def try_cell(target: Target, cell: Cell) -> Row:
 
 
 def _try(target: Target, cell: Cell, row: Row) -> None:
-    old = target.whole()
     words = begin(target, cell.scenario)
+    old = target.whole()
     new = old - 1 if cell.scenario == "rollback" else target.version
     step = cell.step
     order = Order(

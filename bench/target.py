@@ -53,8 +53,9 @@ for name in *; do
     *) echo "/srv/consult/$name" ;; esac
 done
 find /srv/consult -mindepth 1 -maxdepth 1 -name '.*'
+failed=$(ls -d releases/*/.deploy/bad | sort -r | head -n 1) # the newest that failed may be looked at
 for folder in releases/* releases/.[!.]*; do
-  [ -e "$folder" ] && [ ! -e "$folder/.deploy/good" ] && echo "$folder"
+  [ -e "$folder" ] && [ ! -e "$folder/.deploy/good" ] && [ "$folder/.deploy/bad" != "$failed" ] && echo "$folder"
 done
 for name in $(ls -A staged); do
   case $name in consult-django|consult-django.service|consult-django.socket|*.before) ;; *) echo "staged/$name" ;; esac
@@ -238,6 +239,12 @@ class Target:
         css = re.search(r'"(/static/[^"]*\.css)"', page.text)
         if not css or f"/* version {version} */" not in http.get(css[1]).text:
             raise Broken(f"the CSS of version {version} is not there: {css and css[1]}")
+
+    def version_before(self) -> int:
+        """The version of the release that a rollback would go to; 0 when there is none."""
+        good = self.site.run("cd /srv/consult/releases; ls -d */.deploy/good | cut -d/ -f1").split()
+        before = [release for release in good if release < self.site.live()]
+        return self.commits.get(max(before).rpartition("-")[2], 0) if before else 0
 
     def leftovers(self) -> list[str]:
         """What lies or runs on the host that should not."""

@@ -136,14 +136,11 @@ def done(work: Work, change: Change) -> None:
     outcome.site_state = f"{change.release.id} is live"
     outcome.url = site_url(settings)
     outcome.admin_url = f"{outcome.url}/admin/"
-    watched = outcome.watch
-    seen = (
-        f"; watched {watched['requests']} requests, {watched['failed']} failed, slowest {watched['slowest_ms']:.0f} ms"
-    )
-    work.report.headline(
-        f"{work.host.name}: {change.release.id} is live ({outcome.activation})"
-        + (seen if work.state.live and watched else "")
-    )
+    watched, seen = outcome.watch, ""
+    if work.state.live and "requests" in watched:
+        seen = f"; watched {watched['requests']} requests, {watched['failed']} failed"
+        seen += f", slowest {watched['slowest_ms']:.0f} ms"
+    work.report.headline(f"{work.host.name}: {change.release.id} is live ({outcome.activation}){seen}")
 
 
 def site_url(settings: Settings) -> str:

@@ -42,7 +42,8 @@ class _Stream(httpcore.NetworkStream):
         self._channel.close()
 
     def get_extra_info(self, info: str) -> Any:
-        return self._channel.closed if info == "is_readable" else None
+        # How httpcore sees that nginx has closed a kept connection, as its reload does.
+        return self._channel.closed or self._channel.eof_received if info == "is_readable" else None
 
 
 class _ThroughSSH(httpcore.NetworkBackend):
@@ -50,6 +51,7 @@ class _ThroughSSH(httpcore.NetworkBackend):
 
     def __init__(self, remote: "Remote") -> None:
         self._remote = remote
+        self.opened = 0
 
     def connect_tcp(
         self,
@@ -59,6 +61,7 @@ class _ThroughSSH(httpcore.NetworkBackend):
         local_address: str | None = None,  # noqa: ARG002
         socket_options: Iterable[Any] | None = None,  # noqa: ARG002
     ) -> httpcore.NetworkStream:
+        self.opened += 1
         try:
             return _Stream(self._remote.open_stream(host, port))
         except NoForwarding:
@@ -81,9 +84,20 @@ class _Transport(httpx.BaseTransport):
     """httpx's way out, through SSH."""
 
     def __init__(self, remote: "Remote") -> None:
-        self._pool = httpcore.ConnectionPool(network_backend=_ThroughSSH(remote), max_connections=4)
+        self._way = _ThroughSSH(remote)
+        self._pool = httpcore.ConnectionPool(network_backend=self._way, max_connections=4)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
+        opened = self._way.opened
+        try:
+            return self._ask(request)
+        except httpx.NetworkError:
+            if self._way.opened != opened:
+                raise
+            # A kept connection, which nginx closes when it reloads: browsers open another one too (RFC 9112, 9.3.1).
+            return self._ask(request)
+
+    def _ask(self, request: httpx.Request) -> httpx.Response:
         try:
             answer = self._pool.request(
                 request.method,

@@ -107,7 +107,7 @@ for work in "${TMPDIR:-/tmp}"/deploy-*-*; do # what a killed conductor has left
   pid=${work##*/deploy-}
   [ ! -O "$work" ] || kill -0 "${pid%%-*}" 2>/dev/null || rm -rf "$work"
 done
-work=$(mktemp -d "${TMPDIR:-/tmp}/deploy-$$-XXXXXXXX") || exit 1
+work=$(mktemp -d "${TMPDIR:-/tmp}/deploy-$$-XXXX") || exit 1
 files=$work/files; mkdir "$files"
 log=${keep_log:-$work/log}
 child='' failed='' cancelled='' held='' mute=''

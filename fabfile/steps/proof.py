@@ -23,7 +23,7 @@ def start(layout: Layout, release: Release, settings: Settings) -> Step:
         [
             f"{quote(str(release.python))} -m gunicorn --config {quote(str(release.notes / 'gunicorn.conf.py'))}",
             f"--chdir {quote(str(release.project))} --workers 1",
-            '--bind "unix:$proof/gunicorn.sock" --pid "$proof/gunicorn.pid"',
+            '--bind "unix:$proof/sock" --pid "$proof/gunicorn.pid"',
             quote(settings.wsgi),
         ]
     )
@@ -73,7 +73,7 @@ def healthy(settings: Settings) -> Step:
         f"""{PROOF}
 for _ in 1 2 3; do
   status=$(curl --silent --show-error --max-time {settings.timeouts.health} --output "$proof/answer" --write-out '%{{http_code}}' \\
-    --unix-socket "$proof/gunicorn.sock" --header {host} --header 'X-Forwarded-Proto: https' \\
+    --unix-socket "$proof/sock" --header {host} --header 'X-Forwarded-Proto: https' \\
     --header 'X-Forwarded-For: 127.0.0.1' {quote("http://localhost" + settings.health_path)}) || true
   [ "$status" != 200 ] || break
   sleep 0.5

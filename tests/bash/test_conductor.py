@@ -212,7 +212,7 @@ def test_nothing_stays_in_the_temporary_folder(world: World, how: str) -> None:
 
 def test_a_step_has_nothing_to_read(world: World) -> None:
     """A program that asks gets the end of the file, not the next batch."""
-    ends = world.run(Step("asks", "cat; read -r line || echo nothing"), Step("next", "echo next"))
+    ends = world.run(Step("asks", "cat; read -r line || echo nothing", timeout=5), Step("next", "echo next"))
     assert [end.output for end in ends] == ["nothing", "next"]
 
 

@@ -344,7 +344,7 @@ def releases(world: World) -> list[str]:
 
 
 def test_prune_keeps_what_is_needed(world: World) -> None:
-    """The newest N good ones stay, the live one always, the newest that failed for looking at; others go. Twice is once."""
+    """The newest N good ones stay, the live one always, and the newest that failed; others go. Twice is once."""
     good = [f"202601{day:02}T000000Z-abcdef0" for day in range(1, 8)]
     for release_id in good:
         world.release(release_id, "built", "good")

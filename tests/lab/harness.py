@@ -259,7 +259,7 @@ class Site:
         """Processes of a proof, work folders, the lock: what must be gone when no run is under way."""
         return self.run(f"""
             grep -lz '^DEPLOY_PROOF=1$' /proc/[0-9]*/environ 2>/dev/null
-            ls -d /tmp/tmp.*/files 2>/dev/null
+            ls -d /tmp/deploy-* 2>/dev/null
             flock --nonblock /srv/{self.app}/deploy.lock true || echo the lock
             true""").strip()
 

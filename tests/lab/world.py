@@ -3,7 +3,7 @@
 import shlex
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 
 import httpx
@@ -48,17 +48,17 @@ def healed(site: Site, *words: str) -> dict:
 
 
 @contextmanager
-def undone(site: Site, do: str, undo: str) -> Iterator[None]:
+def undone(site: Site, do: str, undo: str) -> Generator[None]:
     """Run one script as root on the host, and the other one afterwards."""
-    site.run(do)
     try:
+        site.run(do)
         yield
     finally:
         site.run(undo)
 
 
 @contextmanager
-def stopped(site: Site, *units: str) -> Iterator[None]:
+def stopped(site: Site, *units: str) -> Generator[None]:
     """Units of the host that do not run."""
     names = shlex.join(units)
     with undone(site, f"systemctl stop {names}", f"systemctl start {names}"):
@@ -74,7 +74,7 @@ def answers(site: Site) -> bool:
 
 
 @contextmanager
-def instead(site: Site, path: str, text: str) -> Iterator[None]:
+def instead(site: Site, path: str, text: str) -> Generator[None]:
     """Another text in a file of the host."""
     keep = f"cp -a {path} {path}.kept" if site.run(f"[ ! -e {path} ] || echo there") else "true"
     back = f"mv {path}.kept {path}" if keep != "true" else f"rm -f {path}"
@@ -83,13 +83,14 @@ def instead(site: Site, path: str, text: str) -> Iterator[None]:
 
 
 @contextmanager
-def small_disk(site: Site, room: int, files: int = 50000) -> Iterator[None]:
+def small_disk(site: Site, room: int, files: int = 50000) -> Generator[None]:
     """Everything of the app on a file system of its own, with room for so many MB and files more."""
     stop = "systemctl stop consult-django.service consult-django.socket"
     start = "systemctl start consult-django.socket consult-django.service"
     do = f"""
         set -e
         {stop}
+        while compgen -G '/srv/consult/releases/.trash-*'; do sleep 0.1; done
         mkdir -p /srv/small
         mount -t tmpfs -o mode=755,uid=deploy,gid=deploy small /srv/small
         cp -a /srv/consult/. /srv/small/
@@ -97,7 +98,7 @@ def small_disk(site: Site, room: int, files: int = 50000) -> Iterator[None]:
         read -r size inodes < <(df --output=used,iused -k /srv/consult | tail -n 1)
         mount -o remount,size=$((size + {room} * 1024))k,nr_inodes=$((inodes + {files})) /srv/small
         {start}"""
-    with undone(site, do, f"{stop}; umount /srv/consult /srv/small; {start}"):
+    with undone(site, do, f"{stop}; umount /srv/consult; umount /srv/small; {start}"):
         wait_for(lambda: answers(site))
         yield
     wait_for(lambda: answers(site))
@@ -142,7 +143,7 @@ class Relay:
 
 
 @contextmanager
-def relay(target: tuple[str, int] | None, greeting: bytes = b"") -> Iterator[Relay]:
+def relay(target: tuple[str, int] | None, greeting: bytes = b"") -> Generator[Relay]:
     """A Relay for the time of a block."""
     made = Relay(target, greeting)
     try:
