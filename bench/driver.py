@@ -9,7 +9,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -90,9 +89,15 @@ class Driver:
             self.commands = int(words[1]) - 2  # the two of COUNT that come after its first trap
         elif not self.over:
             self.over = True
-            if self.order.mark:
-                Path(self.order.mark).write_text(str(time.time()))
-            FAULTS.get(self.order.fault, lambda *_: None)(self.order, conductor)
+            fault = FAULTS.get(self.order.fault, lambda *_: None)
+            if self.order.fault in SUICIDES:
+                self._mark()
+            fault(self.order, conductor)
+            self._mark()
+
+    def _mark(self) -> None:
+        if self.order.mark:
+            Path(self.order.mark).touch()
 
     def trace(self, end: StepEnd) -> None:
         """Note how a step went."""
@@ -154,6 +159,9 @@ FAULTS: dict[str, Callable[[Order, Conductor], None]] = {
     "conductor": kill_conductor,
     "master": kill_master,
 }
+
+
+SUICIDES = ("sigkill", "sigkill-next")
 
 
 def install(driver: Driver) -> None:

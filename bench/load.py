@@ -59,6 +59,7 @@ class Row:
 
     `idle_ms` is that of the time just before; `switch_ms` of the window from before the signal until the command says
     that only new workers answer; `whole_ms` of the whole command, while the build competes with the site for the CPU.
+    `late_ms` says how late the visitors themselves came in that window, for want of a CPU: no fault of the switch.
     """
 
     change: str
@@ -68,6 +69,7 @@ class Row:
     idle_ms: float
     switch_ms: float
     whole_ms: float
+    late_ms: float
     seconds: float
     activation: str
     reason: str
@@ -188,7 +190,8 @@ def measure(site: Site, change: Change, word: str, *, boot: float = 0, idle: flo
         time.sleep(0.5)
     document: dict[str, Any] = result.json if result.out else {}
     activation = str(document.get("activation"))
-    in_switch = traffic.count(*window(lines, activation, (began, ended)))
+    switch = window(lines, activation, (began, ended))
+    in_switch = traffic.count(*switch)
     seen = traffic.count()
     return Row(
         change=change.name,
@@ -198,6 +201,7 @@ def measure(site: Site, change: Change, word: str, *, boot: float = 0, idle: flo
         idle_ms=before.slowest_ms,
         switch_ms=in_switch.slowest_ms,
         whole_ms=traffic.count(begin=began).slowest_ms,
+        late_ms=traffic.late_ms(*switch),
         seconds=round(ended - began, 1),
         activation=activation,
         reason=str(document.get("reason")),
@@ -302,13 +306,14 @@ def newer_python(now: int) -> tuple[str, Path]:
     return f"3.{nearest}", found[nearest]
 
 
-COLUMNS = "{:<17} {:>4} {:>8} {:>6} {:>7} {:>9} {:>8} {:>7}  {:<10} {}"
+HEADINGS = "change|boot|requests|failed|idle ms|switch ms|whole ms|late ms|took s|activation|reason".split("|")
+COLUMNS = "{:<16} {:>4} {:>8} {:>6} {:>7} {:>9} {:>8} {:>7} {:>6}  {:<10} {}"
 
 
 def shown(row: Row) -> str:
     """A row of the table, with what is wrong below it."""
     cells = (row.change, f"{row.boot:g}", row.requests, row.failed, f"{row.idle_ms:.0f}", f"{row.switch_ms:.0f}")
-    rest = (f"{row.whole_ms:.0f}", f"{row.seconds:.1f}", row.activation)
+    rest = (f"{row.whole_ms:.0f}", f"{row.late_ms:.0f}", f"{row.seconds:.1f}", row.activation)
     reason = row.reason if len(row.reason) <= 60 else f"{row.reason[:57]}..."
     wrong = "".join(f"\n    WRONG: {text}" for text in row.wrong)
     return COLUMNS.format(*cells, *rest, reason) + wrong + "".join(f"\n      {trouble}" for trouble in row.troubles)
@@ -342,13 +347,10 @@ def run(site: Site, options: argparse.Namespace) -> dict[str, Any]:
     rows: list[Row] = []
     skipped: list[str] = []
     say(f"{options.rate} requests/s, a {SLOW_SECONDS} s request and an upload under way; the slowest short request:")
-    say("idle: before the command; switch: from the signal until only new workers answer (HUP: at most idle + 50);")
-    say("whole: all the command, while its build competes with the site for the CPU.\n")
-    say(
-        COLUMNS.format(
-            "change", "boot", "requests", "failed", "idle ms", "switch ms", "whole ms", "took s", "activation", "reason"
-        )
-    )
+    say("idle: before the command. switch: from the signal until only new workers answer (HUP: at most idle + 50).")
+    say("whole: all the command, while its build competes with the site for the CPU.")
+    say("late: how late the visitors themselves came during the switch, which is this machine's doing.\n")
+    say(COLUMNS.format(*HEADINGS))
     for boot in options.boot:
         begin(site, f"load-{boot:g}", boot)
         for change in CHANGES:
@@ -368,7 +370,7 @@ def run(site: Site, options: argparse.Namespace) -> dict[str, Any]:
                 say(shown(rows[-1]))
             except NotHere as reason:
                 skipped.append(f"{change.name}: {reason}")
-                say(f"{change.name:<17} {boot:>4g} not run, not counted: {reason}")
+                say(f"{change.name:<16} {boot:>4g} not run, not counted: {reason}")
     return totals(rows, skipped)
 
 

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,11 +87,10 @@ class Broken(Exception):
 
 @dataclass
 class Target:
-    """One lab host with the site on it; `version` is the newest commit's, `served` that of each release by commit."""
+    """One lab host with the site on it; `version` is the newest commit's, `commits` says that of each."""
 
     name: str
     folder: Path
-    say: Callable[[str], None] = lambda _: None
     version: int = 0
     commits: dict[str, int] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
@@ -198,7 +196,7 @@ class Target:
         while process.poll() is None and not mark.exists():
             time.sleep(0.02)
         if fault == "power":
-            time.sleep(1)
+            time.sleep(0.5)
             self.site.host = lab.boot(self.site.host)
         pause = {"minute": MINUTE, "blip": BLIP}.get(fault)
         if pause:

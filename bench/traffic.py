@@ -92,6 +92,7 @@ class Traffic:
     def __init__(self, address: str, domain: str, *, port: int = 80, rate: int = RATE, long: bool = True) -> None:
         self.address, self.domain, self.port, self.rate, self.long = address, domain, port, rate, long
         self.samples: list[Sample] = []
+        self._late: list[tuple[float, float]] = []
         self._idle: list[_Connection] = []
         self._over = threading.Event()
         self._come = threading.Event()
@@ -115,6 +116,11 @@ class Traffic:
         """Sum up the requests that were under way between two moments of time.monotonic()."""
         return count(list(self.samples), begin, end)
 
+    def late_ms(self, begin: float, end: float) -> float:
+        """By how much a visitor came too late at most: a busy machine's share in what the visitors see as slow."""
+        late = list(self._late)
+        return round(max((seconds * 1000 for at, seconds in late if begin < at < end), default=0.0), 1)
+
     async def _live(self) -> None:
         page = await self._ask(Visit("GET", "/", page_is_whole), keep=False)
         visits = itertools.cycle(await self._mix(page))
@@ -127,8 +133,9 @@ class Traffic:
             await asyncio.sleep(max(0.0, start + number / self.rate - time.monotonic()))
             if self._over.is_set():
                 break
+            now = time.monotonic()
+            self._late.append((now, now - start - number / self.rate))
             if len(under_way) > AT_ONCE:
-                now = time.monotonic()
                 self.samples.append(
                     Sample(f"{visit.method} {visit.path}", now, now, "too many wait already", long=False)
                 )

@@ -113,10 +113,6 @@ class Layout:
         return self.base / "digest.key"
 
     @property
-    def logs(self) -> PurePosixPath:
-        return self.base / "logs"
-
-    @property
     def secrets(self) -> PurePosixPath:
         return PurePosixPath("/etc") / self.name / "doppler.env"
 

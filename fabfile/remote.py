@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Protocol
 
 import paramiko
@@ -102,14 +102,14 @@ class Channel(Protocol):
 CONDUCTOR = r"""
 set -u
 umask 022
-mark=$1 lock=$2 holder=$3 wait=$4 patience=$5 keep_log=$6
+mark=$1 lock=$2 holder=$3 wait=$4 patience=$5
 for work in "${TMPDIR:-/tmp}"/deploy-*-*; do # what a killed conductor has left
   pid=${work##*/deploy-}
   [ ! -O "$work" ] || kill -0 "${pid%%-*}" 2>/dev/null || rm -rf "$work"
 done
 work=$(mktemp -d "${TMPDIR:-/tmp}/deploy-$$-XXXX") || exit 1
 files=$work/files; mkdir "$files"
-log=${keep_log:-$work/log}
+log=$work/log
 child='' failed='' cancelled='' held='' mute=''
 export LC_ALL=C.UTF-8
 leave() {
@@ -119,10 +119,9 @@ leave() {
 }
 trap leave EXIT
 export DEPLOY_WORK=$work DEPLOY_FILES=$files DEPLOY_CONDUCTOR=$$
-: >>"$log" || exit 1
-start=$(stat -c %s "$log")
+: >"$log" || exit 1
 exec 8<"$log" # a conductor that is refused may be gone, with its log, before tail can open it
-tail -c "+$((start + 1))" -s 0.01 --pid=$$ -f /dev/fd/8 2>/dev/null &
+tail -c +1 -s 0.01 --pid=$$ -f /dev/fd/8 2>/dev/null &
 exec 8<&-
 exec >>"$log" 2>&1
 trap 'cancelled=1; [ -n "$child" ] && kill -TERM "$child"' TERM
@@ -340,13 +339,13 @@ class Conductor:
                 self._send(b"\n")
 
 
-def conductor_command(mark: str, lock: Lock | None, log: PurePosixPath | None, *, as_root: bool = False) -> str:
+def conductor_command(mark: str, lock: Lock | None, *, as_root: bool = False) -> str:
     """The command line that starts a conductor; holds no secret, for `ps` shows it."""
     words = [
         *(["sudo", "-n"] if as_root else []),
         "bash", "--norc", "-c", CONDUCTOR, "conductor", mark,
         str(lock.path) if lock else "", lock.holder if lock else "", str(lock.wait if lock else 0),
-        str(PATIENCE), str(log or ""),
+        str(PATIENCE),
     ]  # fmt: skip
     return "exec " + shlex.join(words)
 
@@ -365,13 +364,12 @@ class Remote:
         progress: Progress | None = None,
         *,
         lock: Lock | None = None,
-        log: PurePosixPath | None = None,
         on_wait: Callable[[str], None] = lambda _: None,
         as_root: bool = False,
     ) -> Generator[Conductor]:
         """Start a conductor on the host; with `lock`, it holds the lock until the block ends."""
         mark = "@" + secrets.token_hex(8)
-        channel = self._execute(conductor_command(mark, lock, log, as_root=as_root))
+        channel = self._execute(conductor_command(mark, lock, as_root=as_root))
         conductor = Conductor(channel, mark, self.host.name, progress or Silence(), self._end_step)
         try:
             self._start(conductor, lock, on_wait)

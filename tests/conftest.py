@@ -1,9 +1,26 @@
 """What holds for every test: those on a real lab host say clearly when this machine cannot hold one."""
 
 import os
+import shutil
+import subprocess
 import sys
 
 import pytest
+
+IN_CI = os.environ.get("CI", "").lower() not in ("", "0", "false")
+# Programs of Debian that judge what is rendered; where one is missing, its tests are skipped, but never in CI.
+JUDGES = {"nginx": "nginx-light", "visudo": "sudo", "systemd-analyze": "systemd"}
+PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+
+
+def pytest_sessionstart() -> None:
+    """Install the missing judges in CI; RUNLEVEL=1 keeps a service that comes along from being started."""
+    missing = [package for program, package in JUDGES.items() if not shutil.which(program, path=PATH)]
+    if IN_CI and missing:
+        environment = {**os.environ, "PATH": PATH, "RUNLEVEL": "1", "DEBIAN_FRONTEND": "noninteractive"}
+        subprocess.run(["apt-get", "-qq", "update"], check=True, env=environment)
+        install = ["apt-get", "-qq", "install", "--yes", "--no-install-recommends", *missing]
+        subprocess.run(install, check=True, env=environment, stdout=subprocess.DEVNULL)
 
 
 def why_no_lab() -> str:
@@ -19,7 +36,7 @@ def why_no_lab() -> str:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip lab tests where no lab can run; in CI that is an error, so that nobody takes it for a pass."""
     reason = why_no_lab() if item.get_closest_marker("lab") else ""
-    if reason and os.environ.get("CI", "").lower() not in ("", "0", "false"):
+    if reason and IN_CI:
         pytest.fail(reason, pytrace=False)
     if reason:
         pytest.skip(reason)

@@ -150,7 +150,6 @@ for folder in $(printf '%s\\n' [0-9]*T[0-9]*Z-[0-9a-f]* | sort -r); do
   mv -T "$folder" ".trash-$folder"
 done
 git -C {quote(str(layout.repo))} worktree prune --expire=now || true
-ls -1t {quote(str(layout.logs))}/*.log 2>/dev/null | tail -n +101 | xargs -r rm -f || true
 cd {quote(str(layout.kept_static))}
 mkdir -p .lists
 lists=$(find .lists -type f -printf '%f\\n' | sort -r | tail -n +{settings.keep_static + 1})

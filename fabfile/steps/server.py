@@ -153,7 +153,6 @@ def folders(layout: Layout, settings: Settings) -> Step:
         layout.kept_static,
         layout.cache,
         layout.pythons,
-        layout.logs,
     ]
     private = [layout.doppler_home.parent, layout.doppler_home]
     return Step(

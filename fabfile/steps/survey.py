@@ -19,7 +19,7 @@ def read_host(layout: Layout, linked: tuple[str, ...] = ()) -> Step:
 base={quote(str(layout.base))}
 echo "now $(date +%s)"
 for tool in git uv doppler nginx curl flock; do command -v $tool >/dev/null || [ -x /usr/sbin/$tool ] || echo "missing the program $tool"; done
-for place in "$base/releases" "$base/shared" "$base/staged" "$base/logs"; do [ -w "$place" ] || echo "missing the folder $place"; done
+for place in "$base/releases" "$base/shared" "$base/staged"; do [ -w "$place" ] || echo "missing the folder $place"; done
 [ -r {quote(str(layout.secrets))} ] || echo missing the token file {quote(str(layout.secrets))}
 {shared_files}
 if [ -L {quote(str(layout.app))} ]; then echo "app link"; elif [ -e {quote(str(layout.app))} ]; then echo "app folder"; else echo "app nothing"; fi

@@ -463,28 +463,13 @@ def test_of_many_impatient_conductors_one_gets_in(world: World) -> None:
     assert answers == {"there is held by deploy main by ana since now": 40}
 
 
-@pytest.mark.parametrize("missing", ["the lock's folder", "the log's folder"])
-def test_a_host_that_was_not_provisioned_is_told(world: World, missing: str) -> None:
-    """No folder for the lock or the log: the message says that provision makes it."""
+def test_a_host_that_was_not_provisioned_is_told(world: World) -> None:
+    """No folder for the lock: the message says that provision makes it."""
     world.settings = world.settings.model_copy(update={"name": "other"})
-    log = world.layout.logs / "x.log" if "log" in missing else None
-    if log:
-        world.base.mkdir(parents=True)
-    with pytest.raises(ProvisionError) as caught, world.remote().conduct(lock=world.lock(), log=log):
+    with pytest.raises(ProvisionError) as caught, world.remote().conduct(lock=world.lock()):
         pass
     assert caught.value.hint == "fab -H there provision"
     assert eventually(lambda: list(world.tmp.iterdir()) == [])
-
-
-def test_a_kept_log_has_what_the_steps_said(world: World) -> None:
-    """A log that is kept is appended to; the client sees only its own part."""
-    log = world.layout.logs / "deploy.log"
-    Path(log).write_text("of before\n")
-    with world.remote().conduct(log=log) as conductor:
-        assert conductor.run([Step("one", "echo of now")])[0].output == "of now"
-    text = Path(log).read_text()
-    assert text.startswith("of before\n")
-    assert "of now" in text
 
 
 def test_a_dead_conductor_leaves_no_stale_lock(world: World) -> None:

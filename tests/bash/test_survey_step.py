@@ -127,7 +127,7 @@ def test_a_bare_host(world: World) -> None:
     world.settings = world.settings.model_copy(update={"name": "other"})
     world.stub("systemctl", "echo inactive; exit 3")
     state = parse(world.run(survey.read_host(world.layout))[0].output.splitlines())
-    assert len([text for text in state.missing if text.startswith("the folder")]) == 4
+    assert len([text for text in state.missing if text.startswith("the folder")]) == 3
     assert (state.live, state.service, state.socket) == ("", "inactive", "")
 
 

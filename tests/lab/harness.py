@@ -320,7 +320,7 @@ def watching_ps() -> Generator[set[str]]:
     over = threading.Event()
 
     def look() -> None:
-        while not over.wait(0.01):
+        while not over.wait(0.02):
             for process in Path("/proc").glob("[0-9]*"):
                 with suppress(OSError):
                     seen.add((process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))

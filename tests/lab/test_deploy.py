@@ -74,6 +74,7 @@ def test_nothing_to_do_touches_nothing(site: Site) -> None:
 
 def test_force_does_every_step_again(site: Site) -> None:
     """--force makes a new release of the commit that is live."""
+    site.deploy(branch="main").expect(0)
     before = site.live()
     document = site.deploy("--force", branch="main").expect(0).json
     assert document["release"] == site.live() != before
@@ -243,7 +244,7 @@ def test_a_tag_or_a_commit_is_deployed(site: Site) -> None:
 def test_keep_prunes_old_releases(site: Site) -> None:
     """As many good releases stay as `keep` says, and the one that the master was started from; others are gone soon."""
     while len(site.releases()) < 4:
-        site.deploy("--force").expect(0)
+        site.deploy("--force", branch="main").expect(0)
     site.settings["keep"] = 2
     newest_before = site.live()
     site.commit(site.titled("Pruned"))

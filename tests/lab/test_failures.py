@@ -352,9 +352,8 @@ def test_no_secret_is_shown_or_kept(site: Site, secrets: Callable[..., None]) ->
         site.commit(site.titled("With secrets"))
         said.append(site.fab("-e", "deploy", "--branch", site.branch).expect(0))
         site.commit(site.edited(URLS, "import views", "import views, no_such_view"))
-        said.append(site.fab("-e", "deploy", "--branch", site.branch).expect(5))
-        said.append(site.deploy().expect(5))
-        said += [site.fab("-e", verb) for verb in ("restart", "status", "releases", "logs", "provision", "rollback")]
+        said.append(site.deploy("-e").expect(5))
+        said += [site.fab("-e", verb).expect(0) for verb in ("provision", "rollback", "logs")]
         said.append(site.fab("status", "--json").expect(0))
     assert any("manage.py migrate" in line for line in commands), "ps was read while a deploy ran"
     patterns = " ".join(f"-e {word}" for word in hidden)

@@ -107,6 +107,7 @@ def test_status_of_a_site_that_is_down(site: Site, stop: str, start: str, check:
 
 def test_a_deploy_starts_a_service_that_was_stopped(site: Site) -> None:
     """A site that somebody stopped is up again after a deploy of what is live already."""
+    site.deploy(branch="main").expect(0)
     site.run("systemctl stop consult-django.socket consult-django")
     document = site.deploy(branch="main").expect(0).json
     assert document["activation"] == "start"

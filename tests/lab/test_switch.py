@@ -16,7 +16,8 @@ from tests.lab.harness import CSS, WEB, WSGI, Site, wait_for
 
 pytestmark = pytest.mark.lab
 
-BOOT = 1.0  # seconds: a stall would be as long
+BOOT = 1.5  # seconds: a stall would be as long
+STALL = 1000  # ms; not the 50 of `just load`, as other tests may run on this machine
 HUP = "kill -HUP $(cat /run/consult-django/gunicorn.pid)"
 IMMUTABLE = "public, max-age=31536000, immutable"
 CASES = (
@@ -54,11 +55,10 @@ def live(host: LabHost, tmp_path_factory: pytest.TempPathFactory) -> Site:
 
 @pytest.fixture
 def site(live: Site, request: pytest.FixtureRequest) -> Iterator[Site]:
-    """The same site with plain settings and a branch of the test's own live; whole afterwards."""
+    """The same site with plain settings and a branch of the test's own, not yet live; whole afterwards."""
     load.plain(live)
     live.branch = "t/" + re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")
     live.commit({"BRANCH": f"{live.branch}\n"})
-    live.deploy().expect(0)
     yield live
     live.assert_sound()
 
@@ -84,7 +84,7 @@ def visitors(site: Site, before: float = 0.5) -> Generator[Traffic]:
 
 
 def hup_by_hand(site: Site, command: str = HUP) -> None:
-    """Reload without the tool, and wait until every worker is another and serves."""
+    """Reload without the tool, and wait until the old workers are gone."""
     # The master is asked for once: gunicorn takes its pid file away for a moment in a reload.
     workers = f"pgrep -P {site.master_pid()}"
     old = set(site.run(workers).split())
@@ -103,8 +103,8 @@ def test_no_change_is_noticed(live: Site, change: Change) -> None:
     assert row.requests > 50
     assert row.activation == change.activation, row.reason
     if row.activation == "hup":
-        # Not the 50 ms of `just load`: other tests may run on this machine.
-        assert row.switch_ms < BOOT * 1000 / 2
+        assert row.switch_ms < STALL
+    assert not [text for text in row.wrong if "slower than idle" not in text]
     live.assert_sound()
 
 
@@ -140,7 +140,7 @@ def test_a_reload_without_the_tool_does_not_stall(site: Site, boots_in: Callable
         with visitors(site) as traffic:
             hup_by_hand(site, command)
         assert (traffic.count().failed, traffic.count().troubles) == (0, ())
-        assert traffic.count().slowest_ms < 1000
+        assert traffic.count().slowest_ms < STALL
 
 
 def test_a_second_hup_during_the_first_does_not_stall(site: Site) -> None:
@@ -150,7 +150,7 @@ def test_a_second_hup_during_the_first_does_not_stall(site: Site) -> None:
         time.sleep(BOOT / 2)
         hup_by_hand(site)
     assert (traffic.count().failed, traffic.count().troubles) == (0, ())
-    assert traffic.count().slowest_ms < BOOT * 1000 / 2
+    assert traffic.count().slowest_ms < STALL
 
 
 def test_a_hup_into_code_that_does_not_boot_leaves_the_old_workers(site: Site) -> None:
@@ -164,7 +164,7 @@ def test_a_hup_into_code_that_does_not_boot_leaves_the_old_workers(site: Site) -
         site.run(f"cp /tmp/wsgi {path}; rm /tmp/wsgi")
         hup_by_hand(site)
     assert (traffic.count().failed, traffic.count().troubles) == (0, ())
-    assert traffic.count().slowest_ms < BOOT * 1000 / 2
+    assert traffic.count().slowest_ms < STALL
     assert site.master_pid() == master
 
 
@@ -226,7 +226,7 @@ def test_hup_fails_nobody_with_any_worker_and_gunicorn(site: Site, worker_class:
     failed = [sample for sample in traffic.samples if sample.trouble]
     assert [f"{one.name}: {one.trouble}" for one in failed if one.repeatable] == []
     assert reloaded["watch"]["failed"] == document["watch"]["failed"] == 0
-    assert traffic.count(begin=deployed).slowest_ms < BOOT * 1000 / 2
+    assert traffic.count(begin=deployed).slowest_ms < STALL
 
 
 def test_an_nginx_that_refuses_the_site_keeps_the_old_one(site: Site) -> None:

@@ -20,9 +20,7 @@ LEFTOVERS = shutil.ignore_patterns(".venv", "__pycache__", "staticfiles", "*.sql
 
 def environment(root: Path, **changes: str) -> dict[str, str]:
     """Return this process's environment with what the site needs."""
-    clean = {
-        name: value for name, value in os.environ.items() if not name.startswith(("DJANGO_", "VIRTUAL_ENV"))
-    }
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("DJANGO_", "VIRTUAL_ENV"))}
     return clean | {"SECRET_KEY": "trial", "DATABASE_URL": f"sqlite:///{root}/trial.sqlite3"} | changes
 
 
@@ -78,9 +76,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(SITE, root, ignore=LEFTOVERS)
     (root / ".deploy").mkdir()
     (root / ".deploy/release.json").write_text(json.dumps({"id": RELEASE, "commit": "abcdef0123"}))
-    subprocess.run(
-        ["uv", "sync", "--frozen", "--quiet"], cwd=root / "apps/web", env=environment(root), check=True
-    )
+    subprocess.run(["uv", "sync", "--frozen", "--quiet"], cwd=root / "apps/web", env=environment(root), check=True)
     for words in (["migrate"], ["collectstatic", "--noinput"]):
         result = manage(root, *words)
         assert result.returncode == 0, result.stderr
@@ -123,9 +119,7 @@ def test_every_answer_names_release_and_worker(site: httpx.Client, path: str, st
 def test_the_proxy_tells_whether_the_visitor_came_by_https(root: Path) -> None:
     """X-Forwarded-Proto counts (asked of Django alone: gunicorn on a unix socket believes the header too)."""
     request = "RequestFactory().get('/', headers={'X-Forwarded-Proto': 'https'})"
-    result = manage(
-        root, "shell", "-v0", "-c", f"from django.test import RequestFactory; print({request}.is_secure())"
-    )
+    result = manage(root, "shell", "-v0", "-c", f"from django.test import RequestFactory; print({request}.is_secure())")
     assert result.stdout == "True\n", result.stderr
 
 
