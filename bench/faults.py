@@ -208,8 +208,9 @@ def broken_promise(cell: Cell, code: int, served: str, document: dict) -> str:
     }
     allowed["fail-late"] = allowed["killed"] = allowed["fail"]
     right = allowed[kind]
-    if broken_in(cell.scenario):
-        right = {6 if code in (0, 5) else code for code in right} | ({6} if kind.startswith("sigint") else set())
+    if broken_in(cell.scenario):  # that it failed is said, whatever happens to the tidying or to a first Ctrl-C
+        right = {6 if code in (0, 5) else code for code in right}
+        right |= {6} if step.title in TIDYING or kind.startswith("sigint") else set()
     if code not in right:
         return f"exit {code}, not {' or '.join(map(str, sorted(right)))}"
     if document.get("site_state", "").startswith("unknown"):

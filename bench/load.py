@@ -306,7 +306,10 @@ def newer_python(now: int) -> tuple[str, Path]:
     return f"3.{nearest}", found[nearest]
 
 
-HEADINGS = "change|boot|requests|failed|idle ms|switch ms|whole ms|late ms|took s|activation|reason".split("|")
+HEADINGS = (
+    *("change", "boot", "requests", "failed"),
+    *("idle ms", "switch ms", "whole ms", "late ms", "took s", "activation", "reason"),
+)
 COLUMNS = "{:<16} {:>4} {:>8} {:>6} {:>7} {:>9} {:>8} {:>7} {:>6}  {:<10} {}"
 
 

@@ -5,13 +5,17 @@ import re
 EXCEPTION = re.compile(
     r"\s*[A-Za-z_][\w.]*(Error|Exception|Configured|Missing|NotFound|DoesNotExist|Canceled)\b.*: \S.*"
 )
+DISK = re.compile(r".*(No space left on device|unable to write file).*")  # the second is git's word for the first
 VERDICT = re.compile(r"(?i)(error|fatal|doppler error|sudo)\b.*|.*\[emerg\].*|.* answered \d+, not 200:")
 TROUBLE = re.compile(r"(?i).*\b(error|failed|denied|refused|cannot|could not|no space|not found|timed? ?out)\b.*")
 LONGEST = 300  # characters of a line that go into a message
 
 # The first pattern that is in the output decides; {host} is what stands behind -H.
 NEXT = (
-    (r"No space left on device|Disk quota exceeded", "make room on the disk of {host}, or lower keep in hosts.toml"),
+    (
+        r"No space left on device|unable to write file|Disk quota exceeded",
+        "make room on the disk of {host}, or lower keep in hosts.toml",
+    ),
     (r"Invalid \w+ token|you must provide a token", "DOPPLER_TOKEN=... fab -H {host} provision"),
     (r"from the Doppler API", "see that {host} reaches Doppler, then the same command again"),
     (r"may not run .*as root", "fab -H {host} provision"),
@@ -28,7 +32,7 @@ NEXT = (
 def reason(output: str) -> str:
     """The line of `output` that says most about why: the last exception, else the last verdict of a program."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    for pattern in (EXCEPTION, VERDICT, TROUBLE):
+    for pattern in (EXCEPTION, DISK, VERDICT, TROUBLE):
         for number, line in reversed(list(enumerate(lines))):
             if pattern.fullmatch(line):
                 more = "".join(lines[number + 1 : number + 2]) if line.endswith(":") else ""

@@ -12,7 +12,7 @@ from bench import load
 from bench.load import CHANGES, Change
 from bench.traffic import Traffic
 from fabfile.lab import LabHost, down, set_secrets, up
-from tests.lab.harness import CSS, WEB, WSGI, Site, wait_for
+from tests.lab.harness import CSS, SETTINGS, WEB, WSGI, Site, wait_for
 
 pytestmark = pytest.mark.lab
 
@@ -202,22 +202,20 @@ def test_old_files_go_after_keep_static_releases(site: Site) -> None:
 @pytest.mark.parametrize(("worker_class", "gunicorn"), CASES)
 def test_hup_fails_nobody_with_any_worker_and_gunicorn(site: Site, worker_class: str, gunicorn: str) -> None:
     """The app's own gunicorn.conf.py has its say, and no request that a proxy may repeat fails in a HUP."""
-    own = (
-        f'worker_class = "{worker_class}"\nthreads = 4\n'
-        if worker_class == "gthread"
-        else f'worker_class = "{worker_class}"\n'
-    )
-    more = '"greeting",\n    "setuptools<81",' + ('\n    "gevent",' if worker_class == "gevent" else "")
-    text = (
-        site.repository.read(WEB, site.branch)
-        .replace('"gunicorn==23.0.0"', f'"{gunicorn}"')
-        .replace('"greeting",', more)
-    )
-    site.commit(load.locked(site, {WEB: text}, "--upgrade-package=gunicorn") | {"apps/web/gunicorn.conf.py": own})
+    own = f'worker_class = "{worker_class}"\nthreads = {4 if worker_class == "gthread" else 1}\n'
+    # pkg_resources for the old gunicorn, packaging for the new one's gevent worker.
+    more = ["setuptools<81", *(["gevent", "packaging"] if worker_class == "gevent" else [])]
+    packages = "".join(f'    "{name}",\n' for name in ["greeting", *more]).lstrip()
+    text = site.repository.read(WEB, site.branch)
+    text = text.replace('"greeting",\n', packages).replace('"gunicorn==23.0.0"', f'"{gunicorn}"')
+    changes = load.locked(site, {WEB: text}, "--upgrade-package=gunicorn") | {"apps/web/gunicorn.conf.py": own}
+    if worker_class == "gevent":  # where each request is a thread of its own to Django, none may keep its connection
+        changes |= site.edited(SETTINGS, "conn_max_age=60", "conn_max_age=0")
+    site.commit(changes)
     with visitors(site) as traffic:
         document = site.deploy().expect(0).json
+        time.sleep(0.5)
         deployed = time.monotonic()
-        site.run("true")
         reloaded = site.fab("reload", "--json").expect(0).json
     assert reloaded["activation"] == "hup"
     state = json.loads(site.run("cat /run/consult-django/master.json"))
@@ -226,7 +224,8 @@ def test_hup_fails_nobody_with_any_worker_and_gunicorn(site: Site, worker_class:
     failed = [sample for sample in traffic.samples if sample.trouble]
     assert [f"{one.name}: {one.trouble}" for one in failed if one.repeatable] == []
     assert reloaded["watch"]["failed"] == document["watch"]["failed"] == 0
-    assert traffic.count(begin=deployed).slowest_ms < STALL
+    slowest = max((one for one in traffic.samples if one.began > deployed and not one.long), key=lambda one: one.ms)
+    assert slowest.ms < STALL, f"{slowest}, HUP after {deployed}"
 
 
 def test_an_nginx_that_refuses_the_site_keeps_the_old_one(site: Site) -> None:
@@ -256,13 +255,14 @@ def test_an_nginx_that_refuses_the_site_keeps_the_old_one(site: Site) -> None:
 def test_the_public_address_is_watched_too(site: Site) -> None:
     """public_url set: its answers are counted beside those through SSH."""
     set_secrets(site.host, ALLOWED_HOSTS=f"consult.lab,127.0.0.1,localhost,{site.host.address}")
+    site.fab("restart", "--json").expect(0)
     site.settings["public_url"] = f"http://{site.host.address}"
     site.commit(site.titled("Seen from outside"))
     try:
         watch = site.deploy().expect(0).json["watch"]
         assert watch["public_requests"] > 5
         assert (watch["public_failed"], watch["failed"]) == (0, 0)
-        asked = site.run("grep -c 'GET /healthz.*python-httpx' /var/log/nginx/access.log")
+        asked = site.run("grep -c 'GET /healthz.*python-httpx' /var/log/nginx/access.log || true")
         assert int(asked) == watch["public_requests"]
     finally:
         set_secrets(site.host, ALLOWED_HOSTS="consult.lab,127.0.0.1,localhost")

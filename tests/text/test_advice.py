@@ -31,6 +31,7 @@ HEALTH = "curl: (28) Operation timed out\n/healthz answered 503, not 200:\n{}\ni
         (GIT, "fatal: unable to connect to 127.0.0.1: 127.0.0.1[0: 127.0.0.1]: errno=Connection refused"),
         (NGINX, '[emerg] 1#1: unknown directive "x" in /etc/nginx/sites-enabled/b:1'),
         (HEALTH, "/healthz answered 503, not 200: {}"),
+        ("error: unable to write file a\nfatal: Could not reset index file.\n", "error: unable to write file a"),
         ("one\n\ntwo\n\n", "two"),
         ("", ""),
         (f"error: {'x' * 999}", f"error: {'x' * 293}"),
