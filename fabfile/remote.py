@@ -103,10 +103,6 @@ CONDUCTOR = r"""
 set -u
 umask 022
 mark=$1 lock=$2 holder=$3 wait=$4 patience=$5
-for work in "${TMPDIR:-/tmp}"/deploy-*-*; do # what a killed conductor has left
-  pid=${work##*/deploy-}
-  [ ! -O "$work" ] || kill -0 "${pid%%-*}" 2>/dev/null || rm -rf "$work"
-done
 work=$(mktemp -d "${TMPDIR:-/tmp}/deploy-$$-XXXX") || exit 1
 files=$work/files; mkdir "$files"
 log=$work/log
@@ -139,6 +135,10 @@ if [ -n "$lock" ]; then
   fi
   held=1
   printf '%s' "$holder" >"$lock"
+  for left in "${TMPDIR:-/tmp}"/deploy-*-*; do # of a killed conductor; its last step held the lock, and is gone too
+    pid=${left##*/deploy-}
+    [ ! -O "$left" ] || kill -0 "${pid%%-*}" 2>/dev/null || rm -rf "$left"
+  done
 fi
 step() {
   [ -z "$failed" ] || return 0

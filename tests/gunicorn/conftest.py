@@ -234,7 +234,7 @@ class Server:
             and all(mark["release"] == str(self.releases / name) and mark["healthy"] for mark in up)
         )
 
-    def wait_served_by(self, name: str, count: int = 2, seconds: float = 15) -> None:
+    def wait_served_by(self, name: str, count: int = 2, seconds: float = 60) -> None:
         wait_for(lambda: self.served_by(name, count), seconds)
 
     def stop(self) -> float:
@@ -248,7 +248,7 @@ class Server:
         return self.log.read_text()
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 15) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"

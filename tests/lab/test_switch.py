@@ -134,13 +134,13 @@ def test_a_restart_of_the_service_alone_is_noticed_as_a_stall(site: Site) -> Non
 
 
 def test_a_reload_without_the_tool_does_not_stall(site: Site, boots_in: Callable[[float], None]) -> None:
-    """systemctl reload and kill -HUP by hand: whoever types them, nobody waits for the 2 s that the boot takes."""
-    boots_in(2)
+    """systemctl reload and kill -HUP by hand: whoever types them, nobody waits for the 3 s that the boot takes."""
+    boots_in(3)
     for command in ("systemctl reload consult-django.service", HUP):
         with visitors(site) as traffic:
             hup_by_hand(site, command)
         assert (traffic.count().failed, traffic.count().troubles) == (0, ())
-        assert traffic.count().slowest_ms < STALL
+        assert traffic.count().slowest_ms < 1500
 
 
 def test_a_second_hup_during_the_first_does_not_stall(site: Site) -> None:
@@ -169,7 +169,10 @@ def test_a_hup_into_code_that_does_not_boot_leaves_the_old_workers(site: Site) -
 
 
 def test_old_pages_keep_their_files(site: Site) -> None:
-    """The CSS of three releases ago is served for ever under its hash; under its plain name only the live one's is."""
+    """The CSS of three releases ago is served under its hash, as for ever; older than keep_static releases it is gone.
+
+    Under its plain name only the live release's is served, and no browser may keep that unasked.
+    """
     pages = []
     for colour in ("#111111", "#222222", "#333333", "#444444"):
         site.commit({CSS: f"p {{ color: {colour} }}\n"})
@@ -182,21 +185,15 @@ def test_old_pages_keep_their_files(site: Site) -> None:
         assert colour in answer.text
     plain = site.get("/static/pages/site.css")
     assert "#444444" in plain.text
-    assert "immutable" not in plain.headers["Cache-Control"]
+    assert plain.headers["Cache-Control"] == "no-cache"
     manifest = json.loads(site.get("/static/staticfiles.json").text)
     assert f"/static/{manifest['paths']['pages/site.css']}" == pages[-1][0]
 
-
-def test_old_files_go_after_keep_static_releases(site: Site) -> None:
-    """keep_static = 2: the files of the live release and the one before stay, older ones are gone soon after."""
-    site.settings["keep_static"] = 2
-    pages = []
-    for colour in ("#aaaaaa", "#bbbbbb", "#cccccc"):
-        site.commit({CSS: f"p {{ color: {colour} }}\n"})
-        site.deploy().expect(0)
-        pages.append(site.stylesheet())
-    wait_for(lambda: site.get(pages[0]).status_code == 404, seconds=10)
-    assert [site.get(page).status_code for page in pages[1:]] == [200, 200]
+    site.settings["keep_static"] = 3
+    site.commit({CSS: "p { color: #555555 }\n"})
+    site.deploy().expect(0)
+    wait_for(lambda: site.get(pages[1][0]).status_code == 404, seconds=10)
+    assert [site.get(path).status_code for path, _ in pages] == [404, 404, 200, 200]
 
 
 @pytest.mark.parametrize(("worker_class", "gunicorn"), CASES)
@@ -259,6 +256,7 @@ def test_the_public_address_is_watched_too(site: Site) -> None:
     site.fab("restart", "--json").expect(0)
     site.settings["public_url"] = f"http://{site.host.address}"
     site.commit(site.titled("Seen from outside"))
+    site.run(": >/var/log/nginx/access.log")
     try:
         watch = site.deploy().expect(0).json["watch"]
         assert watch["public_requests"] > 5
@@ -275,6 +273,6 @@ def test_the_numbers_of_the_watch_are_those_of_nginx(site: Site) -> None:
     document = site.fab("restart", "--json").expect(0).json
     lines = [line for line in site.run("cat /var/log/nginx/access.log").splitlines() if '"django-deploy"' in line]
     watch = document["watch"]
-    assert watch["requests"] == len(lines) > 10
+    assert watch["requests"] == len(lines) > 3
     assert watch["failed"] == sum(" 200 " not in line for line in lines) == 0
     assert watch["slowest_ms"] > BOOT * 1000
