@@ -94,7 +94,9 @@ def drop(release: Release) -> Step:
 
 
 def mark_built(release: Release) -> Step:
-    return Step("Mark the release as whole", f"touch {quote(str(release.notes / 'built'))}")
+    """Say that the release is whole, once the disk has it: a power cut must not leave `current` on empty files."""
+    root, mark = quote(str(release.root)), quote(str(release.notes / "built"))
+    return Step("Mark the release as whole", f"sync --file-system {root}\ntouch {mark}", timeout=120)
 
 
 def switch(layout: Layout, release: Release) -> Step:
