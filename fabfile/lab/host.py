@@ -72,7 +72,8 @@ def up(name: str = "lab", *, suite: str = "", image: str = "", say: Say = print)
             record = _make(name, suite or "bookworm", image or "ready", say)
         elif (record.suite, record.image) != (suite or record.suite, image or record.image):
             raise LabError(
-                f"{name} is there already, as {record.suite} {record.image}, not {suite} {image}",
+                f"{name} is there already, as {record.suite} {record.image}, "
+                f"not {suite or record.suite} {image or record.image}",
                 hint=f"fab lab.down --name {name}",
             )
         if host := _running(record):
