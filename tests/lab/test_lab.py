@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -368,7 +369,7 @@ def test_what_was_cut_short_is_made_anew(moment: str) -> None:
         die = lambda *a: os.kill(os.getpid(), 9)
         {death}
         host.up("lab-t2", image="bare", say=lambda text: None)"""
-    cut = subprocess.run(["python", "-c", script], capture_output=True, check=False)
+    cut = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
     assert cut.returncode == -signal.SIGKILL, cut.stderr
     try:
         host = up("lab-t2", image="bare", say=quiet)
