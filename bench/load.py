@@ -17,6 +17,7 @@ from typing import Any
 
 from bench.traffic import RATE, SLOW_SECONDS, Numbers, Traffic
 from fabfile import lab
+from fabfile.errors import DeployError
 from tests.lab.harness import CSS, PAGE, VIEWS, WEB, Result, Site
 
 NOTICED = 50  # ms over idle's slowest that a HUP may cost
@@ -394,6 +395,9 @@ def main(arguments: Sequence[str]) -> int:
             site = Site(lab.up("load", say=say), Path(folder))
             site.provision().expect(0)
             result = run(site, options)
+    except DeployError as error:
+        say("\n  -> ".join(filter(None, (error.message, error.hint))))
+        return error.exit_code
     finally:
         if not options.keep:
             lab.down("load", say=lambda _: None)
