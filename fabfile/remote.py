@@ -403,11 +403,6 @@ class Remote:
                 raise NoForwarding(f"{self.host.name}: its sshd forwards nothing (AllowTcpForwarding)") from error
             raise ConnectError(f"{self.host.name}: no way to {address}:{port} through SSH: {error}") from error
 
-    def interactive(self, command: str) -> int:
-        """Run a command with this terminal as its own; return its exit code."""
-        result = self.fabric.run(command, pty=True, warn=True, hide=False)
-        return int(result.exited)
-
     def stream(self, command: str, write: Callable[[str], None]) -> int:
         """Run a command and pass its output on as it comes; return its exit code."""
         channel = self._execute(command)
