@@ -280,7 +280,7 @@ def put_back(work: Work, change: Change, activation: Activation) -> Step:
         )
     touched = f'[ "$(readlink {shlex.quote(str(layout.current))})" = {shlex.quote(f"releases/{new.id}")} ]'
     if old and old.id != new.id:
-        body = release_steps.make_live(layout, old.id) + systemd.note_old_workers(layout) + again
+        body = release_steps.make_live(layout, old.id) + again
         lines.append(f"if {touched}; then\n{body}\n{systemd.wait_for_workers(layout, old, settings)}\nfi")
     elif not old:
         lines.append(

@@ -40,6 +40,7 @@ def gunicorn_conf(settings: "Settings") -> str:
         workers=settings.workers,
         health_path=settings.health_path,
         health_host=settings.domain,
+        warm_up=settings.warm_up,
         # An old worker's wait (facts 2) ends before the deploy's own, which then sees how it went.
         reload_timeout=max(1, settings.timeouts.reload * 2 // 3),
         graceful_timeout=None,

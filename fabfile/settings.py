@@ -213,6 +213,9 @@ class Settings(BaseModel):
         | None
     ) = Field(None, description="the site's address from outside; watched during a deploy when set")
     health_path: UrlPath = Field("/healthz", description="answers 200 when the app works")
+    warm_up: tuple[UrlPath, ...] = Field(
+        ("/",), description="paths that a new worker answers once before it replaces an old one"
+    )
     workers: Annotated[int, Field(ge=1, le=256)] | None = Field(
         None, description="gunicorn workers; the app's gunicorn.conf.py, else 2"
     )

@@ -14,6 +14,10 @@ INSTALL = "/usr/bin/install -m 644 -o root -g root"
 # There when this run has staged files: what an earlier run has kept is not what is to come back.
 STAGED = "$DEPLOY_WORK/staged"
 
+# So many workers in a row that die while they boot, or starts of the service that fail, are no accident: waiting on
+# would help nobody. The proof has shown that the code boots, so this is what only the unit forbids, as its sandbox.
+ENOUGH = 5
+
 # sudo -n never asks; its refusal gets the command that mends it.
 SUDO = """
 as_root() {
@@ -92,29 +96,38 @@ def activate(layout: Layout, kind: str) -> Step:
         "restart": "Restart gunicorn behind its socket",
         "start": "Start gunicorn",
     }
-    return Step(titles[kind], note_old_workers(layout) + bring_to_life(layout, kind), timeout=120, live=True)
-
-
-def note_old_workers(layout: Layout) -> str:
-    return f"""
-pgrep -P "$(cat {quote(str(layout.pid_file))} 2>/dev/null || echo 0)" >"$DEPLOY_WORK/old_workers" || true
-"""
+    return Step(titles[kind], bring_to_life(layout, kind), timeout=120, live=True)
 
 
 def bring_to_life(layout: Layout, kind: str) -> str:
-    """The bash lines of an activation. HUP goes to the master itself: same user, no root, no signal lost (facts 9)."""
+    """The bash lines of an activation, with what `wait_for_workers` needs to know of before."""
+    return f"""
+pgrep -P "$(cat {quote(str(layout.pid_file))} 2>/dev/null || echo 0)" >"$DEPLOY_WORK/old_workers" || true
+{SUDO}
+{_give_life(layout, kind)}
+{_starts(layout)} >"$DEPLOY_WORK/starts" || true
+"""
+
+
+def _starts(layout: Layout) -> str:
+    """How often systemd has started the service again since somebody started it."""
+    return f"systemctl show --property NRestarts --value {layout.unit}.service"
+
+
+def _give_life(layout: Layout, kind: str) -> str:
+    """HUP goes to the master itself: same user, no root, no signal lost (facts 9)."""
     unit, socket = f"{layout.unit}.service", f"{layout.unit}.socket"
     restart = f"as_root {SYSTEMCTL} restart {unit}"
     if kind == "hup":  # without a master, systemd is about to start one, and that one begins with the live link
-        return f"""{SUDO}
+        return f"""
 kill -HUP "$(cat {quote(str(layout.pid_file))} 2>/dev/null || echo no)" 2>/dev/null || case $(systemctl is-active {unit} || true) in
   active | activating) echo "gunicorn has no master: systemd starts one" ;;
   *) {restart} ;;
 esac
 """
     if kind == "restart":
-        return f"{SUDO}\n{restart}\n"
-    return f"{SUDO}\nsystemctl is-active --quiet {socket} || as_root {SYSTEMCTL} restart {socket}\n{restart}\n"
+        return restart
+    return f"systemctl is-active --quiet {socket} || as_root {SYSTEMCTL} restart {socket}\n{restart}"
 
 
 def settled(layout: Layout, release: Release, settings: Settings) -> Step:
@@ -131,7 +144,7 @@ def wait_for_workers(layout: Layout, release: Release, settings: Settings) -> st
     """The bash lines that wait for a finished activation: a worker of the release is up when its mark says healthy."""
     state, limit = quote(str(layout.state)), settings.timeouts.reload
     return f"""
-end=$((SECONDS + {limit})) problem='nothing was seen'
+begin=$SECONDS end=$((SECONDS + {limit})) problem='nothing was seen'
 settled() {{
   master=$(cat {state}/gunicorn.pid 2>/dev/null) && kill -0 "$master" 2>/dev/null || {{ problem='gunicorn has no master'; return 1; }}
   wanted=$(sed -n 's/.*"workers": *\\([0-9]*\\).*/\\1/p' {state}/master.json 2>/dev/null); wanted=${{wanted:-1}}
@@ -149,9 +162,18 @@ settled() {{
   done
   [ "$ready" -ge "$wanted" ] || {{ problem="$ready of $wanted workers are up"; return 1; }}
 }}
+hopeless() {{
+  [ "$SECONDS" -gt "$((begin + 2))" ] || return 1 # what was counted before this activation is cleared by then
+  case $problem in
+    *master) starts=$({_starts(layout)}) && read -r first <"$DEPLOY_WORK/starts" || return 1
+      [ "$((starts - first))" -ge {ENOUGH} ] && problem="gunicorn has stopped {ENOUGH} times in a row" ;;
+    *) failures=$(cat {state}/failures 2>/dev/null) || return 1
+      [ "$failures" -ge {ENOUGH} ] 2>/dev/null && problem="$failures workers in a row have died while they booted" ;;
+  esac
+}}
 until settled; do
-  if [ "$SECONDS" -ge "$end" ]; then
-    echo "after {limit} s: $problem"
+  if [ "$SECONDS" -ge "$end" ] || hopeless; then
+    echo "after $((SECONDS - begin)) s: $problem"
     journalctl --unit {layout.unit} --lines 40 --no-pager --output cat 2>/dev/null || true
     exit 1
   fi

@@ -44,6 +44,10 @@ def application(environ, start_response):
         time.sleep(1)
     elif path == "/first":
         body = repr(FIRST[0])
+    elif path == "/seen":
+        body = ascii(FIRST)
+    elif path == "/page":
+        {at_page}
     elif path == "/world":
         body = repr(dict(greeting=greeting.TEXT, cwd=os.getcwd(), path=sys.path, prefix=sys.prefix,
                          executable=sys.executable, virtual_env=os.environ.get("VIRTUAL_ENV"),
@@ -139,13 +143,13 @@ class Server:
 
     def release(
         self, name: str, *, boot: float = 0, at_import: str = "", health: str = "pass", after: str = "",
-        conf: str | None = None, **settings: object,
+        at_page: str = "pass", conf: str | None = None, **settings: object,
     ) -> Path:  # fmt: skip
         """Make a release: code that boots in `boot` seconds, its own virtualenv and the rendered settings."""
         folder = self.releases / name
         (folder / "web" / "config").mkdir(parents=True)
         (folder / ".deploy").mkdir()
-        text = WSGI.format(release=name, boot=boot, at_import=at_import, health=health, after=after)
+        text = WSGI.format(release=name, boot=boot, at_import=at_import, health=health, after=after, at_page=at_page)
         (folder / "web/config/wsgi.py").write_text(text)
         (folder / "web/lazy.py").write_text(f"TEXT = 'lazy of {name}'")
         (folder / "lib").mkdir()
@@ -162,8 +166,8 @@ class Server:
     def rendered(self, **settings: object) -> str:
         defaults = {
             "app_path": str(self.app), "releases_path": str(self.releases), "project": "web", "workers": 2,
-            "health_path": "/healthz", "health_host": "api.test", "reload_timeout": 60, "graceful_timeout": None,
-            "digest_key_path": str(self.key),
+            "health_path": "/healthz", "health_host": "api.test", "warm_up": (), "reload_timeout": 60,
+            "graceful_timeout": None, "digest_key_path": str(self.key),
         }  # fmt: skip
         environment = jinja2.Environment(undefined=jinja2.StrictUndefined)  # noqa: S701
         text = environment.from_string(TEMPLATE.read_text()).render({**defaults, **settings})

@@ -113,6 +113,53 @@ def test_the_warm_up_is_the_first_request_and_looks_like_the_proxy(server: Serve
     assert ast.literal_eval(server.get("/first").body) == ("/healthz", "shop.test", "https", "127.0.0.1")
 
 
+@pytest.mark.parametrize("worker_class", ["sync", "gthread", "gevent"])
+def test_pages_are_warm_before_a_new_worker_replaces_an_old_one(make_server, worker_class: str):
+    """The first page of a new worker has been asked by itself, as nginx would; those of a first start come at once."""
+    server: Server = make_server()
+    for name in ("one", "two"):
+        server.release(name, warm_up=("/", "/%C3%A9?q=1"))
+    server.link("one")
+    server.start("--worker-class", worker_class, "--threads", "2", "--workers", "1")
+    assert [path for path, *_ in ast.literal_eval(server.get("/seen").body)] == ["/healthz", "/", "/seen"]
+    server.deploy("two")
+    server.wait_served_by("two", count=1)
+    seen = ast.literal_eval(server.get("/seen").body)
+    # Paths in environ are the bytes of the URL, read as Latin-1 (PEP 3333).
+    assert [path for path, *_ in seen] == ["/healthz", "/", "/Ã©", "/seen"]
+    assert seen[1][1:] == ("api.test", "https", "127.0.0.1")
+
+
+@pytest.mark.parametrize("page", ["raise RuntimeError", "time.sleep(1000)"])
+def test_a_page_that_cannot_be_warmed_up_holds_nobody_up(make_server, page: str):
+    """A page that fails, or that gunicorn has to kill the worker for, is a matter of its visitors alone."""
+    server: Server = make_server()
+    server.release("one")
+    server.release("two", at_page=page, warm_up=("/page",))
+    server.link("one")
+    server.start("--timeout", "2")
+    server.wait_served_by("one")
+    with Visitors(server.socket).coming() as visitors:
+        server.deploy("two")
+        server.wait_served_by("two")
+    assert visitors.failed == []
+    assert visitors.slowest < 1
+
+
+def test_workers_that_do_not_boot_are_counted(server: Server):
+    """`failures` says how many in a row, and the next reload begins anew."""
+    server.release("one")
+    server.release("broken", at_import="import nothing_of_that_name")
+    server.link("one")
+    server.start()
+    server.wait_served_by("one")
+    server.deploy("broken")
+    wait_for(lambda: (server.run / "failures").exists() and server.state("failures") >= 3)
+    server.deploy("one")
+    wait_for(lambda: len(server.up()) == 2 and min(server.up()) > 2 and server.served_by("one"))
+    assert server.state("failures") == 0
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_without_a_state_folder_of_systemd_reloads_are_seamless_too(make_server, version: str):
     """Started by hand the file makes its own folder, and takes it away at the end."""
