@@ -17,8 +17,8 @@ from typing import Any
 
 from fabric.main import program
 
-from fabfile import lab, remote
-from fabfile.remote import Conductor
+from fabfile import conductor, lab, remote
+from fabfile.conductor import Conductor
 from fabfile.report import Report
 from fabfile.step import Step, StepEnd
 
@@ -166,7 +166,7 @@ SUICIDES = ("sigkill", "sigkill-next")
 
 def install(driver: Driver) -> None:
     """Put the driver between the tool and the host."""
-    call, next_line, end = remote._call, Conductor._line, Report.end
+    call, next_line, end = conductor._call, Conductor._line, Report.end
 
     def changed_call(number: int, step: Step) -> str:
         return call(number, driver.change(step))
@@ -182,11 +182,12 @@ def install(driver: Driver) -> None:
         end(report, step_end)
 
     for place, name, value in (
-        (remote, "_call", changed_call),
+        (conductor, "_call", changed_call),
         (Conductor, "_line", heard_line),
         (Report, "end", traced_end),
         (remote, "SILENCE", SILENCE),
-        (remote, "PATIENCE", PATIENCE),
+        (conductor, "PATIENCE", PATIENCE),
+        (conductor, "HEARTBEAT", HEARTBEAT),
         (remote, "HEARTBEAT", HEARTBEAT),
     ):
         setattr(place, name, value)

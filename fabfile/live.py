@@ -12,11 +12,12 @@ from typing import Any
 
 from fabfile import health, lock, rendering
 from fabfile.activation import Activation, choose
+from fabfile.conductor import Conductor, StepError
 from fabfile.errors import DeployError, ProvisionError, StepFailed, Unhealthy
 from fabfile.inventory import Host
 from fabfile.layout import Layout, Release
 from fabfile.lock import Lock
-from fabfile.remote import Conductor, Remote, StepError, connect
+from fabfile.remote import Remote, connect
 from fabfile.report import Outcome, Report
 from fabfile.settings import Settings
 from fabfile.state import HostState, parse

@@ -5,9 +5,10 @@ import re
 import sys
 
 from fabfile import rendering
+from fabfile.conductor import StepError
 from fabfile.errors import ConfigError, ProvisionError
 from fabfile.inventory import Host
-from fabfile.remote import StepError, connect
+from fabfile.remote import connect
 from fabfile.report import Outcome, Report
 from fabfile.steps import server
 

@@ -14,9 +14,9 @@ INSTALL = "/usr/bin/install -m 644 -o root -g root"
 # There when this run has staged files: what an earlier run has kept is not what is to come back.
 STAGED = "$DEPLOY_WORK/staged"
 
-# So many workers in a row that die while they boot, or starts of the service that fail, are no accident: waiting on
-# would help nobody. The proof has shown that the code boots, so this is what only the unit forbids, as its sandbox.
-ENOUGH = 5
+# When the service has stopped so many times in a row, or each of its workers while it booted, it is no accident, and to
+# wait on would help nobody. The proof has shown that the code boots: this is what only the unit forbids, as its sandbox.
+ENOUGH = 3
 
 # sudo -n never asks; its refusal gets the command that mends it.
 SUDO = """
@@ -144,7 +144,7 @@ def wait_for_workers(layout: Layout, release: Release, settings: Settings) -> st
     """The bash lines that wait for a finished activation: a worker of the release is up when its mark says healthy."""
     state, limit = quote(str(layout.state)), settings.timeouts.reload
     return f"""
-begin=$SECONDS end=$((SECONDS + {limit})) problem='nothing was seen'
+begin=$SECONDS end=$((SECONDS + {limit})) problem='nothing was seen' wanted=1
 settled() {{
   master=$(cat {state}/gunicorn.pid 2>/dev/null) && kill -0 "$master" 2>/dev/null || {{ problem='gunicorn has no master'; return 1; }}
   wanted=$(sed -n 's/.*"workers": *\\([0-9]*\\).*/\\1/p' {state}/master.json 2>/dev/null); wanted=${{wanted:-1}}
@@ -168,13 +168,13 @@ hopeless() {{
     *master) starts=$({_starts(layout)}) && read -r first <"$DEPLOY_WORK/starts" || return 1
       [ "$((starts - first))" -ge {ENOUGH} ] && problem="gunicorn has stopped {ENOUGH} times in a row" ;;
     *) failures=$(cat {state}/failures 2>/dev/null) || return 1
-      [ "$failures" -ge {ENOUGH} ] 2>/dev/null && problem="$failures workers in a row have died while they booted" ;;
+      [ "$failures" -ge "$((wanted * {ENOUGH}))" ] && problem="$failures workers in a row have died while they booted" ;;
   esac
 }}
 until settled; do
   if [ "$SECONDS" -ge "$end" ] || hopeless; then
-    echo "after $((SECONDS - begin)) s: $problem"
     journalctl --unit {layout.unit} --lines 40 --no-pager --output cat 2>/dev/null || true
+    echo "after $((SECONDS - begin)) s: $problem" # last: of a long output a person sees the end
     exit 1
   fi
   sleep 0.05

@@ -16,8 +16,8 @@ import pytest
 from local_host import World, alive, eventually
 
 from fabfile.activation import choose
+from fabfile.conductor import StepError
 from fabfile.layout import Release
-from fabfile.remote import StepError
 from fabfile.settings import Settings, Timeouts
 from fabfile.step import Step
 from fabfile.steps import django, proof, python

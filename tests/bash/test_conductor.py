@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from local_host import HOSTILE, LocalRemote, World, alive, eventually
 
-from fabfile import remote as remote_module
+from fabfile import conductor as conductor_module
+from fabfile.conductor import ConnectionLost, StepError
 from fabfile.errors import Locked, ProvisionError
-from fabfile.remote import ConnectionLost, StepError
 from fabfile.step import Step, StepEnd
 
 
@@ -47,7 +47,7 @@ def pid_in(path: Path) -> int:
 
 def bid(remote: LocalRemote, step: Step) -> None:
     """Send a batch of one step and do not wait for it."""
-    text = remote_module._call(0, step).encode() + b"\n"
+    text = conductor_module._call(0, step).encode() + b"\n"
     remote.wire.sendall(f"batch {len(text)}\n".encode() + text)
 
 
@@ -300,7 +300,7 @@ def test_a_batch_runs_to_its_end_when_the_client_vanishes(world: World) -> None:
         Step("switch", f"echo out; touch {world.root}/switched; sleep 0.3"),
         Step("check", f"echo out; touch {world.root}/checked"),
     ]
-    text = "\n".join(remote_module._call(number, step) for number, step in enumerate(steps)).encode() + b"\n"
+    text = "\n".join(conductor_module._call(number, step) for number, step in enumerate(steps)).encode() + b"\n"
     with pytest.raises(ConnectionLost), remote.conduct(lock=world.lock()) as conductor:
         remote.wire.sendall(f"batch {len(text)}\n".encode() + text)
         pid_in(world.root / "step")
@@ -348,7 +348,7 @@ def test_a_batch_that_was_half_sent_does_not_run(world: World, cut: str) -> None
 @pytest.mark.parametrize("cut", ["", "batch 1000\nstep 0 60 'touch {root}/bait'\n", "file 500 name\nhalf", "ba"])
 def test_patience_ends_without_a_sign_of_life(world: World, monkeypatch: pytest.MonkeyPatch, cut: str) -> None:
     """A network that swallows everything keeps no lock: without heartbeats the conductor goes, wherever it is."""
-    monkeypatch.setattr(remote_module, "PATIENCE", 1)
+    monkeypatch.setattr(conductor_module, "PATIENCE", 1)
     remote = world.remote()
     with pytest.raises(ConnectionLost), remote.conduct(lock=world.lock()) as conductor:
         remote.wire.sendall(cut.format(root=world.root).encode())
@@ -361,8 +361,8 @@ def test_patience_ends_without_a_sign_of_life(world: World, monkeypatch: pytest.
 
 def test_heartbeats_keep_the_conductor(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the client lives, thinking between two batches costs no lock."""
-    monkeypatch.setattr(remote_module, "PATIENCE", 1)
-    monkeypatch.setattr(remote_module, "HEARTBEAT", 0.2)
+    monkeypatch.setattr(conductor_module, "PATIENCE", 1)
+    monkeypatch.setattr(conductor_module, "HEARTBEAT", 0.2)
     with world.remote().conduct(lock=world.lock()) as conductor:
         time.sleep(1.6)
         assert conductor.run([Step("after", "echo here")])[0].output == "here"

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from local_host import HOSTILE, World, alive, eventually
 
+from fabfile.conductor import StepError
 from fabfile.deploy import find_commit
 from fabfile.errors import ConfigError
 from fabfile.inventory import Host
-from fabfile.remote import StepError
 from fabfile.settings import Settings
 from fabfile.steps import release as steps
 

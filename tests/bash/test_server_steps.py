@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from local_host import HOSTILE, World
 
+from fabfile.conductor import StepError
 from fabfile.layout import Layout
-from fabfile.remote import StepError
 from fabfile.settings import Settings
 from fabfile.step import Step
 from fabfile.steps import server

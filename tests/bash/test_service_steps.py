@@ -19,9 +19,9 @@ import pytest
 from local_host import World, alive, eventually, work_on
 
 from fabfile.activation import Activation, Kind
+from fabfile.conductor import StepError
 from fabfile.layout import Release
 from fabfile.live import Change, put_back
-from fabfile.remote import StepError
 from fabfile.settings import Settings, Timeouts
 from fabfile.state import HostState
 from fabfile.step import Step
@@ -250,12 +250,12 @@ def test_no_master_is_told(world: World, releases: tuple[Release, Release]) -> N
 def test_a_service_that_stops_again_and_again_is_not_waited_for(
     world: World, releases: tuple[Release, Release]
 ) -> None:
-    """Five starts by systemd since the activation are enough, long before the limit."""
+    """Three starts by systemd since the activation are enough, long before the limit."""
     world.settings = world.settings.model_copy(update={"timeouts": Timeouts(reload=60, health=1)})
     world.stub("systemctl", f"case $1 in show) echo x >>{world.root}/starts; wc -l <{world.root}/starts ;; esac")
     with pytest.raises(StepError) as caught:
         world.run(*switch(world, releases[1], "restart"))
-    assert "gunicorn has stopped 5 times in a row" in caught.value.evidence
+    assert "gunicorn has stopped 3 times in a row" in caught.value.evidence
     assert "after 3 s" in caught.value.evidence
 
 
@@ -263,12 +263,12 @@ def test_a_service_that_stops_again_and_again_is_not_waited_for(
 def test_workers_that_die_again_and_again_are_not_waited_for(world: World, releases: tuple[Release, Release]) -> None:
     """The same for workers, as their master counts them; old numbers are left alone for a moment."""
     world.settings = world.settings.model_copy(update={"timeouts": Timeouts(reload=60, health=1)})
-    Path(world.layout.state, "failures").write_text("5")
+    Path(world.layout.state, "failures").write_text("6")
     move, hup, settled = switch(world, releases[1])
     deaf = replace(hup, script=hup.script.replace("kill -HUP", "true"))
     with pytest.raises(StepError) as caught:
         world.run(move, deaf, settled)
-    assert "5 workers in a row have died while they booted" in caught.value.evidence
+    assert "6 workers in a row have died while they booted" in caught.value.evidence
     assert "after 3 s" in caught.value.evidence
 
 

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 from local_host import work_on
 
-from fabfile import remote, rendering
+from fabfile import conductor, rendering
 from fabfile.activation import Activation
 from fabfile.inventory import Host
 from fabfile.layout import Layout
@@ -59,7 +59,7 @@ def scripts() -> dict[str, str]:
         logs.tail(layout, 50), logs.nginx_errors(layout, 50),
         *ways_back(),
     ]  # fmt: skip
-    found = {"the conductor": remote.CONDUCTOR, "following the journal": logs.follow(layout, 50)}
+    found = {"the conductor": conductor.PROGRAM, "following the journal": logs.follow(layout, 50)}
     for number, step in enumerate(steps):
         found[f"{number} {step.title}"] = step.script
     return found

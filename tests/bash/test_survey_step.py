@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from local_host import HOSTILE, World, eventually
 
+from fabfile.conductor import StepError
 from fabfile.lock import card, describe_holder
-from fabfile.remote import StepError
 from fabfile.state import HostState, parse
 from fabfile.steps import survey
 

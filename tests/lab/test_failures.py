@@ -171,6 +171,23 @@ def test_healthy_in_the_proof_but_not_live(site: Site, means: str) -> None:
     assert (listed[before], listed[bad]) == ("live", "bad")
 
 
+@pytest.mark.parametrize("means", ["hup", "restart"])
+def test_what_only_the_sandbox_of_the_unit_forbids(site: Site, means: str) -> None:
+    """The proof cannot see it; workers that die again and again are not watched to the end of the 90 s."""
+    before, heading = site.live(), site.heading()
+    if means == "restart":
+        site.settings["unit_options"] = {"MemoryMax": "768M"}
+    site.commit(site.edited(WSGI, "import os\n", "import os\nopen('written', 'w').close()\n"))
+    result = failed(site, 6)
+    again = (
+        "workers in a row have died while they booted" if means == "hup" else "gunicorn has stopped 3 times in a row"
+    )
+    assert again in "\n".join(result.json["logs"]["output"])
+    assert "Read-only file system" in "\n".join(result.json["logs"]["output"])
+    assert (result.json["status"], result.json["activation"]) == ("rolled_back", means)
+    assert (site.live(), site.heading()) == (before, heading)
+
+
 @pytest.fixture
 def listener() -> Iterator[tuple[int, list[str]]]:
     """A port of this machine, and who connected to it."""

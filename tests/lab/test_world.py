@@ -10,9 +10,10 @@ from harness import VIEWS, Site, wait_for
 from world import TIMEOUTS, answers, fails, healed, instead, limit, relay, small_disk, stopped, undone
 
 from fabfile import remote as remote_module
+from fabfile.conductor import ConnectionLost
 from fabfile.inventory import Host
 from fabfile.lab import LabHost, down, up
-from fabfile.remote import ConnectionLost, connect
+from fabfile.remote import connect
 from fabfile.settings import Settings
 from fabfile.step import Step
 

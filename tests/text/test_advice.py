@@ -3,7 +3,7 @@
 import pytest
 
 from fabfile import advice
-from fabfile.remote import StepError
+from fabfile.conductor import StepError
 from fabfile.step import Step, StepEnd
 from fabfile.steps import django
 

@@ -1,0 +1,265 @@
+"""The conductor: one bash process on a host per run, which runs the batches of steps that it is sent.
+
+Python's side of it; the bash side is conductor.sh. What the steps say is not its business, nor how the host is reached.
+"""
+
+import base64
+import contextlib
+import shlex
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from fabfile import advice
+from fabfile.errors import ConnectError, ProvisionError, StepFailed
+from fabfile.lock import Lock, describe_holder, locked
+from fabfile.step import Step, StepEnd
+
+PATIENCE = 30  # seconds that a conductor keeps the lock without a sign of life, between batches
+HEARTBEAT = 5  # seconds between signs of life
+PROGRAM = Path(__file__).with_suffix(".sh").read_text()
+
+
+class StepError(StepFailed):
+    """A step ended with a code that is not 0; `end` has its output, `rescue` what was done about it.
+
+    `before` are the steps of the batch that had gone well.
+    """
+
+    def __init__(self, host: str, ends: Sequence[StepEnd]) -> None:
+        number = next(number for number, end in enumerate(ends) if not end.ok)
+        end = ends[number]
+        late = end.code in (124, 137)
+        how = f"took longer than {end.step.timeout} s and was ended" if late else f"exit {end.code}"
+        why = advice.reason(end.output)
+        hint = "see why, or raise its limit (timeouts in hosts.toml)" if late else advice.next_command(host, end.output)
+        super().__init__(
+            f"{end.step.title}: failed ({how}){f': {why}' if why and not late else ''}", hint=hint, evidence=end.output
+        )
+        self.end = end
+        self.before = tuple(ends[:number])
+        self.rescue = tuple(ends[number + 1 :])
+
+
+class ConnectionLost(ConnectError):
+    """The connection went away while `step` ran; the host ends a batch it has begun."""
+
+    def __init__(self, host: str, step: Step | None) -> None:
+        during = f" during: {step.title}" if step else ""
+        super().__init__(
+            f"{host}: the connection was lost{during}; what the host had begun, it brings to its end",
+            hint=f"fab -H {host} status",
+        )
+        self.step = step
+
+
+class BashFailed(StepFailed):
+    """What was to run the steps ended before the first one."""
+
+
+class Progress(Protocol):
+    """Who is told of steps while they run."""
+
+    def begin(self, step: Step) -> None: ...
+    def end(self, end: StepEnd) -> None: ...
+    def say(self, text: str) -> None: ...
+
+
+class Silence:
+    """Progress for nobody."""
+
+    def begin(self, step: Step) -> None: ...
+    def end(self, end: StepEnd) -> None: ...
+    def say(self, text: str) -> None: ...
+
+
+class Channel(Protocol):
+    """Both ends of a process on the host: bytes in, bytes out."""
+
+    def sendall(self, data: bytes, /) -> Any: ...
+    def recv(self, size: int, /) -> bytes: ...
+    def close(self) -> Any: ...
+
+
+class Conductor:
+    """Runs batches of steps on one host, one after the other, over one channel; `busy` while one is under way.
+
+    Raises StepError at the first step that fails, Locked when somebody holds the lock, ConnectionLost.
+    """
+
+    def __init__(self, channel: Channel, mark: str, host: str, progress: Progress, cancel: Callable[[int], None]):
+        self._channel = channel
+        self._mark = mark.encode()
+        self._host = host
+        self._progress = progress
+        self._cancel = cancel
+        self._lines: deque[bytes] = deque()
+        self._rest = b""
+        self._sending = threading.Lock()
+        self._closed = threading.Event()
+        self.pid = 0
+        self.interrupted = False
+        self.busy = False
+
+    def start(self, lock: Lock | None, on_wait: Callable[[str], None]) -> None:
+        """Wait until the conductor is ready; tell `on_wait` who holds the lock meanwhile."""
+        said = b""
+        while (line := self._line()) is not None:
+            match self._event(line):
+                case ["ready", pid]:
+                    self.pid = int(pid)
+                    threading.Thread(target=self._beat, daemon=True).start()
+                    return
+                case ["held", *holder]:
+                    if lock and lock.wait:
+                        on_wait(describe_holder(_decode(holder)))
+                case ["locked", *holder]:
+                    raise locked(self._host, _decode(holder))
+                case ["refused"]:
+                    break
+                case None:
+                    said += line + b"\n"
+        text = said.decode(errors="replace").strip()
+        if lock and ("No such file or directory" in text or "Permission denied" in text):
+            raise ProvisionError(
+                f"{self._host} has no {lock.path.parent} that this user may write: it was not provisioned",
+                hint=f"fab -H {self._host} provision",
+                evidence=text,
+            )
+        if text:
+            raise BashFailed(f"{self._host}: bash could not start the work", evidence=text)
+        raise ConnectionLost(self._host, None)
+
+    def put(self, name: str, content: bytes) -> None:
+        """Send a file; steps find it as "$DEPLOY_FILES/name", mode 0600, gone when the conductor is."""
+        self._send(f"file {len(content)} {name}\n".encode() + content)
+
+    def run(self, steps: Sequence[Step], rescue: Sequence[Step] = (), *, finish: bool = False) -> list[StepEnd]:
+        """Run `steps` in order; if one fails, the host itself runs `rescue` (each of them must be safe to run).
+
+        At Ctrl-C the running step is ended with its children, and KeyboardInterrupt raised after the rescue. With
+        `finish` the batch goes on, and `interrupted` is set. A second Ctrl-C no longer waits for the host.
+        """
+        every = [*steps, *rescue]
+        program = [_call(number, step) for number, step in enumerate(every)]
+        if rescue:
+            program.insert(len(steps), "if rescue; then")
+            program.append("fi")
+        text = ("\n".join(program) + "\n").encode()
+        self.busy = True
+        self._send(f"batch {len(text)}\n".encode() + text)
+        ends = self._follow(every, finish)
+        self.busy = False
+        failed = next((end for end in ends if not end.ok), None)
+        if failed:
+            if failed.code == 130:
+                raise KeyboardInterrupt
+            raise StepError(self._host, ends)
+        return ends
+
+    def close(self) -> None:
+        """Let the conductor go; what it runs it runs to its end."""
+        self._closed.set()
+        with contextlib.suppress(OSError, ConnectionLost):
+            self._send(b"bye\n")
+        with contextlib.suppress(OSError):
+            self._channel.close()
+
+    def finish(self) -> None:
+        """Let the conductor go and wait until it is gone, and the lock with it."""
+        self._closed.set()
+        self._send(b"bye\n")
+        while self._line() is not None:
+            pass
+        self._channel.close()
+
+    def _follow(self, steps: Sequence[Step], finish: bool) -> list[StepEnd]:
+        ends: list[StepEnd] = []
+        step: Step | None = None
+        output: list[bytes] = []
+        began = 0.0
+        while True:
+            try:
+                line = self._line()
+            except KeyboardInterrupt:
+                if self.interrupted:
+                    raise
+                self._interrupt(finish=finish)
+                continue
+            if line is None:
+                raise ConnectionLost(self._host, step)
+            match self._event(line):
+                case ["begin", number]:
+                    step, output, began = steps[int(number)], [], time.monotonic()
+                    self._progress.begin(step)
+                case ["end", number, code]:
+                    text = b"\n".join(output).decode(errors="replace").strip("\n")
+                    end = StepEnd(steps[int(number)], int(code), text, time.monotonic() - began)
+                    ends.append(end)
+                    self._progress.end(end)
+                    step = None
+                case ["done"]:
+                    return ends
+                case _:
+                    output.append(line)
+
+    def _event(self, line: bytes) -> list[str] | None:
+        if not line.startswith(self._mark + b" "):
+            return None
+        return line[len(self._mark) + 1 :].decode(errors="replace").split(" ")
+
+    def _interrupt(self, *, finish: bool) -> None:
+        self.interrupted = True
+        if finish:
+            self._progress.say("  Ctrl-C: the switch has begun and goes to its end; once more leaves it to the host")
+        else:
+            self._progress.say("  Ctrl-C: stopping here; once more does not wait for it")
+            self._cancel(self.pid)
+
+    def _line(self) -> bytes | None:
+        """The next line from the host; None when there will be no more."""
+        while not self._lines:
+            try:
+                data = self._channel.recv(65536)
+            except (OSError, EOFError):
+                data = b""
+            if not data:
+                last, self._rest = self._rest, b""
+                return last or None
+            *lines, self._rest = (self._rest + data).split(b"\n")
+            self._lines.extend(lines)
+        return self._lines.popleft()
+
+    def _send(self, data: bytes) -> None:
+        try:
+            with self._sending:
+                self._channel.sendall(data)
+        except (OSError, EOFError) as error:
+            raise ConnectionLost(self._host, None) from error
+
+    def _beat(self) -> None:
+        with contextlib.suppress(ConnectionLost):
+            while not self._closed.wait(HEARTBEAT):
+                self._send(b"\n")
+
+
+def conductor_command(mark: str, lock: Lock | None, *, as_root: bool = False) -> str:
+    """The command line that starts a conductor; holds no secret, for `ps` shows it."""
+    words = [
+        *(["sudo", "-n"] if as_root else []),
+        "bash", "--norc", "-c", PROGRAM, "conductor", mark,
+        str(lock.path) if lock else "", lock.holder if lock else "", str(lock.wait if lock else 0),
+        str(PATIENCE),
+    ]  # fmt: skip
+    return "exec " + shlex.join(words)
+
+
+def _call(number: int, step: Step) -> str:
+    return f"step {number} {step.timeout} {shlex.quote(step.script)}"
+
+
+def _decode(words: Sequence[str]) -> str:
+    return base64.b64decode("".join(words)).decode(errors="replace")
