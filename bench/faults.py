@@ -22,7 +22,6 @@ import httpx
 
 from bench.driver import Order
 from bench.target import Broken, Target
-from bench.traffic import Traffic
 from fabfile import lab
 from fabfile.errors import DeployError
 
@@ -47,7 +46,7 @@ FAULTS = {
     "conductor/": "what runs the steps on the host is killed in the middle of the step",
     "master": "the gunicorn that serves the site is killed",
 }
-NOTICED = {"cut", "minute", "blip", "power", "master"}  # visitors are cut off too, or may lose what they asked for
+NOTICED = {"power", "master"}  # visitors lose what they have asked for
 TIDYING = ("Record the deploy", "Prune old releases")
 
 
@@ -158,10 +157,8 @@ def _try(target: Target, cell: Cell, row: Row) -> None:
         mark=str(target.folder / "mark"),
         broken=broken_in(cell.scenario),
     )
-    watched = cell.kind not in NOTICED
-    traffic = Traffic(target.site.host.address, target.site.domain, rate=8, long=False) if watched else None
-    if traffic:
-        with traffic:
+    if cell.kind not in NOTICED:
+        with target.visitors(rate=8) as traffic:
             _break_and_go_on(target, cell, row, order, words, {old: "old", new: "new"})
         numbers = traffic.count()
         row.requests, row.failed = numbers.requests, numbers.failed

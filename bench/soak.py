@@ -12,7 +12,6 @@ from pathlib import Path
 
 from bench.faults import FAULTS, NOTICED, Cell, Row, TracedStep, begin, discover, tell, try_cell
 from bench.target import Broken, Target
-from bench.traffic import Traffic
 from fabfile import lab
 
 KEEP = 3
@@ -58,7 +57,7 @@ def calm(target: Target, scenario: str) -> Row:
     row = Row(Cell(scenario, TracedStep("-", live=False, seconds=0, commands=0), "-"))
     began = time.monotonic()
     try:
-        with Traffic(target.site.host.address, target.site.domain, rate=10) as traffic:
+        with target.visitors(rate=10, long=True) as traffic:
             result = target.fab(*begin(target, scenario))
             row.code, row.served = result.code, "new"
             if result.code:

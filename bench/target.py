@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 
 from bench.driver import Order
+from bench.traffic import Traffic
 from fabfile import lab
 from tests.lab.harness import CSS, PAGE, VIEWS, WEB, Result, Site, hosts_toml
 
@@ -205,6 +206,10 @@ class Target:
             process.wait()
         if fault in ("minute", "blip", "cut"):
             lab.join_network(self.site.host)
+
+    def visitors(self, rate: int, *, long: bool = False) -> Traffic:
+        """Visitors on the host itself, which serves them while its network is away."""
+        return Traffic("127.0.0.1", self.site.domain, rate=rate, long=long, netns=self.site.host.netns)
 
     def whole(self) -> int:
         """The version that is live, every part of it agreeing. Raises Broken."""

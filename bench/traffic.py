@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ctypes
 import itertools
 import json
 import math
@@ -11,12 +12,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from urllib.parse import urlencode
 
 RATE = 50  # short requests a second
 PATIENCE = 30  # seconds until a request without an answer counts as failed
 AT_ONCE = 400  # requests under way; one more counts as failed, unasked
+CLONE_NEWNET = 0x40000000  # of sched.h
 IDLE = 4  # kept-alive connections that wait for their next request
 SLOW_SECONDS = 3
 CHUNK, CHUNKS, CHUNK_PAUSE = 16 * 1024, 30, 0.1  # an upload: bytes, how many, seconds between two
@@ -87,16 +90,20 @@ class Traffic:
 
     Half of the short requests open a connection of their own, the others use one that was kept alive. Static files are
     those of the page as it was when the visitors came. The requests under way at the end are waited for.
+    With `netns`, the name of a network namespace, the visitors live in there, whatever happens to the way to it.
     """
 
-    def __init__(self, address: str, domain: str, *, port: int = 80, rate: int = RATE, long: bool = True) -> None:
+    def __init__(
+        self, address: str, domain: str, *, port: int = 80, rate: int = RATE, long: bool = True, netns: str = ""
+    ) -> None:
         self.address, self.domain, self.port, self.rate, self.long = address, domain, port, rate, long
+        self.netns = netns
         self.samples: list[Sample] = []
         self._late: list[tuple[float, float]] = []
         self._idle: list[_Connection] = []
         self._over = threading.Event()
         self._come = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._live()), daemon=True)
+        self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> "Traffic":
         self._thread.start()
@@ -120,6 +127,11 @@ class Traffic:
         """By how much a visitor came too late at most: a busy machine's share in what the visitors see as slow."""
         late = list(self._late)
         return round(max((seconds * 1000 for at, seconds in late if begin < at < end), default=0.0), 1)
+
+    def _run(self) -> None:
+        if self.netns:
+            enter_namespace(self.netns)
+        asyncio.run(self._live())
 
     async def _live(self) -> None:
         page = await self._ask(Visit("GET", "/", page_is_whole), keep=False)
@@ -281,6 +293,14 @@ class _Connection:
     def close(self) -> None:
         with contextlib.suppress(OSError, RuntimeError):
             self.writer.close()
+
+
+def enter_namespace(name: str) -> None:
+    """Move this thread, and no other, into a network namespace, as `ip netns` names it. Raises OSError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with Path("/run/netns", name).open() as file:
+        if libc.setns(file.fileno(), CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), f"cannot enter the network namespace {name}")
 
 
 def no_check(_answer: Answer) -> str:
