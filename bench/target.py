@@ -68,7 +68,7 @@ find cache -maxdepth 2 -name '.tmp*'
 find /tmp /var/tmp -mindepth 1 -maxdepth 1 ! -name 'systemd-private-*' ! -name '.*-unix' \
   ! -name 'namespace-dev-*' # of systemd, when a start is overtaken by a restart
 find /run/consult /run/consult-django -mindepth 1 ! -path '*/up/*' ! -name up ! -name gunicorn.sock \
-  ! -name gunicorn.pid ! -name master.json ! -name reload
+  ! -name gunicorn.pid ! -name master.json ! -name reload ! -name failures
 main=$(systemctl show -p ControlGroup --value consult-django)
 for pid in $(pgrep -u deploy); do
   grep -q -e ":$main\$" -e '/user@[0-9]*.service/init.scope$' /proc/$pid/cgroup 2>/dev/null && continue
