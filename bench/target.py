@@ -269,7 +269,7 @@ class Target:
                 return time.monotonic() - began
             if time.monotonic() - began > BOUND:
                 raise Broken(f"after {BOUND} s: {trouble}")
-            time.sleep(0.2)
+            time.sleep(0.5)
 
     def clean(self, seconds: float = 30) -> None:
         """Raise Broken if something is left behind `seconds` after the end of a good run."""
@@ -277,4 +277,4 @@ class Target:
         while left := self.leftovers():
             if time.monotonic() > end:
                 raise Broken("left behind: " + "; ".join(left[:12]))
-            time.sleep(0.2)
+            time.sleep(1)

@@ -46,8 +46,9 @@ def booted(settings: Settings) -> Step:
         "Prove that it boots",
         f"""{PROOF}
 end=$((SECONDS + {settings.timeouts.boot}))
-until [ -n "$(ls "$proof/up" 2>/dev/null)" ] && [ -s "$proof/master.json" ]; do
-  kill -0 "$(cat "$DEPLOY_WORK/proof.pid")" 2>/dev/null || {{ cat "$proof/log"; exit 1; }}
+read -r leader <"$DEPLOY_WORK/proof.pid"
+until marks=("$proof"/up/[0-9]*) && [ -e "${{marks[0]}}" ] && [ -s "$proof/master.json" ]; do
+  kill -0 "$leader" 2>/dev/null || {{ cat "$proof/log"; exit 1; }}
   [ "$SECONDS" -lt "$end" ] || {{ cat "$proof/log"; echo "it did not boot within {settings.timeouts.boot} s"; exit 1; }}
   sleep 0.05
 done

@@ -141,17 +141,27 @@ def settled(layout: Layout, release: Release, settings: Settings) -> Step:
 
 
 def wait_for_workers(layout: Layout, release: Release, settings: Settings) -> str:
-    """The bash lines that wait for a finished activation: a worker of the release is up when its mark says healthy."""
+    """The bash lines that wait for a finished activation: a worker of the release is up when its mark says healthy.
+
+    While there is nothing to see yet, no program is started to look: the CPU belongs to the workers that boot.
+    """
     state, limit = quote(str(layout.state)), settings.timeouts.reload
     return f"""
-begin=$SECONDS end=$((SECONDS + {limit})) problem='nothing was seen' wanted=1
+begin=$SECONDS end=$((SECONDS + {limit})) problem='nothing was seen' wanted=1 failures=0
+looked=$((SECONDS + 2)) # by then, what was counted before this activation is cleared
+mapfile -t old <"$DEPLOY_WORK/old_workers"
 settled() {{
-  master=$(cat {state}/gunicorn.pid 2>/dev/null) && kill -0 "$master" 2>/dev/null || {{ problem='gunicorn has no master'; return 1; }}
-  wanted=$(sed -n 's/.*"workers": *\\([0-9]*\\).*/\\1/p' {state}/master.json 2>/dev/null); wanted=${{wanted:-1}}
+  {{ read -r master <{state}/gunicorn.pid; }} 2>/dev/null && kill -0 "$master" 2>/dev/null || {{ problem='gunicorn has no master'; return 1; }}
+  for pid in "${{old[@]}}"; do
+    ! kill -0 "$pid" 2>/dev/null || {{ problem="worker $pid of before still serves"; return 1; }}
+  done
+  {{ mapfile -t lines <{state}/master.json; }} 2>/dev/null
+  [[ ! ${{lines[*]}} =~ '"workers": '([0-9]+) ]] || wanted=${{BASH_REMATCH[1]}}
+  marks=({state}/up/*)
+  [ -e "${{marks[0]}}" ] && [ "${{#marks[@]}}" -ge "$wanted" ] || {{ problem="not all of $wanted workers have booted"; return 1; }}
   ready=0
   for pid in $(pgrep -P "$master"); do
-    ! grep -qx "$pid" "$DEPLOY_WORK/old_workers" || {{ problem="worker $pid of before still serves"; return 1; }}
-    file=$(grep -l "\\"pid\\": ${{pid}}[,}}]" {state}/up/* 2>/dev/null | head -n 1)
+    file=$(grep -l "\\"pid\\": ${{pid}}[,}}]" "${{marks[@]}}" 2>/dev/null | head -n 1)
     mark=$(cat "$file" 2>/dev/null) || {{ problem="worker $pid has not booted"; return 1; }}
     case $mark in *'"healthy": true'*) ;; *) problem="worker $pid: {settings.health_path} answers $mark"; return 1 ;; esac
     cwd=$(readlink "/proc/$pid/cwd") || return 1
@@ -163,11 +173,12 @@ settled() {{
   [ "$ready" -ge "$wanted" ] || {{ problem="$ready of $wanted workers are up"; return 1; }}
 }}
 hopeless() {{
-  [ "$SECONDS" -gt "$((begin + 2))" ] || return 1 # what was counted before this activation is cleared by then
+  [ "$SECONDS" -gt "$looked" ] || return 1
+  looked=$SECONDS
   case $problem in
     *master) starts=$({_starts(layout)}) && read -r first <"$DEPLOY_WORK/starts" || return 1
       [ "$((starts - first))" -ge {ENOUGH} ] && problem="gunicorn has stopped {ENOUGH} times in a row" ;;
-    *) failures=$(cat {state}/failures 2>/dev/null) || return 1
+    *) {{ read -r failures <{state}/failures; }} 2>/dev/null || true
       [ "$failures" -ge "$((wanted * {ENOUGH}))" ] && problem="$failures workers in a row have died while they booted" ;;
   esac
 }}

@@ -256,7 +256,6 @@ def test_a_service_that_stops_again_and_again_is_not_waited_for(
     with pytest.raises(StepError) as caught:
         world.run(*switch(world, releases[1], "restart"))
     assert "gunicorn has stopped 3 times in a row" in caught.value.evidence
-    assert "after 3 s" in caught.value.evidence
 
 
 @pytest.mark.usefixtures("master")
@@ -269,7 +268,6 @@ def test_workers_that_die_again_and_again_are_not_waited_for(world: World, relea
     with pytest.raises(StepError) as caught:
         world.run(move, deaf, settled)
     assert "6 workers in a row have died while they booted" in caught.value.evidence
-    assert "after 3 s" in caught.value.evidence
 
 
 def way_back(world: World, live: str, change: Change, kind: Kind = "hup") -> Step:
