@@ -157,9 +157,9 @@ def test_a_missing_static_root_is_told(world: World, release: Release) -> None:
     assert "apps/web/staticfiles (static_root in hosts.toml)" in caught.value.evidence
 
 
-def test_sync_builds_the_releases_own_virtualenv(world: World) -> None:
-    """uv sync with the given arguments, into the release; the second run changes nothing."""
-    release = world.release(ID)
+def a_virtualenv(world: World, name: str) -> tuple[Release, Path, Step]:
+    """A release with a virtualenv, its site-packages, and the step that builds it with a gunicorn put in by hand."""
+    release = world.release(name)
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     world.settings = Settings(python=version, sync_args=("--frozen", "--no-dev", "--offline"))
     package = '[[package]]\nname = "site"\nversion = "1"\nsource = { virtual = "." }\n'
@@ -174,10 +174,40 @@ def test_sync_builds_the_releases_own_virtualenv(world: World) -> None:
     assert "gunicorn is not among the dependencies" in caught.value.evidence
     packages = next(Path(release.venv).glob("lib/python*/site-packages"))
     (packages / "gunicorn.py").touch()
+    return release, packages, replace(step, script=step.script.replace("uv sync", "uv sync --inexact"))
+
+
+def test_sync_builds_the_releases_own_virtualenv(world: World) -> None:
+    """uv sync with the given arguments, into the release; the second run changes nothing."""
+    release, _, step = a_virtualenv(world, ID)
     before = Path(release.python).lstat().st_ino
-    world.twice(replace(step, script=step.script.replace("uv sync", "uv sync --inexact")))
+    world.twice(step)
     assert Path(release.python).lstat().st_ino == before
     assert not Path(release.project, ".venv").exists()
+
+
+def test_what_is_compiled_already_is_not_compiled_again(world: World) -> None:
+    """Of packages that are the same file in the live release, the compiled files are taken over; of no others."""
+    old, packages, _ = a_virtualenv(world, "20260101T000000Z-abcdef0")
+    Path(world.layout.current).symlink_to(f"releases/{old.id}")
+    cached = f"__pycache__/{{}}.{sys.implementation.cache_tag}.pyc"
+    for name in ("same", "other", "gone", "plain"):
+        (packages / "pack" / name).mkdir(parents=True)
+        (packages / "pack" / name / "module.py").write_text(name)
+        (packages / "pack" / name / "__pycache__").mkdir()
+        (packages / "pack" / name / cached.format("module")).write_text(f"compiled {name}")
+    (packages / "pack/plain" / cached.format("module")).unlink()
+    _, packages_now, step = a_virtualenv(world, ID)
+    for name in ("same", "plain"):
+        (packages_now / "pack" / name).mkdir(parents=True)
+        (packages_now / "pack" / name / "module.py").hardlink_to(packages / "pack" / name / "module.py")
+    (packages_now / "pack/other").mkdir()
+    (packages_now / "pack/other/module.py").write_text("other")
+    world.twice(step)
+    found = {str(path.relative_to(packages_now)) for path in (packages_now / "pack").rglob("*.pyc")}
+    assert found == {f"pack/same/{cached.format('module')}"}
+    assert (packages_now / "pack/same" / cached.format("module")).read_text() == "compiled same"
+    assert not (packages_now / "pack/gone").exists()
 
 
 def test_sync_with_a_broken_lock_is_told(world: World) -> None:
