@@ -112,7 +112,8 @@ def require_ready(state: HostState, host: Host) -> None:
 class Change:
     """What is to become live: a release, files to install, what runs on the host between proof and switch.
 
-    `forced` names an activation that was asked for, with its reason.
+    `forced` names an activation that was asked for, with its reason; `leaves` is the release that no later rollback
+    goes to, as this one goes back from it.
     """
 
     release: Release
@@ -122,6 +123,7 @@ class Change:
     before_health: Sequence[Step] = ()
     undo_build: Sequence[Step] = ()
     forced: Activation | None = None
+    leaves: Release | None = None
 
 
 def bring(work: Work, change: Change) -> None:
@@ -242,7 +244,7 @@ def _live_steps(work: Work, change: Change, activation: Activation) -> list[Step
     before = [systemd.stage(layout, list(change.files))] if change.files else []
     before += [nginx.test_site(layout)] if site else []
     after = [nginx.reload()] if site else []
-    after += [systemd.check_site(layout, settings), release_steps.mark_good(change.release)]
+    after += [systemd.check_site(layout, settings), release_steps.mark_good(change.release, change.leaves)]
     if activation.kind == "nginx":
         return [*first, *before, *after]
     return [

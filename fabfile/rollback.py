@@ -21,13 +21,18 @@ def rollback(host: Host, report: Report, outcome: Outcome, to: str, wait: int) -
             report.headline(f"{host.name}: nothing to do, {target.id} is live")
             return
         report.say(f"  back to {target.id}")
-        change = Change(work.layout.release(target.id), work.changed_files())
+        leaves = work.live if target.id < work.state.live else None
+        change = Change(work.layout.release(target.id), work.changed_files(), leaves=leaves)
         live.bring(work, change)
         done(work, change)
 
 
 def find_release(state: HostState, to: str, host: Host) -> ReleaseState:
-    """The release that `to` names (an id, its beginning, or a commit), or the newest good one before the live one."""
+    """The release that `to` names (an id, its beginning, or a commit), or the newest good one before the live one.
+
+    One that a rollback has left counts as good only by its name: deployed, left, and deployed anew, a commit has two
+    releases, and the way back from the second is not the first.
+    """
     if not to:
         if before := state.before_live():
             return before

@@ -10,12 +10,16 @@ from fabfile.errors import StepFailed
 
 @dataclass(frozen=True)
 class ReleaseState:
-    """One folder in releases/: `built` means whole, `good` that it once was live and healthy, `bad` that it failed."""
+    """One folder in releases/: `built` means whole, `good` that it once was live and healthy, `bad` that it failed.
+
+    `left` is one that a rollback went back from.
+    """
 
     id: str
     built: bool = False
     good: bool = False
     bad: bool = False
+    left: bool = False
     commit: str = ""
     branch: str = ""
     created: str = ""
@@ -56,8 +60,8 @@ class HostState:
         return self.service == "active" and self.socket == "active" and folders == {self.live}
 
     def before_live(self) -> ReleaseState | None:
-        """The newest release before the live one that was good and is not marked bad."""
-        older = [r for r in self.releases if r.built and r.good and not r.bad and r.id < self.live]
+        """The newest release before the live one that was good, is not marked bad, and was not rolled back from."""
+        older = [r for r in self.releases if r.built and r.good and not r.bad and not r.left and r.id < self.live]
         return max(older, key=lambda r: r.id, default=None)
 
 
@@ -118,6 +122,7 @@ def _release(value: str) -> ReleaseState:
         built="built" in marks,
         good="good" in marks,
         bad="bad" in marks,
+        left="left" in marks,
         commit=str(notes.get("commit", "")),
         branch=str(notes.get("branch", "")),
         created=str(notes.get("created", "")),

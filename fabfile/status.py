@@ -7,7 +7,7 @@ from fabfile.inventory import Host
 from fabfile.live import note_checks, read_logs
 from fabfile.remote import connect
 from fabfile.report import Outcome, Report
-from fabfile.state import HostState, parse
+from fabfile.state import HostState, ReleaseState, parse
 from fabfile.steps import logs as log_steps
 from fabfile.steps import survey, systemd
 
@@ -84,24 +84,27 @@ def releases(host: Host, report: Report, outcome: Outcome) -> None:
     outcome.release, outcome.previous = state.live or None, before.id if before else None
     rows = []
     for release in state.releases:
-        word = (
-            "live" if release.id == state.live else "bad" if release.bad else "good" if release.good else "unfinished"
-        )
         rows.append(
             {
                 "id": release.id,
-                "state": word,
+                "state": state_of(release, state.live),
                 "branch": release.branch,
                 "commit": release.commit,
                 "created": release.created,
             }
         )
         note = "  <- rollback goes here" if before and release.id == before.id else ""
-        report.say(f"  {release.id:<26} {word:<11} {release.branch}{note}")
+        report.say(f"  {release.id:<26} {rows[-1]['state']:<11} {release.branch}{note}")
     if not rows:
         report.say(f"{host.name}: no releases yet")
     outcome.details = {"releases": rows}
     outcome.site_state = f"{state.live} is live" if state.live else "nothing is live"
+
+
+def state_of(release: ReleaseState, live: str) -> str:
+    """One word for a person: live, bad (failed), left (a rollback went back from it), good, unfinished."""
+    marks = {"live": release.id == live, "bad": release.bad, "left": release.left, "good": release.good}
+    return next((word for word, true in marks.items() if true), "unfinished")
 
 
 def logs(host: Host, report: Report, outcome: Outcome, lines: int, follow: bool) -> None:

@@ -113,9 +113,11 @@ mv -T {current}.new {current}
 """
 
 
-def mark_good(release: Release) -> Step:
+def mark_good(release: Release, leaves: Release | None = None) -> Step:
+    """Say that the release is live and healthy; `leaves` is the one that a rollback went back from."""
     notes = quote(str(release.notes))
-    return Step("Mark the release as good", f"touch {notes}/good; rm -f {notes}/bad", live=True)
+    left = f"touch {quote(str(leaves.notes / 'left'))}\n" if leaves else ""
+    return Step("Mark the release as good", f"{left}touch {notes}/good\nrm -f {notes}/bad {notes}/left", live=True)
 
 
 def record(layout: Layout, entry: str) -> Step:
@@ -160,6 +162,7 @@ if [ -n "$lists" ]; then
   find . -type f -not -path './.lists/*' | sed 's#^./##' | sort | comm -23 - <(sort -u .lists/*) | tr '\\n' '\\0' | xargs -0 -r rm -f
 fi
 (
+  renice --priority 19 $BASHPID # some ten thousand files: visitors come first
   cd {quote(str(layout.releases))}
   rm -rf .trash-*
   command git -c gc.autoDetach=false -C {quote(str(layout.repo))} gc --auto --quiet

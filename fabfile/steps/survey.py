@@ -32,7 +32,7 @@ echo "inodes ${{inodes/#-/1000000}}"
 for folder in "$base"/releases/[0-9]*Z-*/; do
   [ -d "$folder" ] || continue
   flags=-
-  for mark in built good bad; do [ ! -e "$folder.deploy/$mark" ] || flags=$flags,$mark; done
+  for mark in built good bad left; do [ ! -e "$folder.deploy/$mark" ] || flags=$flags,$mark; done
   folder=${{folder%/}}
   notes=''
   [ ! -r "$folder/.deploy/release.json" ] || IFS= read -r notes <"$folder/.deploy/release.json" || true

@@ -323,6 +323,15 @@ def test_marks(world: World) -> None:
         assert sorted(path.name for path in Path(release.notes).iterdir()) == ["built", "good"]
 
 
+def test_marks_of_a_rollback(world: World) -> None:
+    """The release that it leaves says so, and the one that it goes to no longer does."""
+    left, back = world.release("20260103T000000Z-abcdef0", "built", "good"), world.release(ID, "built", "good", "left")
+    for _ in range(2):
+        world.run(steps.mark_good(back, left))
+        assert sorted(path.name for path in Path(left.notes).iterdir()) == ["built", "good", "left"]
+        assert sorted(path.name for path in Path(back.notes).iterdir()) == ["built", "good"]
+
+
 def test_history_takes_any_text(world: World) -> None:
     """An entry is one line, whatever the branch or the person is called."""
     entry = json.dumps({"by": HOSTILE, "branch": HOSTILE + "\n"})

@@ -45,7 +45,7 @@ def scripts() -> dict[str, str]:
         survey.read_host(layout, settings.linked_files), survey.holder(layout), survey.freeze(layout, card),
         survey.unfreeze(layout), release.fetch(layout, settings, "main"),
         release.lay_out(layout, new, "a" * 40, settings), release.drop(new), release.mark_built(new),
-        release.switch(layout, new), release.mark_good(new), release.record(layout, card),
+        release.switch(layout, new), release.mark_good(new, new), release.record(layout, card),
         release.prune(layout, settings), python.sync(layout, new, settings),
         django.collect_static(layout, new, settings), django.migrate(layout, new, settings),
         proof.start(layout, new, settings), proof.booted(settings), proof.compare(layout, new),

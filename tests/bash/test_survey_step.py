@@ -53,7 +53,7 @@ def test_a_host_without_releases(world: World) -> None:
 def test_a_host_with_releases(world: World) -> None:
     """Marks, notes and the live link come through; releases are sorted; what is no release is left out."""
     world.release(TWO, "built", "good", notes=NOTES)
-    world.release(ONE, "built", "bad", notes=NOTES)
+    world.release(ONE, "built", "bad", "left", notes=NOTES)
     Path(world.layout.releases / ".trash-x").mkdir()
     Path(world.layout.releases / "lost+found").mkdir()
     Path(world.layout.releases / "my $(touch bait) backup").mkdir()
@@ -63,9 +63,9 @@ def test_a_host_with_releases(world: World) -> None:
     assert state.live == TWO
     live = state.live_release
     assert live
-    assert (live.built, live.good, live.bad) == (True, True, False)
+    assert (live.built, live.good, live.bad, live.left) == (True, True, False, False)
     assert (live.commit, live.branch, live.fingerprint) == (NOTES["commit"], NOTES["branch"], "f0")
-    assert state.releases[0].bad
+    assert (state.releases[0].bad, state.releases[0].left) == (True, True)
     assert not world.bait()
 
 

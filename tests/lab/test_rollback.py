@@ -43,9 +43,13 @@ def test_rollback_goes_back_one_by_one(site: Site, three: list[str]) -> None:
         ("rollback", three[2]),
         ("rollback", three[1]),
     ]
-    # A deploy after a rollback brings the newest code again.
+    # A deploy after a rollback brings the newest code again, and the way back from it is not its own first release.
+    listed = site.fab("releases", "--json").expect(0).json
+    assert [one["state"] for one in listed["releases"]][-3:] == ["good", "live", "left"]
     site.deploy().expect(0)
     assert site.heading() == "Three"
+    site.fab("rollback").expect(0)
+    assert site.heading() == "Two"
 
 
 def test_rollback_to_what_is_not_there(site: Site) -> None:

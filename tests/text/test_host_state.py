@@ -122,7 +122,7 @@ def some(*releases: str, live: str = "3") -> HostState:
     made = []
     for text in releases:
         name, _, marks = text.partition(":")
-        made.append(ReleaseState(name, built="u" in marks, good="g" in marks, bad="b" in marks))
+        made.append(ReleaseState(name, built="u" in marks, good="g" in marks, bad="b" in marks, left="l" in marks))
     return HostState(live=live, releases=tuple(made))
 
 
@@ -133,6 +133,8 @@ def some(*releases: str, live: str = "3") -> HostState:
         (some("2:ug", "1:ug", "3:ug"), "2"),
         (some("1:ug", "2:ugb", "3:ug"), "1"),
         (some("1:ug", "2:u", "3:ug"), "1"),
+        (some("1:ug", "2:ugl", "3:ug"), "1"),
+        (some("1:ugl", "2:ugl", "3:ug"), None),
         (some("1:ug", "2:g", "3:ug"), "1"),
         (some("1:ug", "3:ug", "4:ug"), "1"),
         (some("1:ug", "2:ug", live="2"), "1"),
@@ -145,7 +147,7 @@ def some(*releases: str, live: str = "3") -> HostState:
     ],
 )
 def test_rollback_goes_to_the_newest_good_release_before_the_live_one(state: HostState, before: str | None) -> None:
-    """By the order of the ids, never to one that is marked bad, half-made, or newer than the live one."""
+    """By the order of the ids, never to one that is bad, half-made, rolled back from, or newer than the live one."""
     found = state.before_live()
     assert (found.id if found else None) == before
 
