@@ -4,6 +4,7 @@ import base64
 import contextlib
 import io
 import logging
+import random
 import secrets
 import socket
 import threading
@@ -189,7 +190,7 @@ def _private_key(host: Host, text: str) -> paramiko.PKey:
 def _open(host: Host, connection: FabricConnection) -> None:
     name, where = host.name, f"{connection.user}@{connection.host}:{connection.port}"
     try:
-        connection.open()
+        _log_in(connection, host.settings.timeouts.connect)
     except ConnectError:
         raise
     except paramiko.BadHostKeyException as error:
@@ -218,6 +219,23 @@ def _open(host: Host, connection: FabricConnection) -> None:
         # Keepalives that nobody answers end the connection, instead of waiting for ever (facts 15).
         transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE * 1000)
         transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # or each small write waits for an ACK
+
+
+def _log_in(connection: FabricConnection, seconds: int) -> None:
+    """Open the connection; one that is dropped before the login is tried again for so many seconds.
+
+    An sshd that is asked for many logins at once hangs up on some of them (MaxStartups of sshd_config).
+    """
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            connection.open()
+            return
+        except (paramiko.SSHException, ConnectionResetError, EOFError) as error:
+            dropped = isinstance(error, OSError | EOFError) or "banner" in str(error)
+            if not dropped or time.monotonic() > end:
+                raise
+        time.sleep(random.uniform(0.2, 1))  # noqa: S311 - so that those who wait do not come back together
 
 
 def _listen(transport: paramiko.Transport) -> None:

@@ -3,18 +3,21 @@
 import re
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from harness import VIEWS, Site, wait_for
-from world import TIMEOUTS, answers, fails, healed, instead, limit, relay, small_disk, stopped, undone
+from world import TIMEOUTS, Relay, answers, fails, healed, instead, limit, relay, small_disk, stopped, undone
 
 from fabfile import remote as remote_module
 from fabfile.conductor import ConnectionLost
 from fabfile.inventory import Host
 from fabfile.lab import LabHost, down, up
+from fabfile.layout import Layout
+from fabfile.lock import Lock, card
 from fabfile.remote import connect
-from fabfile.settings import Settings
+from fabfile.settings import Settings, Timeouts
 from fabfile.step import Step
 
 pytestmark = pytest.mark.lab
@@ -328,16 +331,48 @@ def test_ssh_that_accepts_and_stalls(site: Site, greeting: bytes) -> None:
     healed(site)
 
 
+def through(way: Relay, site: Site) -> Host:
+    """The host as it is reached through a relay."""
+    known = site.folder / "known"
+    known.write_text(site.host.known_hosts.read_text().replace(site.host.address, f"[127.0.0.1]:{way.port}"))
+    key = str(site.host.key_file)
+    return Host("t-world", "test", Settings(address="127.0.0.1", port=way.port, key=key, known_hosts=str(known)))
+
+
+def test_ssh_that_hangs_up_on_some(site: Site) -> None:
+    """A busy sshd drops logins: those are tried again."""
+    with relay((site.host.address, 22)) as way:
+        way.hangs_up = 3
+        with connect(through(way, site)) as remote, remote.conduct() as conductor:
+            assert conductor.run([Step("Speak", "echo here")])[0].output == "here"
+        assert way.hangs_up == 0
+
+
+def test_fifty_at_once(site: Site) -> None:
+    """Fifty clients of one real sshd, which takes ten logins at a time: all get in, one after the other."""
+    work = Step("Be alone", "mkdir /tmp/alone; sleep 0.02; rmdir /tmp/alone")
+
+    def come(number: int) -> str:
+        settings = Settings(
+            address=site.host.address, key=str(site.host.key_file), known_hosts=str(site.host.known_hosts),
+            timeouts=Timeouts(connect=60),
+        )  # fmt: skip
+        lock = Lock(Layout.of(settings).lock, card(f"number {number}"), 300)
+        with connect(Host("t-world", "test", settings)) as remote, remote.conduct(lock=lock) as conductor:
+            return "ok" if conductor.run([work])[0].ok else "failed"
+
+    with ThreadPoolExecutor(50) as pool:
+        assert list(pool.map(come, range(50))) == ["ok"] * 50
+    wait_for(lambda: site.leftovers() == "", seconds=45)
+
+
 @pytest.mark.parametrize("when", ["before a command", "in a step"])
 def test_a_connection_that_is_swallowed(site: Site, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
     """TCP acknowledges, nobody answers: the wait ends after SILENCE seconds."""
     monkeypatch.setattr(remote_module, "SILENCE", 3)
     monkeypatch.setattr(remote_module, "HEARTBEAT", 1)
-    known = site.folder / "known"
     with relay((site.host.address, 22)) as way:
-        known.write_text(site.host.known_hosts.read_text().replace(site.host.address, f"[127.0.0.1]:{way.port}"))
-        settings = Settings(address="127.0.0.1", port=way.port, key=str(site.host.key_file), known_hosts=str(known))
-        with connect(Host("t-world", "test", settings)) as remote:
+        with connect(through(way, site)) as remote:
             began = time.monotonic()
             way.swallows = when == "before a command"
             with pytest.raises(ConnectionLost), remote.conduct() as conductor:  # noqa: PT012 - both may raise

@@ -105,12 +105,16 @@ def small_disk(site: Site, room: int, files: int = 50000) -> Generator[None]:
 
 
 class Relay:
-    """A way to a host that says `greeting` first, passes everything on, and swallows all of it while `swallows`."""
+    """A way to a host that says `greeting` first, passes everything on, and swallows all of it while `swallows`.
+
+    It hangs up on the first `hangs_up` connections.
+    """
 
     def __init__(self, target: tuple[str, int] | None, greeting: bytes = b"") -> None:
         self._target, self._greeting = target, greeting
         self._sockets: list[socket.socket] = []
         self.swallows = False
+        self.hangs_up = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -119,6 +123,10 @@ class Relay:
         with suppress(OSError):
             while True:
                 here, _ = self._listener.accept()
+                if self.hangs_up:
+                    self.hangs_up -= 1
+                    here.close()
+                    continue
                 self._sockets.append(here)
                 here.sendall(self._greeting)
                 if self._target:
