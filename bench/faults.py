@@ -25,10 +25,11 @@ from bench.target import Broken, Target
 from fabfile import lab
 from fabfile.errors import DeployError
 
-# `files`: a deploy that changes unit and nginx site too, so it restarts. `way-back`: one whose last check fails; it is
-# broken in the steps that put the old release back.
+# `files`: a deploy that changes unit and nginx site too, so it restarts; it is broken from where it differs from `deploy`.
+# `way-back`: one whose last check fails; it is broken in the steps that put the old release back.
 SCENARIOS = ("deploy", "rollback", "files", "way-back")
 LAST_CHECK = "Check the site"
+RIGHTS = "Ask sudo for the rights it needs"
 FAULTS = {
     "fail": "the step does nothing and fails",
     "fail-late": "the step does all of its work and fails",
@@ -100,7 +101,7 @@ class Row:
 
 
 def discover(target: Target, scenario: str) -> list[TracedStep]:
-    """The steps of a scenario, learnt by a run that works."""
+    """The steps of a scenario that are to be broken, learnt by a run that works."""
     trace = target.folder / f"trace-{scenario}"
     words = begin(target, scenario)
     result = target.fab(*words, order=Order(target.name, trace=str(trace), broken=broken_in(scenario)))
@@ -110,7 +111,8 @@ def discover(target: Target, scenario: str) -> list[TracedStep]:
     target.clean()
     steps = [TracedStep(**json.loads(line)) for line in trace.read_text().splitlines()]
     titles = [step.title for step in steps]
-    return steps[titles.index(LAST_CHECK) + 1 :] if broken_in(scenario) else steps
+    first = {"files": RIGHTS, "way-back": LAST_CHECK}.get(scenario)
+    return steps[titles.index(first) + (first == LAST_CHECK) :] if first else steps
 
 
 def broken_in(scenario: str) -> str:

@@ -25,9 +25,9 @@ WORKERS = 3  # one may be at a slow request, and two still answer
 MODELS = "apps/web/pages/models.py"
 MIGRATION = "apps/web/pages/migrations/0002_note_author.py"
 WINDOWS = {
-    "hup": ("Reload gunicorn (HUP)", "See only new workers answer"),
-    "restart": ("Restart gunicorn behind its socket", "See only new workers answer"),
-    "nginx": ("Reload nginx", "Check the site"),
+    "hup": (("Switch to the new release", "Reload gunicorn"), "See only new workers answer"),
+    "restart": (("Switch to the new release", "Restart gunicorn"), "See only new workers answer"),
+    "nginx": (("Reload nginx",), "Check the site"),
 }
 # Of another Python only what runs; its compiled files too, as the service may not write any.
 NOT_RUN = shutil.ignore_patterns("test", "tests", "idlelib", "site-packages", "config-*")
@@ -245,11 +245,11 @@ def follow(site: Site, *words: str) -> tuple[Result, list[tuple[float, str]]]:
 
 def window(lines: Sequence[tuple[float, str]], activation: str, whole: tuple[float, float]) -> tuple[float, float]:
     """From the end of the step before the activation to the end of the step that sees it done; `whole` if unknown."""
-    first, last = WINDOWS.get(activation, ("", ""))
+    first, last = WINDOWS.get(activation, ((), ""))
     begin, end = whole
     moment = whole[0]
     for at, line in lines:
-        if first and line.strip().startswith(first):
+        if line.strip().startswith(first):
             begin = moment
         if last and line.strip().startswith(last):
             end = at

@@ -244,7 +244,7 @@ def _live_steps(work: Work, change: Change, activation: Activation) -> list[Step
     before = [systemd.stage(layout, list(change.files))] if change.files else []
     before += [nginx.test_site(layout)] if site else []
     after = [nginx.reload()] if site else []
-    after += [systemd.check_site(layout, settings), release_steps.mark_good(change.release, change.leaves)]
+    after += [systemd.check_site(layout, settings), release_steps.mark_good(layout, change.release, change.leaves)]
     if activation.kind == "nginx":
         return [*first, *before, *after]
     return [
@@ -254,8 +254,9 @@ def _live_steps(work: Work, change: Change, activation: Activation) -> list[Step
         proof.stop(),
         *before,
         *([systemd.install_units(layout, units)] if units else []),
-        *([release_steps.switch(layout, change.release)] if change.release != work.live else []),
-        systemd.activate(layout, activation.kind),
+        systemd.activate(layout, activation.kind)
+        if change.release == work.live
+        else systemd.switch(layout, change.release, activation.kind),
         systemd.settled(layout, change.release, settings),
         *after,
     ]
@@ -292,6 +293,8 @@ def put_back(work: Work, change: Change, activation: Activation) -> Step:
         )
     elif units:
         lines.append(f'if [ -n "$units_differ" ]; then\n{restart}\nfi')
+    if change.files:
+        lines.append(f"rm -f {layout.staged}/*.pending")
     title = "Put the old release back" if old and old.id != new.id else "Put everything back"
     return Step(title, "\n".join(lines), timeout=settings.timeouts.reload + 180, live=True)
 

@@ -13,12 +13,29 @@ git() { command git -c gc.auto=0 -c maintenance.auto=false -c advice.detachedHea
 """
 
 
+def sweep(layout: Layout) -> str:
+    """The bash lines that delete what was thrown away, in a child that outlives the conductor and has not its lock."""
+    return f"""
+(
+  renice --priority 19 $BASHPID # some ten thousand files: visitors come first
+  cd {quote(str(layout.releases))}
+  rm -rf .trash-*
+  command git -c gc.autoDetach=false -C {quote(str(layout.repo))} gc --auto --quiet
+) </dev/null >/dev/null 2>&1 9>&- &
+"""
+
+
 def fetch(layout: Layout, settings: Settings, ref: str) -> Step:
-    """Bring the mirror up to date; answers `commit SHA SUBJECT`, or `known NAME` lines when nothing is called `ref`."""
+    """Bring the mirror up to date; answers `commit SHA SUBJECT`, or `known NAME` lines when nothing is called `ref`.
+
+    Takes away what a switch or a prune has left that was cut, for there may be nothing else to do.
+    """
     return Step(
         "Fetch the repository",
         f"""{GIT}
 repo={quote(str(layout.repo))} ref={quote(ref)}
+rm -f {quote(str(layout.current))}.new
+if compgen -G {quote(str(layout.releases))}'/.trash-*' >/dev/null; then {sweep(layout)} fi
 if [ ! -d "$repo" ]; then
   rm -rf "$repo.new"
   git init --quiet --bare "$repo.new"
@@ -99,13 +116,8 @@ def mark_built(release: Release) -> Step:
     return Step("Mark the release as whole", f"sync --file-system {root}\ntouch {mark}", timeout=120)
 
 
-def switch(layout: Layout, release: Release) -> Step:
-    """Make `release` the live one: a new link beside the old one, and one rename."""
-    return Step("Switch to the new release", make_live(layout, release.id), live=True)
-
-
 def make_live(layout: Layout, release_id: str) -> str:
-    """The bash lines that move the live link."""
+    """The bash lines that make a release the live one: a new link beside the old one, and one rename."""
     current = quote(str(layout.current))
     return f"""
 ln -sfn {quote(f"releases/{release_id}")} {current}.new
@@ -113,11 +125,15 @@ mv -T {current}.new {current}
 """
 
 
-def mark_good(release: Release, leaves: Release | None = None) -> Step:
-    """Say that the release is live and healthy; `leaves` is the one that a rollback went back from."""
+def mark_good(layout: Layout, release: Release, leaves: Release | None = None) -> Step:
+    """Say that the release is live and healthy, with its files; `leaves` is the one that a rollback went back from."""
     notes = quote(str(release.notes))
     left = f"touch {quote(str(leaves.notes / 'left'))}\n" if leaves else ""
-    return Step("Mark the release as good", f"{left}touch {notes}/good\nrm -f {notes}/bad {notes}/left", live=True)
+    return Step(
+        "Mark the release as good",
+        f"{left}touch {notes}/good\nrm -f {notes}/bad {notes}/left {layout.staged}/*.pending",
+        live=True,
+    )
 
 
 def record(layout: Layout, entry: str) -> Step:
@@ -134,7 +150,7 @@ printf '%s\\n' {quote(entry)} >>{history}
 def prune(layout: Layout, settings: Settings) -> Step:
     """Remove old and half-made releases, except the live one, the newest that failed, and what a process still uses.
 
-    The folders are renamed under the lock and deleted by a child that outlives the conductor and does not hold the lock.
+    The folders are renamed under the lock, and deleted without it.
     """
     return Step(
         "Prune old releases",
@@ -161,12 +177,6 @@ if [ -n "$lists" ]; then
   for list in $lists; do rm -f ".lists/$list"; done
   find . -type f -not -path './.lists/*' | sed 's#^./##' | sort | comm -23 - <(sort -u .lists/*) | tr '\\n' '\\0' | xargs -0 -r rm -f
 fi
-(
-  renice --priority 19 $BASHPID # some ten thousand files: visitors come first
-  cd {quote(str(layout.releases))}
-  rm -rf .trash-*
-  command git -c gc.autoDetach=false -C {quote(str(layout.repo))} gc --auto --quiet
-) </dev/null >/dev/null 2>&1 9>&- &
-""",
+{sweep(layout)}""",
         timeout=120,
     )

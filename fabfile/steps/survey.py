@@ -39,7 +39,9 @@ for folder in "$base"/releases/[0-9]*Z-*/; do
   echo "release ${{folder##*/}} $flags $notes"
 done
 for file in {files}; do if [ "$(readlink "$file" || true)" = /dev/null ]; then echo "masked ${{file##*/}}"; fi; done
-sha256sum {files} 2>/dev/null | sed 's/^/file /; s/  / /' || true
+for file in {files}; do
+  [ -e "$base/staged/${{file##*/}}.pending" ] || sha256sum "$file" 2>/dev/null | sed 's/^/file /; s/  / /' || true
+done
 [ ! -s "$base/frozen" ] || echo "frozen $(tr '\\n' ' ' <"$base/frozen")"
 {_services(layout)}
 """,

@@ -7,6 +7,7 @@ from shlex import quote
 from fabfile.layout import Layout, Release
 from fabfile.settings import Settings
 from fabfile.step import Step
+from fabfile.steps.release import make_live
 
 SYSTEMCTL = "/usr/bin/systemctl"
 INSTALL = "/usr/bin/install -m 644 -o root -g root"
@@ -44,13 +45,18 @@ def install(layout: Layout, targets: Sequence[PurePosixPath]) -> str:
 
 
 def stage(layout: Layout, targets: Sequence[PurePosixPath]) -> Step:
-    """Put the rendered files (sent to the conductor by name) in place to be installed; keep what is installed now."""
+    """Put the rendered files (sent to the conductor by name) in place to be installed; keep what is installed now.
+
+    Until the end of the run each is marked as pending: after a run that was cut, it counts as one that differs, for it
+    may be installed, but in use it is not.
+    """
     lines = []
     for target in targets:
         place = quote(str(staged(layout, target)))
         lines.append(
             f"if [ -e {quote(str(target))} ]; then cp {quote(str(target))} {place}.before; else rm -f {place}.before; fi"
         )
+        lines.append(f"touch {place}.pending")
         lines.append(f'cp "$DEPLOY_FILES/{target.name}" {place}.new; chmod 644 {place}.new; mv {place}.new {place}')
     lines.append(f'touch "{STAGED}"')
     return Step("Stage the changed files", "\n".join(lines))
@@ -97,6 +103,17 @@ def activate(layout: Layout, kind: str) -> Step:
         "start": "Start gunicorn",
     }
     return Step(titles[kind], bring_to_life(layout, kind), timeout=120, live=True)
+
+
+def switch(layout: Layout, release: Release, kind: str) -> Step:
+    """Make `release` the live one and bring it to life, as `activate` does.
+
+    One step, which ends what it has begun: were it two, a conductor that is killed between them would leave a link to
+    one release and workers of another.
+    """
+    titles = {"hup": "HUP", "restart": "restart", "start": "start"}
+    script = make_live(layout, release.id) + bring_to_life(layout, kind)
+    return Step(f"Switch to the new release ({titles[kind]})", script, timeout=120, live=True)
 
 
 def bring_to_life(layout: Layout, kind: str) -> str:

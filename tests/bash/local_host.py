@@ -22,6 +22,7 @@ from fabfile.remote import Remote
 from fabfile.settings import Settings
 from fabfile.state import HostState
 from fabfile.step import Step, StepEnd
+from fabfile.steps.release import make_live
 
 # What a shell, a marker or a terminal could take for something else. None of them may do anything.
 HOSTILE = """a'b"c`touch bait`$(touch bait);touch bait|touch bait&\\\\ * ? [x] {a,b} ~ ! #$HOME $$ %s \\n ünï→ -x"""
@@ -263,6 +264,10 @@ class World:
             text = notes if isinstance(notes, str) else json.dumps(notes) + "\n"
             (folder / "release.json").write_text(text)
         return release
+
+    def link(self, release: Release) -> None:
+        """Make a release the live one, without a service."""
+        self.run(Step("Move the link", make_live(self.layout, release.id)))
 
     def bait(self) -> list[Path]:
         """Files that only a value taken for a command could have made."""

@@ -17,6 +17,7 @@ from fabfile.deploy import find_commit
 from fabfile.errors import ConfigError
 from fabfile.inventory import Host
 from fabfile.settings import Settings
+from fabfile.step import Step
 from fabfile.steps import release as steps
 
 FILES = {"gunicorn.conf.py": b"workers = 2\n", "release.json": b'{"commit": "x"}\n'}
@@ -283,7 +284,7 @@ def test_the_switch_is_never_seen_half_done(world: World) -> None:
     releases = [world.release(release_id) for release_id in ids]
     for release in releases:
         Path(release.root / "page").write_text(release.id)
-    world.run(steps.switch(world.layout, releases[0]))
+    world.link(releases[0])
     current, over, seen, problems = Path(world.layout.current), threading.Event(), set(), []
 
     def read() -> None:
@@ -297,7 +298,7 @@ def test_the_switch_is_never_seen_half_done(world: World) -> None:
     thread.start()
     with world.remote().conduct() as conductor:
         for number in range(60):
-            conductor.run([steps.switch(world.layout, releases[number % 2])])
+            conductor.run([Step("Move the link", steps.make_live(world.layout, ids[number % 2]))])
     over.set()
     thread.join()
     assert problems == []
@@ -310,16 +311,29 @@ def test_the_switch_after_a_cut_one(world: World) -> None:
     release = world.release(ID)
     (world.base / "current.new").symlink_to("releases/gone")
     for _ in range(2):
-        world.run(steps.switch(world.layout, release))
+        world.link(release)
         assert str(Path(world.layout.current).readlink()) == f"releases/{ID}"
         assert not (world.base / "current.new").is_symlink()
+
+
+@pytest.mark.usefixtures("origin")
+def test_a_fetch_takes_away_what_a_cut_run_left(world: World) -> None:
+    """The half-made link and thrown away releases, also when there is nothing else to do."""
+    world.release(ID)
+    (world.base / "current.new").symlink_to("releases/gone")
+    trash = world.base / "releases/.trash-20260101T000000Z-abcdef0"
+    (trash / "deep").mkdir(parents=True)
+    fetch(world)
+    assert eventually(lambda: not trash.exists())
+    assert not (world.base / "current.new").is_symlink()
+    assert releases(world) == [ID]
 
 
 def test_marks(world: World) -> None:
     """Good takes bad away; both runs leave the same."""
     release = world.release(ID, "bad")
     for _ in range(2):
-        world.run(steps.mark_built(release), steps.mark_good(release))
+        world.run(steps.mark_built(release), steps.mark_good(world.layout, release))
         assert sorted(path.name for path in Path(release.notes).iterdir()) == ["built", "good"]
 
 
@@ -327,7 +341,7 @@ def test_marks_of_a_rollback(world: World) -> None:
     """The release that it leaves says so, and the one that it goes to no longer does."""
     left, back = world.release("20260103T000000Z-abcdef0", "built", "good"), world.release(ID, "built", "good", "left")
     for _ in range(2):
-        world.run(steps.mark_good(back, left))
+        world.run(steps.mark_good(world.layout, back, left))
         assert sorted(path.name for path in Path(left.notes).iterdir()) == ["built", "good", "left"]
         assert sorted(path.name for path in Path(back.notes).iterdir()) == ["built", "good"]
 
@@ -362,7 +376,7 @@ def test_prune_keeps_what_is_needed(world: World) -> None:
     failed = world.release("20260110T000000Z-abcdef0", "built", "bad").id
     world.release("20260102T120000Z-abcdef0", "built")
     world.settings = Settings(keep=3)
-    world.run(steps.switch(world.layout, world.layout.release(good[1])))
+    world.link(world.layout.release(good[1]))
     world.run(steps.prune(world.layout, world.settings))
     expected = [good[1], *good[-3:], failed]
     assert eventually(lambda: releases(world) == expected), releases(world)
@@ -377,7 +391,7 @@ def test_prune_keeps_what_a_process_uses(world: World) -> None:
     for release_id in (used, mastered, gone):
         world.release(release_id)
     live = world.release("20260104T000000Z-abcdef0", "built", "good")
-    world.run(steps.switch(world.layout, live))
+    world.link(live)
     master = {"release": str(world.layout.release(mastered).root), "pid": 1}
     Path(world.layout.state / "master.json").write_text(json.dumps(master))
     project = world.layout.release(used).project

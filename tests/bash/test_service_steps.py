@@ -23,9 +23,9 @@ from fabfile.conductor import StepError
 from fabfile.layout import Release
 from fabfile.live import Change, put_back
 from fabfile.settings import Settings, Timeouts
-from fabfile.state import HostState
+from fabfile.state import HostState, parse
 from fabfile.step import Step
-from fabfile.steps import nginx, systemd
+from fabfile.steps import nginx, survey, systemd
 from fabfile.steps import release as release_steps
 
 OLD, NEW = "20260101T000000Z-abcdef0", "20260102T000000Z-abcdef1"
@@ -96,6 +96,23 @@ def test_units_are_staged_and_installed_by_exact_commands(world: World) -> None:
     assert Path(f"{layout.staged}/{layout.service_file.name}.before").read_text() == "old service"
     world.run(*steps, files=files(world))
     assert asked(world) == [reload]
+
+
+def test_files_of_a_run_that_was_cut_are_installed_again(world: World) -> None:
+    """Installed, but not yet in use: until the run's last step the next one takes them for files that differ."""
+    layout = world.layout
+    before(world)
+    targets = [layout.service_file, layout.site_file]
+    live = world.release(NEW, "built")
+    world.run(systemd.stage(layout, targets), systemd.install_units(layout, targets), files=files(world))
+
+    def known() -> set[str]:
+        [end] = world.run(survey.read_host(layout))
+        return set(parse(end.output.splitlines()).files)
+
+    assert known() == {str(layout.socket_file)}
+    world.twice(release_steps.mark_good(layout, live))
+    assert known() == {str(path) for path in (*targets, layout.socket_file)}
 
 
 def test_a_broken_site_is_never_left_installed(world: World) -> None:
@@ -177,7 +194,7 @@ while True:
 def releases(world: World) -> tuple[Release, Release]:
     """An old release, live, and a new one."""
     old, new = world.release(OLD, "built", "good"), world.release(NEW, "built")
-    world.run(release_steps.switch(world.layout, old))
+    world.link(old)
     return old, new
 
 
@@ -195,11 +212,7 @@ def master(world: World, releases: tuple[Release, Release]) -> Iterator[int]:
 
 
 def switch(world: World, new: Release, kind: str = "hup") -> list[Step]:
-    return [
-        release_steps.switch(world.layout, new),
-        systemd.activate(world.layout, kind),
-        systemd.settled(world.layout, new, world.settings),
-    ]
+    return [systemd.switch(world.layout, new, kind), systemd.settled(world.layout, new, world.settings)]
 
 
 def test_hup_is_seen_to_bring_the_new_release(world: World, releases: tuple[Release, Release], master: int) -> None:
@@ -215,10 +228,10 @@ def test_hup_is_seen_to_bring_the_new_release(world: World, releases: tuple[Rele
 @pytest.mark.usefixtures("master")
 def test_workers_that_stay_old_are_told(world: World, releases: tuple[Release, Release]) -> None:
     """Without an activation the old workers still serve, and the journal is the evidence."""
-    move, hup, settled = switch(world, releases[1])
+    hup, settled = switch(world, releases[1])
     deaf = replace(hup, script=hup.script.replace("kill -HUP", "true"))
     with pytest.raises(StepError) as caught:
-        world.run(move, deaf, settled)
+        world.run(deaf, settled)
     assert "of before still serves" in caught.value.evidence
     assert "the journal" in caught.value.evidence
 
@@ -263,10 +276,10 @@ def test_workers_that_die_again_and_again_are_not_waited_for(world: World, relea
     """The same for workers, as their master counts them; old numbers are left alone for a moment."""
     world.settings = world.settings.model_copy(update={"timeouts": Timeouts(reload=60, health=1)})
     Path(world.layout.state, "failures").write_text("6")
-    move, hup, settled = switch(world, releases[1])
+    hup, settled = switch(world, releases[1])
     deaf = replace(hup, script=hup.script.replace("kill -HUP", "true"))
     with pytest.raises(StepError) as caught:
-        world.run(move, deaf, settled)
+        world.run(deaf, settled)
     assert "6 workers in a row have died while they booted" in caught.value.evidence
 
 
@@ -333,7 +346,7 @@ def test_the_way_back_from_every_point(world: World, releases: tuple[Release, Re
 def test_the_way_back_from_a_first_deploy(world: World) -> None:
     """With nothing live before, nothing is live after, and the service is stopped."""
     new = world.release(NEW, "built")
-    world.run(release_steps.switch(world.layout, new))
+    world.link(new)
     back = way_back(world, "", Change(new), "start")
     world.twice(back)
     assert not Path(world.layout.current).is_symlink()
