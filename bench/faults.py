@@ -25,8 +25,8 @@ from bench.target import Broken, Target
 from fabfile import lab
 from fabfile.errors import DeployError
 
-# `files`: a deploy that changes unit and nginx site too, so it restarts; it is broken from where it differs from `deploy`.
-# `way-back`: one whose last check fails; it is broken in the steps that put the old release back.
+# `files`: a deploy that changes unit and nginx site too, so it restarts; broken from where it differs from `deploy`.
+# `way-back`: one whose last check fails; broken in the steps that put the old release back.
 SCENARIOS = ("deploy", "rollback", "files", "way-back")
 LAST_CHECK = "Check the site"
 RIGHTS = "Ask sudo for the rights it needs"
