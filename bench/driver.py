@@ -26,8 +26,7 @@ HOLD = 0.6  # seconds that a step waits for its fault
 TOKEN = "@fault"  # noqa: S105 - begins a line by which a step speaks to this driver
 LONG = 0.4  # seconds from which on a step is broken by time, not between two of its commands
 
-# A minute without network, and what the tool does about it, at a fifth of the time.
-SILENCE, PATIENCE, HEARTBEAT = 9, 6, 1
+PACE = 0.2  # of the times that the tool waits for a network, and of those that the network is away
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,7 @@ class Order:
 
     `half` breaks the step in its middle, else before its first command. `mark` is a file that says when it happened;
     `trace`, one that gets a line of JSON for each step. `broken` names a step that fails besides.
+    `pace` is what the tool's waits for a network are multiplied by.
     """
 
     host: str
@@ -47,6 +47,7 @@ class Order:
     mark: str = ""
     trace: str = ""
     broken: str = ""
+    pace: float = PACE
 
 
 class Driver:
@@ -185,10 +186,10 @@ def install(driver: Driver) -> None:
         (conductor, "_call", changed_call),
         (Conductor, "_line", heard_line),
         (Report, "end", traced_end),
-        (remote, "SILENCE", SILENCE),
-        (conductor, "PATIENCE", PATIENCE),
-        (conductor, "HEARTBEAT", HEARTBEAT),
-        (remote, "HEARTBEAT", HEARTBEAT),
+        (remote, "SILENCE", remote.SILENCE * driver.order.pace),
+        (remote, "HEARTBEAT", remote.HEARTBEAT * driver.order.pace),
+        (conductor, "PATIENCE", conductor.PATIENCE * driver.order.pace),
+        (conductor, "HEARTBEAT", conductor.HEARTBEAT * driver.order.pace),
     ):
         setattr(place, name, value)
 

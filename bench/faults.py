@@ -20,7 +20,7 @@ from pathlib import Path
 
 import httpx
 
-from bench.driver import Order
+from bench.driver import PACE, Order
 from bench.target import Broken, Target
 from fabfile import lab
 from fabfile.errors import DeployError
@@ -40,8 +40,8 @@ FAULTS = {
     "sigint": "Ctrl-C",
     "sigint-twice": "Ctrl-C, and once more 0.2 s later",
     "cut": "the network goes, and comes back after the client gave up",
-    "minute": "the network is away for a minute (all times a fifth: 12 s)",
-    "blip": "the network is away for less than anybody's patience (15 s, at a fifth)",
+    "minute": "the network is away for a minute (and every wait of the tool for a network, times --pace)",
+    "blip": "the network is away for less than anybody's patience (15 s, times --pace)",
     "power": "the host loses power before the step begins, and boots",
     "power/": "the host loses power in the middle of the step, and boots",
     "conductor/": "what runs the steps on the host is killed in the middle of the step",
@@ -316,10 +316,13 @@ def matrix(
     sample: int = 0,
     hosts: int = 1,
     prefix: str = "f",
+    pace: float = PACE,
 ) -> list[Row]:
     """Run the matrix, or a part of it, on new hosts that are gone afterwards."""
     with tempfile.TemporaryDirectory() as folder:
-        targets = [Target(f"{prefix}-{number}", Path(folder) / str(number)) for number in range(1, hosts + 1)]
+        targets = [
+            Target(f"{prefix}-{number}", Path(folder) / str(number), pace=pace) for number in range(1, hosts + 1)
+        ]
         try:
             with ThreadPoolExecutor() as pool:
                 list(pool.map(Target.prepare, targets))
@@ -345,6 +348,7 @@ def main() -> None:
     parser.add_argument("--steps", default="", help="parts of titles, with commas; all steps when not given")
     parser.add_argument("--sample", type=int, default=0, help="only so many faults per step, by a fixed rule")
     parser.add_argument("--hosts", type=int, default=1, help="lab hosts side by side")
+    parser.add_argument("--pace", type=float, default=PACE, help=f"1: a minute is a minute (default: {PACE})")
     given = parser.parse_args()
     faults = given.faults.split(",")
     if unknown := set(faults) - set(FAULTS):
@@ -357,6 +361,7 @@ def main() -> None:
         titles=[part for part in given.steps.split(",") if part],
         sample=given.sample,
         hosts=given.hosts,
+        pace=given.pace,
     )
     totals = summary(rows, time.monotonic() - began)
     for row in rows:

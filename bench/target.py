@@ -8,22 +8,23 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from bench.driver import Order
+from bench.driver import PACE, Order
 from bench.traffic import Traffic
 from fabfile import lab
+from fabfile.conductor import PATIENCE
 from tests.lab.harness import CSS, PAGE, VIEWS, WEB, Result, Site, hosts_toml
 
 GREETING = "packages/greeting/src/greeting/__init__.py"
 MIGRATIONS = "apps/web/pages/migrations"
-MINUTE = 12.0  # seconds that the network is away, as a minute at the driver's pace (a fifth)
-BLIP = 3.0  # seconds that the network is away and nobody gives up
-BOUND = 40  # seconds within which the host must have come to rest by itself
+MINUTE = 60  # seconds that the network is away, at the full pace
+BLIP = 15  # seconds that the network is away and nobody gives up
+BOUND = 35  # seconds within which the host must have come to rest by itself, and as long as its patience more
 WHOLE = """
 
 def whole() -> str:
@@ -88,13 +89,17 @@ class Broken(Exception):
 
 @dataclass
 class Target:
-    """One lab host with the site on it; `version` is the newest commit's, `commits` says that of each."""
+    """One lab host with the site on it; `version` is the newest commit's, `commits` says that of each.
+
+    `pace` is the driver's: what times without a network are multiplied by.
+    """
 
     name: str
     folder: Path
     version: int = 0
     commits: dict[str, int] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
+    pace: float = PACE
 
     def prepare(self) -> None:
         """Make the host anew, with two releases of the site."""
@@ -165,7 +170,7 @@ class Target:
         self.site.settings = self.settings
         hosts = self.folder / "hosts.toml"
         hosts.write_text(hosts_toml({self.name: self.site.host_settings()}))
-        text = json.dumps(asdict(order or Order(self.name)))
+        text = json.dumps(asdict(replace(order or Order(self.name), pace=self.pace)))
         keep = {name: os.environ[name] for name in ("PATH", "LANG", "UV_CACHE_DIR") if name in os.environ}
         return subprocess.Popen(
             [sys.executable, "-m", "bench.driver", text, "-H", self.name, *words, "--json"],
@@ -201,7 +206,7 @@ class Target:
             self.site.host = lab.boot(self.site.host)
         pause = {"minute": MINUTE, "blip": BLIP}.get(fault)
         if pause:
-            time.sleep(pause)
+            time.sleep(pause * self.pace)
         elif fault == "cut":
             process.wait()
         if fault in ("minute", "blip", "cut"):
@@ -258,7 +263,7 @@ class Target:
 
     def at_rest(self) -> float:
         """Wait until nobody holds the lock and the site is whole; return the seconds. Raises Broken after BOUND."""
-        began = time.monotonic()
+        began, bound = time.monotonic(), BOUND + PATIENCE * self.pace
         while True:
             trouble = "the lock is held" if self.locked() else ""
             try:
@@ -267,8 +272,8 @@ class Target:
                 trouble = trouble or f"{type(error).__name__}: {error}"
             if not trouble:
                 return time.monotonic() - began
-            if time.monotonic() - began > BOUND:
-                raise Broken(f"after {BOUND} s: {trouble}")
+            if time.monotonic() - began > bound:
+                raise Broken(f"after {bound:.0f} s: {trouble}")
             time.sleep(0.5)
 
     def clean(self, seconds: float = 30) -> None:
