@@ -186,12 +186,15 @@ def install(driver: Driver) -> None:
         (conductor, "_call", changed_call),
         (Conductor, "_line", heard_line),
         (Report, "end", traced_end),
-        (remote, "SILENCE", remote.SILENCE * driver.order.pace),
-        (remote, "HEARTBEAT", remote.HEARTBEAT * driver.order.pace),
-        (conductor, "PATIENCE", conductor.PATIENCE * driver.order.pace),
-        (conductor, "HEARTBEAT", conductor.HEARTBEAT * driver.order.pace),
     ):
         setattr(place, name, value)
+    for place, name in (
+        (remote, "SILENCE"),
+        (remote, "HEARTBEAT"),
+        (conductor, "PATIENCE"),
+        (conductor, "HEARTBEAT"),
+    ):
+        setattr(place, name, max(1, round(getattr(place, name) * driver.order.pace)))
 
 
 def main() -> None:
