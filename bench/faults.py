@@ -315,10 +315,11 @@ def matrix(
     titles: Sequence[str] = (),
     sample: int = 0,
     hosts: int = 1,
+    skip: int = 0,
     prefix: str = "f",
     pace: float = PACE,
 ) -> list[Row]:
-    """Run the matrix, or a part of it, on new hosts that are gone afterwards."""
+    """Run the matrix, or a part of it, on new hosts that are gone afterwards; not the first `skip` cells."""
     with tempfile.TemporaryDirectory() as folder:
         targets = [
             Target(f"{prefix}-{number}", Path(folder) / str(number), pace=pace) for number in range(1, hosts + 1)
@@ -331,7 +332,7 @@ def matrix(
             if titles:
                 todo = [cell for cell in todo if any(part.lower() in cell.step.title.lower() for part in titles)]
             tell(f"{sum(map(len, steps.values()))} steps, {len(faults)} faults, {len(todo)} cells, {hosts} hosts")
-            return Matrix(targets).run(todo)
+            return Matrix(targets).run(todo[skip:])
         finally:
             for target in targets:
                 lab.down(target.name, say=lambda _: None)
@@ -348,6 +349,7 @@ def main() -> None:
     parser.add_argument("--steps", default="", help="parts of titles, with commas; all steps when not given")
     parser.add_argument("--sample", type=int, default=0, help="only so many faults per step, by a fixed rule")
     parser.add_argument("--hosts", type=int, default=1, help="lab hosts side by side")
+    parser.add_argument("--skip", type=int, default=0, help="go on after so many cells of an earlier run")
     parser.add_argument("--pace", type=float, default=PACE, help=f"1: a minute is a minute (default: {PACE})")
     given = parser.parse_args()
     faults = given.faults.split(",")
@@ -361,6 +363,7 @@ def main() -> None:
         titles=[part for part in given.steps.split(",") if part],
         sample=given.sample,
         hosts=given.hosts,
+        skip=given.skip,
         pace=given.pace,
     )
     totals = summary(rows, time.monotonic() - began)

@@ -28,7 +28,8 @@ MAY_GROW = {
     "releases_kb": 1.25,
     "static_files": 1.25,
 }
-BOUNDS = {"releases": KEEP + 2, "worktrees": KEEP + 2}  # the live one and the one of the master may be further ones
+# The newest, as many that rollbacks have not left, and perhaps the live one and the one of the master.
+BOUNDS = {"releases": 2 * KEEP + 2, "worktrees": 2 * KEEP + 2}
 COUNT = r"""
 cd /srv/consult
 master=$(cat /run/consult-django/gunicorn.pid)

@@ -250,7 +250,8 @@ class Target:
 
     def version_before(self) -> int:
         """The version of the release that a rollback would go to; 0 when there is none."""
-        good = self.site.run("cd /srv/consult/releases; ls -d */.deploy/good | cut -d/ -f1").split()
+        no_left = "for it in *; do [ ! -e $it/.deploy/good ] || [ -e $it/.deploy/left ] || echo $it; done"
+        good = self.site.run(f"cd /srv/consult/releases; {no_left}").split()
         before = [release for release in good if release < self.site.live()]
         return self.commits.get(max(before).rpartition("-")[2], 0) if before else 0
 

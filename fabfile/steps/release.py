@@ -150,6 +150,7 @@ printf '%s\\n' {quote(entry)} >>{history}
 def prune(layout: Layout, settings: Settings) -> Step:
     """Remove old and half-made releases, except the live one, the newest that failed, and what a process still uses.
 
+    Kept are the newest `keep` good ones, and as many that a rollback may go to, should it have left some of the newest.
     The folders are renamed under the lock, and deleted without it.
     """
     return Step(
@@ -161,11 +162,16 @@ used=" $live $( (readlink /proc/[0-9]*/cwd /proc/[0-9]*/exe 2>/dev/null || true)
   sed -n 's#^{layout.releases}/\\([^/]*\\).*#\\1#p' | sort -u | tr '\\n' ' ')"
 master=$(sed -n 's/.*"release": *"\\([^"]*\\)".*/\\1/p' {quote(str(layout.state / "master.json"))} 2>/dev/null || true)
 used="$used ${{master##*/}} "
-kept=0 failed=0
+newest=0 ways_back=0 failed=0
 for folder in $(printf '%s\\n' [0-9]*T[0-9]*Z-[0-9a-f]* | sort -r); do
   [ -d "$folder" ] || continue
   if [ -e "$folder/.deploy/bad" ] && [ "$failed" = 0 ]; then failed=1; continue; fi
-  if [ -e "$folder/.deploy/good" ] && [ "$kept" -lt {settings.keep} ]; then kept=$((kept + 1)); continue; fi
+  if [ -e "$folder/.deploy/good" ]; then
+    newest=$((newest + 1))
+    [ -e "$folder/.deploy/left" ] || ways_back=$((ways_back + 1))
+    [ "$newest" -gt {settings.keep} ] || continue
+    [ -e "$folder/.deploy/left" ] || [ "$ways_back" -gt {settings.keep} ] || continue
+  fi
   case $used in *" $folder "*) continue ;; esac
   mv -T "$folder" ".trash-$folder"
 done

@@ -385,6 +385,17 @@ def test_prune_keeps_what_is_needed(world: World) -> None:
     assert releases(world) == expected
 
 
+def test_prune_keeps_the_ways_back(world: World) -> None:
+    """Releases that rollbacks have left push out no release that one may go to."""
+    ids = [f"202601{day:02}T000000Z-abcdef0" for day in range(1, 9)]
+    for number, release_id in enumerate(ids):
+        world.release(release_id, "built", "good", *(["left"] if number in (1, 4, 5, 6) else []))
+    world.settings = Settings(keep=3)
+    world.link(world.layout.release(ids[7]))
+    world.run(steps.prune(world.layout, world.settings))
+    assert eventually(lambda: releases(world) == [ids[2], ids[3], *ids[5:]]), releases(world)
+
+
 def test_prune_keeps_what_a_process_uses(world: World) -> None:
     """A release in which something runs (an old worker, somebody's shell), or whose master runs, stays."""
     used, mastered, gone = (f"2026010{n}T000000Z-abcdef0" for n in (1, 2, 3))
