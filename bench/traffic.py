@@ -1,4 +1,4 @@
-"""Visitors of the sample site: a steady mix of requests, every answer checked, nothing ever asked twice."""
+"""Visitors of the sample site: a steady mix of requests, every answer checked, none asked again but as a browser would."""
 
 import asyncio
 import contextlib
@@ -23,6 +23,10 @@ CLONE_NEWNET = 0x40000000  # of sched.h
 IDLE = 4  # kept-alive connections that wait for their next request
 SLOW_SECONDS = 3
 CHUNK, CHUNKS, CHUNK_PAUSE = 16 * 1024, 30, 0.1  # an upload: bytes, how many, seconds between two
+
+
+class ClosedIdle(ConnectionResetError):
+    """A kept connection was reset before a byte of the answer: the server had closed it when the request came."""
 
 
 @dataclass(frozen=True)
@@ -191,8 +195,20 @@ class Traffic:
         self.samples.append(Sample(name, began, time.monotonic(), trouble, long))
 
     async def _ask(self, visit: Visit, *, keep: bool) -> Answer:
-        connection = self._kept() if keep else None
-        connection = connection or await _Connection.open(self.address, self.port)
+        kept = self._kept() if keep else None
+        try:
+            return await self._exchange(kept or await self._open(), visit, keep=keep)
+        except ClosedIdle:
+            if not kept or visit.method != "GET":
+                raise
+            # A server may close an idle connection at any time, as nginx does when it reloads: whoever asks at that
+            # moment opens another one (RFC 9112, 9.3.1), as every browser does.
+            return await self._exchange(await self._open(), visit, keep=keep)
+
+    async def _open(self) -> "_Connection":
+        return await _Connection.open(self.address, self.port)
+
+    async def _exchange(self, connection: "_Connection", visit: Visit, *, keep: bool) -> Answer:
         try:
             connection.send(self._head(visit, keep=keep))
             answer = await connection.answer()
@@ -244,7 +260,7 @@ class Traffic:
 
     async def _send_slowly(self) -> str:
         size = CHUNK * CHUNKS
-        connection = await _Connection.open(self.address, self.port)
+        connection = await self._open()
         visit = Visit("POST", "/upload/", no_check)
         try:
             connection.send(self._head(visit, keep=False, length=size, kind="application/octet-stream"))
@@ -279,8 +295,14 @@ class _Connection:
         await self.writer.drain()
 
     async def answer(self) -> Answer:
-        """Read one answer. Raises ValueError when it is no HTTP or has no Content-Length, EOFError when it is half."""
-        head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        """Read one answer.
+
+        Raises ValueError when it is no HTTP or has no Content-Length, EOFError when it is half, ClosedIdle.
+        """
+        try:
+            head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        except ConnectionResetError as error:
+            raise ClosedIdle(*error.args) from error
         version, status, *_ = head[0].split(" ")
         if not version.startswith("HTTP/1."):
             raise ValueError(f"no HTTP: {head[0]!r}")
