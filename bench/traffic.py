@@ -1,4 +1,4 @@
-"""Visitors of the sample site: a steady mix of requests, every answer checked, none asked again but as a browser would."""
+"""Visitors of the sample site: a steady mix of requests, every answer checked, asked again only as browsers do."""
 
 import asyncio
 import contextlib
