@@ -48,7 +48,7 @@ FAULTS = {
     "master": "the gunicorn that serves the site is killed",
 }
 NOTICED = {"power", "master"}  # visitors lose what they have asked for
-TIDYING = ("Record the deploy", "Prune old releases")
+TIDYING = ("Record the deploy", "Prune old releases", "Read the journal", "Read nginx's error log")
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from tests.lab.harness import CSS, PAGE, VIEWS, WEB, Result, Site, hosts_toml
 
 GREETING = "packages/greeting/src/greeting/__init__.py"
 MIGRATIONS = "apps/web/pages/migrations"
+MARKS = ("good", "bad", "left")
 MINUTE = 60  # seconds that the network is away, at the full pace
 BLIP = 15  # seconds that the network is away and nobody gives up
 BOUND = 35  # seconds within which the host must have come to rest by itself, and as long as its patience more
@@ -250,8 +251,9 @@ class Target:
 
     def version_before(self) -> int:
         """The version of the release that a rollback would go to; 0 when there is none."""
-        no_left = "for it in *; do [ ! -e $it/.deploy/good ] || [ -e $it/.deploy/left ] || echo $it; done"
-        good = self.site.run(f"cd /srv/consult/releases; {no_left}").split()
+        marked = "ls -d */.deploy/{} 2>/dev/null | cut -d/ -f1 | sort"
+        good, bad, left = (self.site.run(f"cd /srv/consult/releases; {marked.format(mark)}").split() for mark in MARKS)
+        good = [release for release in good if release not in (*bad, *left)]
         before = [release for release in good if release < self.site.live()]
         return self.commits.get(max(before).rpartition("-")[2], 0) if before else 0
 
