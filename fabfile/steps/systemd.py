@@ -119,7 +119,7 @@ def switch(layout: Layout, release: Release, kind: str) -> Step:
 def bring_to_life(layout: Layout, kind: str) -> str:
     """The bash lines of an activation, with what `wait_for_workers` needs to know of before."""
     return f"""
-pgrep -P "$(cat {quote(str(layout.pid_file))} 2>/dev/null || echo 0)" >"$DEPLOY_WORK/old_workers" || true
+{{ read -r master <{quote(str(layout.pid_file))} && pgrep -P "$master"; }} >"$DEPLOY_WORK/old_workers" 2>/dev/null || true
 {SUDO}
 {_give_life(layout, kind)}
 {_starts(layout)} >"$DEPLOY_WORK/starts" || true

@@ -140,6 +140,13 @@ def test_a_missing_right_is_told(world: World) -> None:
         assert "provision" in caught.value.evidence
 
 
+def test_without_a_master_there_are_no_old_workers(world: World) -> None:
+    """A first start waits for nobody to leave, whoever runs it."""
+    step = systemd.activate(world.layout, "start")
+    [end] = world.run(replace(step, script=f"{step.script}\nwc -l <$DEPLOY_WORK/old_workers"))
+    assert end.output.strip() == "0"
+
+
 def test_restart_and_start(world: World) -> None:
     """A restart touches only the service; a start sees to the socket first, when it does not listen."""
     world.twice(systemd.activate(world.layout, "restart"))
