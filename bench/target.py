@@ -279,7 +279,7 @@ class Target:
                 raise Broken(f"after {bound:.0f} s: {trouble}")
             time.sleep(0.5)
 
-    def clean(self, seconds: float = 30) -> None:
+    def clean(self, seconds: float = 120) -> None:
         """Raise Broken if something is left behind `seconds` after the end of a good run."""
         end = time.monotonic() + seconds
         while left := self.leftovers():
