@@ -294,7 +294,9 @@ def put_back(work: Work, change: Change, activation: Activation) -> Step:
     elif units:
         lines.append(f'if [ -n "$units_differ" ]; then\n{restart}\nfi')
     if change.files:
-        lines.append(f"rm -f {layout.staged}/*.pending")
+        lines.append(
+            f'[ ! -e "{systemd.STAGED}" ] || [ -e "{systemd.WAS_PENDING}" ] || rm -f {layout.staged}/*.pending'
+        )
     title = "Put the old release back" if old and old.id != new.id else "Put everything back"
     return Step(title, "\n".join(lines), timeout=settings.timeouts.reload + 180, live=True)
 

@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,6 @@ class Remote:
 
     host: Host
     fabric: FabricConnection
-    conductors: list[Conductor] = field(default_factory=list)
 
     @contextlib.contextmanager
     def conduct(

@@ -14,6 +14,8 @@ INSTALL = "/usr/bin/install -m 644 -o root -g root"
 
 # There when this run has staged files: what an earlier run has kept is not what is to come back.
 STAGED = "$DEPLOY_WORK/staged"
+# There when an earlier run was cut with files installed that are not in use: the way back cannot put those right.
+WAS_PENDING = "$DEPLOY_WORK/was_pending"
 
 # When the service has stopped so many times in a row, or each of its workers while it booted, it is no accident, and to
 # wait on would help nobody. The proof has shown that the code boots: this is what only the unit forbids, as its sandbox.
@@ -56,7 +58,7 @@ def stage(layout: Layout, targets: Sequence[PurePosixPath]) -> Step:
         lines.append(
             f"if [ -e {quote(str(target))} ]; then cp {quote(str(target))} {place}.before; else rm -f {place}.before; fi"
         )
-        lines.append(f"touch {place}.pending")
+        lines.append(f'[ ! -e {place}.pending ] || touch "{WAS_PENDING}"; touch {place}.pending')
         lines.append(f'cp "$DEPLOY_FILES/{target.name}" {place}.new; chmod 644 {place}.new; mv {place}.new {place}')
     lines.append(f'touch "{STAGED}"')
     return Step("Stage the changed files", "\n".join(lines))

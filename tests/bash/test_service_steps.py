@@ -350,6 +350,22 @@ def test_the_way_back_from_every_point(world: World, releases: tuple[Release, Re
     assert workers == [str(releases[0].root)] * 2
 
 
+@pytest.mark.parametrize(("cut", "staged"), [(False, True), (True, True), (True, False)])
+@pytest.mark.usefixtures("master")
+def test_the_way_back_forgets_no_file_that_a_cut_run_left_pending(
+    world: World, releases: tuple[Release, Release], cut: bool, staged: bool
+) -> None:
+    """What this run had staged is put back and pending no more; what an earlier one had, the next run installs."""
+    layout = world.layout
+    before(world)
+    stage = systemd.stage(layout, [layout.site_file])
+    if cut:
+        world.run(stage, files=files(world))
+    back = way_back(world, OLD, Change(releases[1], {layout.site_file: ""}))
+    world.run(*([stage] if staged else []), back, files=files(world))
+    assert Path(f"{layout.staged}/{layout.site_file.name}.pending").exists() is cut
+
+
 def test_the_way_back_from_a_first_deploy(world: World) -> None:
     """With nothing live before, nothing is live after, and the service is stopped."""
     new = world.release(NEW, "built")
