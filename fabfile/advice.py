@@ -2,6 +2,7 @@
 
 import re
 
+WAITED = re.compile(r"after \d+ s: .+")  # what our own wait for the workers says last, below the journal's lines
 EXCEPTION = re.compile(
     r"\s*[A-Za-z_][\w.]*(Error|Exception|Configured|Missing|NotFound|DoesNotExist|Canceled)\b.*: \S.*"
 )
@@ -30,9 +31,9 @@ NEXT = (
 
 
 def reason(output: str) -> str:
-    """The line of `output` that says most about why: the last exception, else the last verdict of a program."""
+    """The line of `output` that says most about why: our own verdict, the last exception, a program's last verdict."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    for pattern in (EXCEPTION, DISK, VERDICT, TROUBLE):
+    for pattern in (WAITED, EXCEPTION, DISK, VERDICT, TROUBLE):
         for number, line in reversed(list(enumerate(lines))):
             if pattern.fullmatch(line):
                 more = "".join(lines[number + 1 : number + 2]) if line.endswith(":") else ""

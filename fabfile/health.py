@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 INTERVAL = 0.05  # seconds between two requests of a watch
 BLIND = "cannot look"  # begins the answer of a watch that has no way to the site
-STEADY = 3  # answers in a row that must be 200 for a site to count as healthy
+STEADY = 5  # answers in a row that must be 200 after a switch for a site to count as healthy
 
 
 class _Stream(httpcore.NetworkStream):
@@ -145,6 +145,7 @@ class Watch:
     slowest_ms: float = 0.0
     first: str = ""
     last: deque[str] = field(default_factory=lambda: deque(maxlen=STEADY))
+    hurries: threading.Event = field(default_factory=threading.Event)
 
     def count(self, answer: str, seconds: float) -> None:
         self.requests += 1
@@ -164,10 +165,18 @@ class Watch:
         """The newest of the last answers that was not 200; empty when all were, or none came yet."""
         return next((answer for answer in reversed(self.last) if answer != "200"), "")
 
+    @property
+    def steady(self) -> bool:
+        """Whether enough answers came, and all of the last ones were 200."""
+        return len(self.last) == STEADY and not self.trouble
+
 
 @contextlib.contextmanager
-def watching(remote: "Remote", settings: "Settings") -> Generator[dict[str, Watch]]:
-    """Ask for the health path many times a second while the block runs: through SSH, and at `public_url` if set."""
+def watching(remote: "Remote", settings: "Settings", counts: dict[str, float | int]) -> Generator[dict[str, Watch]]:
+    """Ask for the health path many times a second while the block runs: through SSH, and at `public_url` if set.
+
+    However the block ends, `counts` then has what was seen.
+    """
     over = threading.Event()
     watches = {"ssh": Watch()}
     clients = {"ssh": client(remote, settings)}
@@ -189,21 +198,27 @@ def watching(remote: "Remote", settings: "Settings") -> Generator[dict[str, Watc
         for http in clients.values():
             with contextlib.suppress(DeployError, httpx.HTTPError, OSError):
                 http.close()
+        counts |= numbers(watches)
 
 
 def settle(watches: Mapping[str, Watch], seconds: float) -> str:
-    """Wait until every watch has seen only 200 of late; return the trouble of one that did not within `seconds`.
+    """Wait until every watch has seen only 200 from now on; return the trouble of one that did not within `seconds`.
 
-    A watch whose very first answer was no 200 (no way through SSH, a public URL that never worked) says nothing about
-    this release; the host's own check has spoken.
+    Only answers from now on count, as the switch is over: those of before are of the old workers. They are asked for
+    without a pause. A watch whose very first answer was no 200 (no way through SSH, a public URL that never worked)
+    says nothing about this release; the host's own check has spoken.
     """
     end = time.monotonic() + seconds
     telling = [watch for watch in watches.values() if watch.first == "200"]
-    while trouble := next((watch.trouble for watch in telling if watch.trouble), ""):
-        if time.monotonic() > end:
-            return trouble
-        time.sleep(INTERVAL)
-    return ""
+    for watch in telling:
+        watch.last.clear()
+        watch.hurries.set()
+    while not all(watch.steady for watch in telling) and time.monotonic() < end:
+        time.sleep(0.005)
+    for watch in telling:
+        watch.hurries.clear()
+    # A health path too slow for so many answers within `seconds` is healthy as long as it does answer.
+    return next((watch.trouble or "nothing" for watch in telling if watch.trouble or not watch.last), "")
 
 
 def numbers(watches: Mapping[str, Watch]) -> dict[str, float | int]:
@@ -228,4 +243,5 @@ def _watch(http: httpx.Client, path: str, watch: Watch, over: threading.Event) -
         watch.count(answer, time.monotonic() - began)
         if watch.blind:
             return
-        over.wait(max(0.0, INTERVAL - (time.monotonic() - began)))
+        if not watch.hurries.is_set():
+            over.wait(max(0.0, INTERVAL - (time.monotonic() - began)))

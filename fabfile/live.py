@@ -209,7 +209,7 @@ def go_live(work: Work, change: Change, activation: Activation) -> None:
     for path, text in change.files.items():
         work.conductor.put(path.name, text.encode())
     rescue = [put_back(work, change, activation)]
-    with health.watching(work.remote, work.settings) as watches:
+    with health.watching(work.remote, work.settings, outcome.watch) as watches:
         try:
             ends = work.conductor.run(_live_steps(work, change, activation), rescue, finish=True)
         except StepError as error:
@@ -227,7 +227,6 @@ def go_live(work: Work, change: Change, activation: Activation) -> None:
             failure = _fallen_back(work, change, f"{work.settings.health_path} answers {answer} through nginx")
             outcome.site_state += schema
             raise failure
-    outcome.watch = health.numbers(watches)
     if watches["ssh"].blind:
         work.report.say(f"  the host's own checks are all there is: {watches['ssh'].first}")
     outcome.site_state = f"{change.release.id} is live"
@@ -313,9 +312,8 @@ def _judge(work: Work, change: Change, error: StepError) -> DeployError:
     if not error.end.step.live:
         work.outcome.site_state = "as before"
         return error
-    note_checks(work.outcome, evidence)
-    check = work.outcome.failed_check
-    return _fallen_back(work, change, f"{title}: failed{f' ({check})' if check else ''}", evidence)
+    trouble = note_checks(work.outcome, evidence)
+    return _fallen_back(work, change, f"{title}: {trouble}" if trouble else error.message, evidence)
 
 
 def _fallen_back(work: Work, change: Change, what: str, evidence: str = "") -> Unhealthy:
@@ -332,14 +330,18 @@ def _fallen_back(work: Work, change: Change, what: str, evidence: str = "") -> U
     return Unhealthy(what, evidence=evidence, hint=f"fab -H {name} logs --lines 200")
 
 
-def note_checks(outcome: Outcome, output: str) -> None:
-    """Take the answers of the checks (`check NAME ok|failed ...` lines) into the outcome."""
+def note_checks(outcome: Outcome, output: str) -> str:
+    """Take the answers of the checks (`check NAME ok|failed DETAIL`) into the outcome; return the first failure."""
+    troubles = {}
     for line in output.splitlines():
         word, _, rest = line.partition(" ")
         if word == "check":
             name, _, result = rest.partition(" ")
             outcome.checks[name] = result == "ok"
-    outcome.failed_check = next((name for name, good in outcome.checks.items() if not good), None)
+            if result != "ok":
+                troubles[name] = f"{name} {result}".replace(" failed ", " fails: ", 1)
+    outcome.failed_check = next(iter(troubles), None)
+    return next(iter(troubles.values()), "")
 
 
 def note_migrations(outcome: Outcome, ends: Sequence[StepEnd]) -> str:

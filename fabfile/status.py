@@ -25,16 +25,17 @@ def status(host: Host, report: Report, outcome: Outcome) -> None:
         with health.client(remote, settings) as http:
             answer = health.ask(http, settings.health_path)
         state = parse(surveyed.output.splitlines())
-        note_checks(outcome, checked.output)
+        trouble = note_checks(outcome, checked.output)
         note_state(outcome, host, state, held.output)
         if not answer.startswith(health.BLIND):  # then the host's own look is all there is
-            outcome.checks["http_200"] = answer == "200"
-        outcome.failed_check = next((name for name, good in outcome.checks.items() if not good), None)
+            outcome.checks["http_200"] &= answer == "200"
+            if not trouble and answer != "200":
+                outcome.failed_check, trouble = "http_200", f"http_200 fails: {settings.health_path} answers {answer}"
         tell(report, outcome, state, checked.output)
         if outcome.failed_check:
             outcome.logs = read_logs(conductor, layout)
             raise Unhealthy(
-                f"{host.name}: the check {outcome.failed_check} fails",
+                f"{host.name}: {trouble}",
                 evidence="\n".join(outcome.logs["django_service"]),
                 hint=f"fab -H {host.name} logs --lines 200" if state.live else f"fab -H {host.name} deploy",
             )

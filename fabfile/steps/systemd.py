@@ -163,8 +163,10 @@ def wait_for_workers(layout: Layout, release: Release, settings: Settings) -> st
     """The bash lines that wait for a finished activation: a worker of the release is up when its mark says healthy.
 
     While there is nothing to see yet, no program is started to look: the CPU belongs to the workers that boot.
+    Workers that are not healthy end the wait long before gunicorn.conf.py would let them replace the old ones.
     """
     state, limit = quote(str(layout.state)), settings.timeouts.reload
+    patience = min(settings.timeouts.health, limit // 2)
     return f"""
 begin=$SECONDS end=$((SECONDS + {limit})) problem='nothing was seen' wanted=1 failures=0
 looked=$((SECONDS + 2)) # by then, what was counted before this activation is cleared
@@ -191,9 +193,20 @@ settled() {{
   done
   [ "$ready" -ge "$wanted" ] || {{ problem="$ready of $wanted workers are up"; return 1; }}
 }}
+ill() {{
+  [ "$SECONDS" -ge "$((begin + {patience}))" ] || return 1
+  for file in {state}/up/*; do
+    {{ mapfile -t lines <"$file"; }} 2>/dev/null && [[ ${{lines[*]}} =~ '"healthy": false'.*'"pid": '([0-9]+).*'"status": '([a-z0-9]+) ]] || continue
+    [[ " ${{old[*]}} " != *" ${{BASH_REMATCH[1]}} "* ]] || continue
+    problem="worker ${{BASH_REMATCH[1]}}: {settings.health_path} answers ${{BASH_REMATCH[2]}}"
+    return 0
+  done
+  return 1
+}}
 hopeless() {{
   [ "$SECONDS" -gt "$looked" ] || return 1
   looked=$SECONDS
+  ! ill || return 0
   case $problem in
     *master) starts=$({_starts(layout)}) && read -r first <"$DEPLOY_WORK/starts" || return 1
       [ "$((starts - first))" -ge {ENOUGH} ] && problem="gunicorn has stopped {ENOUGH} times in a row" ;;

@@ -168,8 +168,9 @@ def worker():
     pid = os.fork()
     if pid == 0:
         os.chdir(folder)
-        mark = {"pid": os.getpid(), "release": folder, "status": 200, "healthy": not os.path.exists("sick")}
-        (state / "up" / str(count)).write_text(json.dumps(mark, indent=1))
+        sick = os.path.exists("sick")
+        mark = {"pid": os.getpid(), "release": folder, "status": 503 if sick else 200, "healthy": not sick}
+        (state / "up" / str(count)).write_text(json.dumps(mark, indent=1, sort_keys=True))
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         time.sleep(100)
         os._exit(0)
@@ -253,11 +254,25 @@ def test_workers_of_another_release_are_told(world: World, releases: tuple[Relea
 
 @pytest.mark.usefixtures("master")
 def test_workers_that_are_not_healthy_are_told(world: World, releases: tuple[Release, Release]) -> None:
-    """A worker whose own look at the health path went wrong is not up."""
+    """A worker whose own look at the health path went wrong is not up, and not waited for to the end."""
+    world.settings = world.settings.model_copy(update={"timeouts": Timeouts(reload=500, health=1)})
     Path(releases[1].root, "sick").touch()
-    with pytest.raises(StepError) as caught:
+    with pytest.raises(StepError, match=r"after [1-9] s: worker \d+: /healthz answers 503"):
         world.run(*switch(world, releases[1]))
-    assert "/healthz answers" in caught.value.evidence
+
+
+@pytest.mark.usefixtures("master")
+def test_old_workers_that_are_not_healthy_are_no_reason_to_give_up(
+    world: World, releases: tuple[Release, Release]
+) -> None:
+    """What they say was so before: a reload may be what mends them."""
+    world.settings = world.settings.model_copy(update={"timeouts": Timeouts(reload=5, health=1)})
+    for mark in Path(world.layout.state, "up").iterdir():
+        mark.write_text(mark.read_text().replace('"healthy": true', '"healthy": false'))
+    hup, settled = switch(world, releases[1])
+    deaf = replace(hup, script=hup.script.replace("kill -HUP", "true"))
+    with pytest.raises(StepError, match="of before still serves"):
+        world.run(deaf, settled)
 
 
 def test_no_master_is_told(world: World, releases: tuple[Release, Release]) -> None:

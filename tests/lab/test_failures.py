@@ -151,7 +151,7 @@ def test_an_unknown_branch_names_the_nearest(untouched: Site) -> None:
 @pytest.mark.parametrize("means", ["hup", "restart"])
 def test_healthy_in_the_proof_but_not_live(site: Site, means: str) -> None:
     """Exit 6: the old release is back and answers as before, the new one is marked bad and no rollback goes there."""
-    site.settings["timeouts"] = {"reload": 5, "health": 4}
+    site.settings["timeouts"] = {"reload": 30, "health": 7}
     site.add_note("before it was bad")
     before, heading, master = site.live(), site.heading(), site.master_pid()
     if means == "restart":
@@ -160,6 +160,9 @@ def test_healthy_in_the_proof_but_not_live(site: Site, means: str) -> None:
     result = failed(site, 6)
     document = result.json
     assert (document["status"], document["activation"]) == ("rolled_back", means)
+    assert "/healthz answers 503" in document["error"]
+    # At HUP the old workers serve all the time; in a restart there are none.
+    assert bool(document["watch"]["failed"]) == (means == "restart")
     assert (site.live(), site.heading()) == (before, heading)
     assert (site.master_pid() == master) == (means == "hup")
     assert site.run("systemctl show -p MemoryMax --value consult-django").strip() == "infinity"

@@ -297,14 +297,30 @@ def test_a_health_path_that_never_answers_live(site: Site) -> None:
 
 
 def test_a_health_path_that_flaps(site: Site) -> None:
-    """Every other answer being good is not good."""
-    count = (
-        "SEEN.append(1)\n    if live and len(SEEN) > 4 and len(SEEN) % 2:\n        return JsonResponse({}, status=503)"
+    """Every other answer being good is not good, whichever worker gives it."""
+    seen = "/run/consult-django/seen"
+    flap = (
+        f'if live:\n        seen = open("{seen}", "a")\n        seen.write("x")\n'
+        "        if seen.tell() % 2 == 0:\n            return JsonResponse({}, status=503)"
     )
-    changes = health_view(site, count)
-    site.commit({VIEWS: changes[VIEWS].replace("SHOWN_NOTES = 100", "SHOWN_NOTES = 100\nSEEN = []")})
-    fails(site, 6, "503", "is live again", state="as before: ")
+    site.commit(health_view(site, flap))
+    outcome = fails(site, 6, "/healthz answers 503", "is live again", state="as before: ")
+    assert outcome["watch"]["failed"]
+    site.run(f"rm {seen}")
     site.commit(site.edited(VIEWS, "SHOWN_NOTES = 100", "SHOWN_NOTES = 98"))
+    healed(site)
+
+
+def test_a_health_path_that_only_the_watch_sees_failing(site: Site) -> None:
+    """The host's own checks pass, what comes in through the SSH connection does not: the old release is back."""
+    refuse = (
+        'if live and "django-deploy" in _request.headers["User-Agent"]:\n        return JsonResponse({}, status=503)'
+    )
+    site.commit(health_view(site, refuse))
+    outcome = fails(site, 6, "/healthz answers 503 through nginx", "is live again", state="as before: ")
+    assert outcome["checks"]["http_200"] is False
+    assert outcome["watch"]["failed"]
+    site.commit(site.edited(VIEWS, "SHOWN_NOTES = 100", "SHOWN_NOTES = 97"))
     healed(site)
 
 
