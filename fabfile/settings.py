@@ -127,7 +127,7 @@ class Timeouts(BaseModel):
     boot: Seconds = Field(
         60, description="the first answer of the new release's gunicorn, in the proof and in a restart"
     )
-    health: Seconds = Field(30, description="HTTP 200 on the health path after the switch")
+    health: Seconds = Field(30, description="HTTP 200 on the health path, before the switch and after it")
     reload: Seconds = Field(90, description="old workers to be replaced by new ones after HUP")
 
 

@@ -67,16 +67,23 @@ def compare(layout: Layout, release: Release) -> Step:
 
 
 def healthy(settings: Settings) -> Step:
-    """Ask the release for its health on the private socket, as nginx would ask it."""
+    """Ask the release for its health on the private socket, as nginx would ask it.
+
+    503 says "not yet" (RFC 9110, 15.6.4) and is asked again for `timeouts.health` seconds; another, three times.
+    """
     host = quote(f"Host: {settings.domain}")
     return Step(
         "Prove that it is healthy",
         f"""{PROOF}
-for _ in 1 2 3; do
-  status=$(curl --silent --show-error --max-time {settings.timeouts.health} --output "$proof/answer" --write-out '%{{http_code}}' \\
+ask() {{
+  curl --silent --show-error --max-time {settings.timeouts.health} --output "$proof/answer" --write-out '%{{http_code}}' \\
     --unix-socket "$proof/sock" --header {host} --header 'X-Forwarded-Proto: https' \\
-    --header 'X-Forwarded-For: 127.0.0.1' {quote("http://localhost" + settings.health_path)}) || true
-  [ "$status" != 200 ] || break
+    --header 'X-Forwarded-For: 127.0.0.1' {quote("http://localhost" + settings.health_path)} || true
+}}
+tries=1 end=$((SECONDS + {settings.timeouts.health}))
+while status=$(ask); [ "$status" != 200 ] && [ "$SECONDS" -lt "$end" ]; do
+  [ "$status" = 503 ] || [ "$tries" -lt 3 ] || break
+  tries=$((tries + 1))
   sleep 0.5
 done
 if [ "$status" != 200 ]; then
@@ -86,7 +93,7 @@ if [ "$status" != 200 ]; then
   exit 1
 fi
 """,
-        timeout=3 * settings.timeouts.health + 10,
+        timeout=2 * settings.timeouts.health + 10,
     )
 
 

@@ -160,10 +160,12 @@ def settled(layout: Layout, release: Release, settings: Settings) -> Step:
 
 
 def wait_for_workers(layout: Layout, release: Release, settings: Settings) -> str:
-    """The bash lines that wait for a finished activation: a worker of the release is up when its mark says healthy.
+    """The bash lines that wait for a finished activation: nobody but booted workers of the release is there.
 
-    While there is nothing to see yet, no program is started to look: the CPU belongs to the workers that boot.
-    Workers that are not healthy end the wait long before gunicorn.conf.py would let them replace the old ones.
+    Old workers leave when the new ones are healthy; new ones that are not end the wait long before gunicorn.conf.py
+    would let them take over. Without old ones (a restart) they serve as soon as they can, and the check that comes
+    next waits for their health. While there is nothing to see yet, no program is started to look: the CPU belongs to
+    the workers that boot.
     """
     state, limit = quote(str(layout.state)), settings.timeouts.reload
     patience = min(settings.timeouts.health, limit // 2)
@@ -182,9 +184,7 @@ settled() {{
   [ -e "${{marks[0]}}" ] && [ "${{#marks[@]}}" -ge "$wanted" ] || {{ problem="not all of $wanted workers have booted"; return 1; }}
   ready=0
   for pid in $(pgrep -P "$master"); do
-    file=$(grep -l "\\"pid\\": ${{pid}}[,}}]" "${{marks[@]}}" 2>/dev/null | head -n 1)
-    mark=$(cat "$file" 2>/dev/null) || {{ problem="worker $pid has not booted"; return 1; }}
-    case $mark in *'"healthy": true'*) ;; *) problem="worker $pid: {settings.health_path} answers $mark"; return 1 ;; esac
+    grep -q "\\"pid\\": ${{pid}}[,}}]" "${{marks[@]}}" 2>/dev/null || {{ problem="worker $pid has not booted"; return 1; }}
     cwd=$(readlink "/proc/$pid/cwd") || return 1
     case $cwd/ in
       {quote(str(release.root))}/*) ready=$((ready + 1)) ;;
@@ -206,8 +206,8 @@ ill() {{
 hopeless() {{
   [ "$SECONDS" -gt "$looked" ] || return 1
   looked=$SECONDS
-  ! ill || return 0
   case $problem in
+    *" of before still serves") ! ill || return 0 ;;&
     *master) starts=$({_starts(layout)}) && read -r first <"$DEPLOY_WORK/starts" || return 1
       [ "$((starts - first))" -ge {ENOUGH} ] && problem="gunicorn has stopped {ENOUGH} times in a row" ;;
     *) {{ read -r failures <{state}/failures; }} 2>/dev/null || true

@@ -54,7 +54,10 @@ while True:
     connection, _ = server.accept()
     heard = connection.recv(65536).decode()
     pathlib.Path("heard").write_text(heard)
-    status = open("status").read()
+    status, *later = open("status").read().split()
+    pathlib.Path("status").write_text(" ".join(later or [status]))
+    with open("asked", "a") as asked:
+        asked.write(status + "\\n")
     connection.sendall(f"HTTP/1.0 {status} Said\\r\\n\\r\\nthe answer's body".encode())
     connection.close()
 """
@@ -306,12 +309,24 @@ def test_a_release_that_boots_for_ever_is_told(world: World, release: Release) -
     assert eventually(lambda: not proof_pids(world), 2)
 
 
-def test_a_release_that_is_not_healthy_is_told(world: World, release: Release) -> None:
-    """The status and what the app said."""
-    Path(release.project, "status").write_text("503")
+@pytest.mark.parametrize(("status", "tries"), [("500", 3), ("404", 3), ("503", 2)])
+def test_a_release_that_is_not_healthy_is_told(world: World, release: Release, status: str, tries: int) -> None:
+    """The status and what the app said; after a few tries, but for "not yet" after all of timeouts.health."""
+    seconds = 1 if status == "503" else 60
+    world.settings = world.settings.model_copy(update={"timeouts": Timeouts(health=seconds)})
+    Path(release.project, "status").write_text(status)
     with pytest.raises(StepError) as caught:
         world.run(*prove(world, release, proof.healthy(world.settings)))
-    assert "/healthz answered 503, not 200:\nthe answer's body" in caught.value.evidence
+    assert f"/healthz answered {status}, not 200:\nthe answer's body" in caught.value.evidence
+    asked = Path(release.project, "asked").read_text().split()
+    assert len(asked) >= tries if status == "503" else len(asked) == tries
+
+
+def test_a_release_has_its_time_to_become_healthy(world: World, release: Release) -> None:
+    """503 says "not yet": one that fills its caches first, say."""
+    Path(release.project, "status").write_text("503 503 503 503 503 200")
+    world.run(*prove(world, release, proof.healthy(world.settings)))
+    assert Path(release.project, "asked").read_text().split() == ["503"] * 5 + ["200"]
 
 
 @pytest.mark.parametrize(

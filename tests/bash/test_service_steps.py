@@ -178,7 +178,7 @@ def worker():
 def renew():
     global now
     old, now = now, [worker(), worker()]
-    for pid, mark in old:
+    for pid, mark in [] if os.path.exists(current + "/sick") else old:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         mark.unlink(missing_ok=True)
@@ -254,11 +254,22 @@ def test_workers_of_another_release_are_told(world: World, releases: tuple[Relea
 
 @pytest.mark.usefixtures("master")
 def test_workers_that_are_not_healthy_are_told(world: World, releases: tuple[Release, Release]) -> None:
-    """A worker whose own look at the health path went wrong is not up, and not waited for to the end."""
+    """Workers whose own look at the health path went wrong let the old ones serve, and are not waited for for long."""
     world.settings = world.settings.model_copy(update={"timeouts": Timeouts(reload=500, health=1)})
     Path(releases[1].root, "sick").touch()
     with pytest.raises(StepError, match=r"after [1-9] s: worker \d+: /healthz answers 503"):
         world.run(*switch(world, releases[1]))
+
+
+@pytest.mark.usefixtures("master")
+def test_without_old_workers_the_check_of_the_site_waits_for_health(
+    world: World, releases: tuple[Release, Release]
+) -> None:
+    """After a restart workers serve as soon as they can, and what their first look at the health path saw is past."""
+    for mark in Path(world.layout.state, "up").iterdir():
+        mark.write_text(mark.read_text().replace('"healthy": true', '"healthy": false'))
+    nobody = Step("Nobody is old", ': >"$DEPLOY_WORK/old_workers"')
+    world.run(nobody, systemd.settled(world.layout, releases[0], world.settings))
 
 
 @pytest.mark.usefixtures("master")

@@ -106,6 +106,7 @@ def test_a_failing_migration(untouched: Site) -> None:
 
 def test_unhealthy_before_the_switch(untouched: Site) -> None:
     """A health path that answers 503 in the proof is never shown to anybody."""
+    untouched.settings["timeouts"] = {"health": 3}
     untouched.commit(untouched.edited(VIEWS, HEALTHY, UNHEALTHY))
     result = failed(untouched, 5)
     assert "/healthz answered 503" in result.text
@@ -172,6 +173,22 @@ def test_healthy_in_the_proof_but_not_live(site: Site, means: str) -> None:
     assert site.notes()[0] == "before it was bad"
     listed = {one["id"]: one["state"] for one in site.fab("releases", "--json").expect(0).json["releases"]}
     assert (listed[before], listed[bad]) == ("live", "bad")
+
+
+@pytest.mark.parametrize("means", ["hup", "restart"])
+def test_a_health_path_that_takes_its_time_after_the_boot(site: Site, means: str) -> None:
+    """Caches that are filled first, say: within timeouts.health that is no failure, and at HUP nobody notices."""
+    if means == "restart":
+        site.settings["unit_options"] = {"MemoryMax": "768M"}
+    cold = (
+        "    import os, time\n    if os.environ.get('RUNTIME_DIRECTORY') and time.monotonic() < WARM:\n    " + UNHEALTHY
+    )
+    views = site.edited(VIEWS, HEALTHY, f"{cold}\n{HEALTHY}")[VIEWS]
+    site.commit({VIEWS: views + "\nimport time\nWARM = time.monotonic() + 9\n"} | site.titled("Cold"))
+    document = site.deploy().expect(0).json
+    assert (document["activation"], document["checks"]["http_200"]) == (means, True)
+    assert bool(document["watch"]["failed"]) == (means == "restart")
+    assert site.heading() == "Cold"
 
 
 @pytest.mark.parametrize("means", ["hup", "restart"])
