@@ -5,8 +5,14 @@ import shutil
 import subprocess
 import sys
 
+import hypothesis
 import pytest
 
+# How fast a machine is says nothing about the code: no example may fail for its time.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 IN_CI = os.environ.get("CI", "").lower() not in ("", "0", "false")
 # Programs of Debian that judge what is rendered; where one is missing, its tests are skipped, but never in CI.
 JUDGES = {"nginx": "nginx-light", "visudo": "sudo", "systemd-analyze": "systemd"}

@@ -423,7 +423,7 @@ near_misses = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @given(
     document=tables | near_misses,
     text=st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\0")),
@@ -441,7 +441,7 @@ def test_any_document_is_taken_or_refused(document: dict[str, Any], text: str, m
         assert all(line.isprintable() for line in error.message.split("\n"))  # noqa: PT017
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @given(text=st.text(alphabet="[]{}=\"'.,#\n abcenvo1-_", max_size=80))
 def test_any_text_is_taken_or_refused(text: str, tmp_path: Path) -> None:
     """Whatever stands in the file, the answer is an inventory or a ConfigError."""
