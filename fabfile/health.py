@@ -163,7 +163,8 @@ class Watch:
     @property
     def trouble(self) -> str:
         """The newest of the last answers that was not 200; empty when all were, or none came yet."""
-        return next((answer for answer in reversed(self.last) if answer != "200"), "")
+        # A copy, as the watch's own thread appends while this one looks.
+        return next((answer for answer in reversed(tuple(self.last)) if answer != "200"), "")
 
     @property
     def steady(self) -> bool:

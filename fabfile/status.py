@@ -28,7 +28,7 @@ def status(host: Host, report: Report, outcome: Outcome) -> None:
         trouble = note_checks(outcome, checked.output)
         note_state(outcome, host, state, held.output)
         if not answer.startswith(health.BLIND):  # then the host's own look is all there is
-            outcome.checks["http_200"] &= answer == "200"
+            outcome.checks["http_200"] = answer == "200" and outcome.checks.get("http_200", True)
             if not trouble and answer != "200":
                 outcome.failed_check, trouble = "http_200", f"http_200 fails: {settings.health_path} answers {answer}"
         tell(report, outcome, state, checked.output)

@@ -112,6 +112,7 @@ def test_the_first_deploy_of_a_lab_host(fresh: Site) -> None:
         assert fresh.run("systemctl is-active consult-django; true") == "inactive\n", "no restart loop"
     document = fresh.fab("status", "--json").expect(6).json
     assert document["site_state"] == "nothing is live"
+    assert document["error"].startswith("t-fresh: gunicorn_socket fails: ")
     document = fresh.fab("deploy", "--json").expect(0).json
     assert (document["activation"], document["previous"]) == ("start", None)
     assert fresh.heading() == "Good day, visitor."
