@@ -254,6 +254,7 @@ if [ -S {quote(str(layout.socket))} ]; then
 else check gunicorn_socket "{layout.socket} is missing"; fi
 [ "${{active[0]:-}}" = active ] && check systemd_active ok || check systemd_active "{layout.unit} is ${{active[0]:-}}"
 [ "${{active[1]:-}}" = active ] && check nginx_running ok || check nginx_running "nginx is ${{active[1]:-}}"
-answer=$(ask {quote("http://127.0.0.1" + settings.health_path)})
+# Another worker may answer now, one that needs a moment more.
+until answer=$(ask {quote("http://127.0.0.1" + settings.health_path)}); [ "$answer" = 200 ] || [ "$SECONDS" -ge "$end" ]; do sleep 0.2; done
 [ "$answer" = 200 ] && check http_200 ok || check http_200 "{settings.health_path} answers $answer"
 """
