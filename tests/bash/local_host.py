@@ -287,7 +287,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-def eventually(true: Callable[[], object], seconds: float = 30) -> bool:
+def eventually(true: Callable[[], object], seconds: float = 5) -> bool:
     """Whether something becomes true in time."""
     end = time.monotonic() + seconds
     while not true():

@@ -272,7 +272,7 @@ def test_a_release_proves_that_it_boots_and_is_healthy(world: World, release: Re
         conductor.run(steps)
         assert proof_pids(world)
         conductor.run([proof.stop(), proof.stop()])
-        assert eventually(lambda: not proof_pids(world), 10)
+        assert eventually(lambda: not proof_pids(world), 1)
     heard = Path(release.project, "heard").read_text()
     assert heard.startswith("GET /healthz?deep=1&x=%20 HTTP/1.1\n")
     assert "Host: api.consult.dev\n" in heard
@@ -286,7 +286,7 @@ def test_a_proof_ends_with_its_conductor(world: World, release: Release) -> None
     with remote.conduct(lock=world.lock()) as conductor:
         conductor.run(prove(world, release))
         assert proof_pids(world)
-    assert eventually(lambda: not proof_pids(world), 10)
+    assert eventually(lambda: not proof_pids(world), 2)
     with world.remote().conduct(lock=world.lock()):
         pass
 
@@ -306,7 +306,7 @@ def test_a_release_that_boots_for_ever_is_told(world: World, release: Release) -
     with pytest.raises(StepError) as caught:
         world.run(*prove(world, release))
     assert "it did not boot within 1 s" in caught.value.evidence
-    assert eventually(lambda: not proof_pids(world), 10)
+    assert eventually(lambda: not proof_pids(world), 2)
 
 
 @pytest.mark.parametrize(("status", "tries"), [("500", 3), ("404", 3), ("503", 2)])

@@ -126,7 +126,8 @@ def test_any_output_comes_through_whole(world: World, output: bytes) -> None:
 
 
 def test_ten_megabytes_of_output_come_through(world: World) -> None:
-    """A talkative step loses nothing."""
+    """A talkative step slows nothing down for long and loses nothing."""
+    began = time.monotonic()
     ends = world.run(
         Step("much", "seq -f '%09.0f' 1000000"), Step("one line", "head -c 10000000 /dev/zero | tr '\\0' x")
     )
@@ -135,6 +136,7 @@ def test_ten_megabytes_of_output_come_through(world: World) -> None:
     assert lines[0] == "000000001"
     assert lines[-1] == "001000000"
     assert ends[1].output == "x" * 10_000_000
+    assert time.monotonic() - began < 15
 
 
 def test_a_step_that_takes_too_long_is_ended_with_its_children(world: World) -> None:
@@ -147,11 +149,11 @@ bash -c 'echo $$ >{world.root}/inner; sleep 300; true'
     began = time.monotonic()
     with world.remote().conduct(lock=world.lock()) as conductor, pytest.raises(StepError) as caught:
         conductor.run([Step("slow", script, timeout=1)], [Step("mend", "echo mended")])
-    assert time.monotonic() - began < 200  # not the 300 of its children
+    assert time.monotonic() - began < 9
     assert "took longer than 1 s" in caught.value.message
     assert caught.value.rescue[0].output == "mended"
     pids = [pid_in(world.root / name) for name in ("deaf", "background", "inner")]
-    assert eventually(lambda: not any(map(alive, pids)), 10)
+    assert eventually(lambda: not any(map(alive, pids)), 1)
     assert free(world)
 
 
@@ -286,7 +288,7 @@ def test_the_lock_is_free_after_the_client_vanished(world: World) -> None:
         conductor.run([Step("one", "true")])
         assert not free(world)
         remote.wire.close()
-        assert eventually(lambda: free(world), 10)
+        assert eventually(lambda: free(world), 2)
         conductor.run([Step("two", "true")])
 
 
@@ -338,7 +340,7 @@ def test_a_batch_that_was_half_sent_does_not_run(world: World, cut: str) -> None
     with pytest.raises(ConnectionLost), remote.conduct(lock=world.lock()) as conductor:
         remote.wire.sendall(cut.format(root=world.root).encode())
         remote.wire.close()
-        assert eventually(lambda: free(world), 10)
+        assert eventually(lambda: free(world), 2)
         conductor.run([])
     assert not world.bait()
 
@@ -351,7 +353,7 @@ def test_patience_ends_without_a_sign_of_life(world: World, monkeypatch: pytest.
     with pytest.raises(ConnectionLost), remote.conduct(lock=world.lock()) as conductor:
         remote.wire.sendall(cut.format(root=world.root).encode())
         assert not free(world)
-        assert eventually(lambda: free(world), 10)
+        assert eventually(lambda: free(world), 4)
         conductor.run([Step("late", f"touch {world.root}/bait")])
     assert not world.bait()
     assert list(world.tmp.iterdir()) == []
@@ -376,7 +378,7 @@ echo $! >"$DEPLOY_WORK/proof.pid"; cp "$DEPLOY_WORK/proof.pid" {world.root}/lead
         conductor.run([Step("leaves a group", script)])
         pids = [pid_in(world.root / name) for name in ("child", "leader")]
         assert all(map(alive, pids))
-    assert eventually(lambda: not any(map(alive, pids)), 10)
+    assert eventually(lambda: not any(map(alive, pids)), 2)
 
 
 def test_cancel_ends_the_running_step_and_runs_the_rescue(world: World) -> None:
@@ -398,7 +400,7 @@ def test_cancel_ends_the_running_step_and_runs_the_rescue(world: World) -> None:
             "begin long", "end long 130", "begin mend", "end mend 0",
         ]  # fmt: skip
         pids = [pid_in(world.root / name) for name in ("step", "child")]
-        assert eventually(lambda: not any(map(alive, pids)), 10)
+        assert eventually(lambda: not any(map(alive, pids)), 1)
         assert conductor.run([Step("next", "echo goes on")])[0].output == "goes on"
 
 
