@@ -6,11 +6,13 @@ Python's side of it; the bash side is conductor.sh. What the steps say is not it
 import base64
 import contextlib
 import shlex
+import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any, Protocol
 
 from fabfile import advice
@@ -100,6 +102,7 @@ class Conductor:
         self._rest = b""
         self._sending = threading.Lock()
         self._closed = threading.Event()
+        self._interrupting: threading.Thread | None = None
         self.pid = 0
         self.interrupted = False
         self.busy = False
@@ -149,15 +152,23 @@ class Conductor:
             program.insert(len(steps), "if rescue; then")
             program.append("fi")
         text = ("\n".join(program) + "\n").encode()
-        self.busy = True
-        self._send(f"batch {len(text)}\n".encode() + text)
-        ends = self._follow(every, finish)
-        self.busy = False
+        interrupted_before = self.interrupted
+        with self._minding_ctrl_c(finish=finish):
+            self.busy = True
+            self._send(f"batch {len(text)}\n".encode() + text)
+            ends = self._follow(every)
+            self.busy = False
+            if self._interrupting:
+                self._interrupting.join()
         failed = next((end for end in ends if not end.ok), None)
         if failed:
             if failed.code == 130:
                 raise KeyboardInterrupt
             raise StepError(self._host, ends)
+        if self.interrupted and not interrupted_before and not finish:  # it came too late to end a step
+            if rescue:
+                self.run(rescue)
+            raise KeyboardInterrupt
         return ends
 
     def close(self) -> None:
@@ -176,19 +187,13 @@ class Conductor:
             pass
         self._channel.close()
 
-    def _follow(self, steps: Sequence[Step], finish: bool) -> list[StepEnd]:
+    def _follow(self, steps: Sequence[Step]) -> list[StepEnd]:
         ends: list[StepEnd] = []
         step: Step | None = None
         output: list[bytes] = []
         began = 0.0
         while True:
-            try:
-                line = self._line()
-            except KeyboardInterrupt:
-                if self.interrupted:
-                    raise
-                self._interrupt(finish=finish)
-                continue
+            line = self._line()
             if line is None:
                 raise ConnectionLost(self._host, step)
             match self._event(line):
@@ -211,13 +216,38 @@ class Conductor:
             return None
         return line[len(self._mark) + 1 :].decode(errors="replace").split(" ")
 
-    def _interrupt(self, *, finish: bool) -> None:
-        self.interrupted = True
+    @contextlib.contextmanager
+    def _minding_ctrl_c(self, *, finish: bool) -> Generator[None]:
+        """The first Ctrl-C raises nothing, or what the host says at that moment could be lost; a second one raises."""
+        usual = signal.getsignal(signal.SIGINT)
+        if threading.current_thread() is not threading.main_thread() or not callable(usual):
+            yield
+            return
+
+        def pressed(number: int, frame: FrameType | None) -> None:
+            if self.interrupted:
+                usual(number, frame)
+                return
+            self.interrupted = True
+            # A thread, as the main one may hold locks that this needs.
+            self._interrupting = threading.Thread(target=self._interrupt, args=[finish], daemon=True)
+            self._interrupting.start()
+
+        signal.signal(signal.SIGINT, pressed)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, usual)
+
+    def _interrupt(self, finish: bool) -> None:
         if finish:
             self._progress.say("  Ctrl-C: the switch has begun and goes to its end; once more leaves it to the host")
-        else:
-            self._progress.say("  Ctrl-C: stopping here; once more does not wait for it")
+            return
+        self._progress.say("  Ctrl-C: stopping here; once more does not wait for it")
+        try:
             self._cancel(self.pid)
+        except ConnectionLost:  # or sshd allows no second session (MaxSessions)
+            self._progress.say("  the host cannot be told; stopping when it has done what it has begun")
 
     def _line(self) -> bytes | None:
         """The next line from the host; None when there will be no more."""

@@ -70,7 +70,7 @@ while IFS=' ' read -r -t "$patience" word size name; do
     batch)
       timeout "$patience" head -c "$size" >"$work/batch"
       [ "$(stat -c %s "$work/batch")" = "$size" ] || exit 1
-      failed=''
+      failed='' cancelled=''
       . "$work/batch"
       tell "done"
       [ -z "$mute" ] || exit 1 ;; # a full disk swallowed what the client waits for

@@ -94,7 +94,7 @@ class Remote:
             self.fabric.close()
 
     def _end_step(self, conductor_pid: int) -> None:
-        self._execute(f"kill -TERM {conductor_pid}")
+        self._execute(f"kill -TERM {conductor_pid}").recv_exit_status()
 
     @property
     def _transport(self) -> paramiko.Transport:

@@ -54,6 +54,9 @@ class Wire:
         with closed_is_lost():
             return os.read(self.process.stdout.fileno(), size)
 
+    def recv_exit_status(self) -> int:
+        return self.process.wait()
+
     def close(self) -> None:
         """Close both pipes, as a lost connection does."""
         for pipe in (self.process.stdin, self.process.stdout):

@@ -404,20 +404,32 @@ def test_cancel_ends_the_running_step_and_runs_the_rescue(world: World) -> None:
         assert conductor.run([Step("next", "echo goes on")])[0].output == "goes on"
 
 
+class Pressing(Heard):
+    """Progress in the middle of which somebody presses Ctrl-C."""
+
+    def begin(self, step: Step) -> None:
+        super().begin(step)
+        if step.title == "long":
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("where", ["in recv", "between lines"])
 @pytest.mark.parametrize("finish", [False, True])
-def test_ctrl_c_while_steps_run(world: World, monkeypatch: pytest.MonkeyPatch, finish: bool) -> None:
+def test_ctrl_c_while_steps_run(world: World, monkeypatch: pytest.MonkeyPatch, finish: bool, where: str) -> None:
     """Ctrl-C at the operator's machine ends the step and rescues; in a batch that must finish, it changes nothing."""
-    remote = world.remote()
-    with remote.conduct() as conductor:
-        wire, recv, pressed = remote.wire, remote.wire.recv, []
+    remote, heard = world.remote(), Heard() if where == "in recv" else Pressing()
+    with remote.conduct(heard) as conductor:
+        recv, pressed = remote.wire.recv, []
 
         def recv_with_ctrl_c(size: int) -> bytes:
+            data = recv(size)  # it must not be lost
             if not pressed and (world.root / "step").exists():
                 pressed.append(True)
-                raise KeyboardInterrupt
-            return recv(size)
+                signal.raise_signal(signal.SIGINT)
+            return data
 
-        monkeypatch.setattr(wire, "recv", recv_with_ctrl_c)
+        if where == "in recv":
+            monkeypatch.setattr(remote.wire, "recv", recv_with_ctrl_c)
         script = (
             f"echo $$ >{world.root}/step; echo said; sleep 0.5; touch {world.root}/ended; sleep {0 if finish else 100}"
         )
@@ -429,8 +441,64 @@ def test_ctrl_c_while_steps_run(world: World, monkeypatch: pytest.MonkeyPatch, f
             with pytest.raises(KeyboardInterrupt):
                 conductor.run(steps, [Step("mend", f"touch {world.root}/mended")])
             assert (world.root / "mended").exists()
-        assert pressed
-    assert (world.root / "ended").exists() == finish or not finish
+        assert conductor.interrupted
+        assert conductor.run([Step("next", "echo goes on")])[0].output == "goes on"
+    assert any("goes to its end" in event for event in heard.events) == finish
+    assert any("stopping here" in event for event in heard.events) != finish
+    assert (world.root / "ended").exists() or not finish
+
+
+@pytest.mark.parametrize("finish", [False, True])
+def test_ctrl_c_twice(world: World, finish: bool) -> None:
+    """The second Ctrl-C waits for nothing: the host ends its batch alone."""
+    with pytest.raises(KeyboardInterrupt), world.remote().conduct(lock=world.lock()) as conductor:
+
+        def press() -> None:
+            pid_in(world.root / "step")
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0.2)
+
+        thread = threading.Thread(target=press)
+        thread.start()
+        try:
+            script = f"trap '' TERM; echo $$ >{world.root}/step; sleep 2; touch {world.root}/ended"
+            conductor.run([Step("deaf", script)], finish=finish)
+        finally:
+            thread.join()
+            assert conductor.busy
+            assert not (world.root / "ended").exists()
+    assert eventually(lambda: (world.root / "ended").exists() and free(world))
+
+
+def test_ctrl_c_that_comes_too_late_to_end_a_step(world: World) -> None:
+    """The batch has gone well, but is undone, and its caller interrupted; what it runs then is not."""
+
+    class Late(Heard):
+        def end(self, end: StepEnd) -> None:
+            super().end(end)
+            if end.step.title == "last":
+                os.kill(os.getpid(), signal.SIGINT)
+
+    with world.remote().conduct(Late()) as conductor:
+        with pytest.raises(KeyboardInterrupt):
+            conductor.run([Step("last", "true")], [Step("mend", f"touch {world.root}/mended")])
+        assert (world.root / "mended").exists()
+        assert conductor.run([Step("next", "echo goes on")])[0].output == "goes on"
+
+
+def test_ctrl_c_that_the_host_cannot_be_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An sshd that allows one session only (MaxSessions): what has begun goes to its end, and no more begins."""
+    remote, heard = world.remote(), Pressing()
+
+    def refused(_pid: int) -> None:
+        raise ConnectionLost("api", None)
+
+    monkeypatch.setattr(remote, "_end_step", refused)
+    with remote.conduct(heard) as conductor, pytest.raises(KeyboardInterrupt):
+        conductor.run([Step("long", f"sleep 0.5; touch {world.root}/ended")])
+    assert (world.root / "ended").exists()
+    assert any("cannot be told" in event for event in heard.events)
 
 
 def test_fifty_conductors_one_at_a_time(world: World) -> None:

@@ -265,7 +265,7 @@ class Site:
 
     def ages(self) -> dict[str, str]:
         """Inode, change time, size and target of every file that a deploy might touch, once the last one has pruned."""
-        wait_for(lambda: ".trash" not in self.run(f"ls -A /srv/{self.app}/releases"))
+        wait_for(lambda: ".trash" not in self.run(f"ls -A /srv/{self.app}/releases"), seconds=120)
         # The lock says who holds it; git notes each fetch; the kernel and systemd keep their own below /run.
         ours = f"/srv/{self.app} /etc {self.app_link} /var/lib/{self.app}-django"
         ignored = rf"/srv/{self.app}/(deploy\.lock|repo\.git|repo\.git/FETCH_HEAD)"

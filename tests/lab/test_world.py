@@ -1,13 +1,14 @@
 """The world fails: each trouble has its exit code, one error that names it, and leaves the site as it was."""
 
 import re
+import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from harness import VIEWS, Site, wait_for
+from harness import VIEWS, WSGI, Result, Site, running, wait_for
 from world import TIMEOUTS, Relay, answers, fails, healed, instead, limit, relay, small_disk, stopped, undone
 
 from fabfile import remote as remote_module
@@ -501,14 +502,40 @@ def test_sshd_forwards_nothing(site: Site) -> None:
         assert status["checks"]["http_200"] is True
 
 
-def test_few_sessions(site: Site) -> None:
-    """A deploy does with one session per connection."""
+@pytest.fixture
+def one_session(site: Site) -> Iterator[None]:
+    """An sshd that allows one session per connection."""
     with undone(
         site,
         "echo 'MaxSessions 1' >/etc/ssh/sshd_config.d/00-world.conf; systemctl reload ssh",
         "rm /etc/ssh/sshd_config.d/00-world.conf; systemctl reload ssh",
     ):
-        assert healed(site)["watch"]["failed"] == 0
+        yield
+
+
+@pytest.mark.usefixtures("one_session")
+def test_few_sessions(site: Site) -> None:
+    """A deploy does with one session per connection."""
+    assert healed(site)["watch"]["failed"] == 0
+
+
+@pytest.mark.usefixtures("one_session")
+def test_ctrl_c_with_few_sessions(site: Site) -> None:
+    """The host cannot be told to end its step, but no further one begins, and nothing of the build is left."""
+    text = site.edited(WSGI, "application =", "time.sleep(4)\napplication =")
+    commit = site.commit(text)
+    with running(site, "deploy", "--branch", site.branch, "--json") as process:
+        wait_for(lambda: "/environ" in site.leftovers())
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    result = Result(process.returncode, out, err).expect(130)
+    assert (result.json["status"], result.json["site_state"]) == ("interrupted", "as before")
+    assert "the host cannot be told" in result.err
+    wait_for(lambda: site.leftovers() == "")
+    assert not any(release.endswith(commit[:7]) for release in site.releases())
+    assert site.history()[-1]["outcome"] == "interrupted"
+    site.commit({WSGI: site.repository.read(WSGI)})
+    healed(site)
 
 
 def test_a_step_past_its_limit_is_ended_with_all_its_children(site: Site) -> None:
