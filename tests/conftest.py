@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -21,6 +22,8 @@ PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 
 def pytest_sessionstart() -> None:
     """Install the missing judges in CI; RUNLEVEL=1 keeps a service that comes along from being started."""
+    # A shell without job control starts `just test &` with SIGINT ignored, and so would be every program under test.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     missing = [package for program, package in JUDGES.items() if not shutil.which(program, path=PATH)]
     if IN_CI and missing:
         environment = {**os.environ, "PATH": PATH, "RUNLEVEL": "1", "DEBIAN_FRONTEND": "noninteractive"}

@@ -175,7 +175,7 @@ def test_doppler_forwards_signals(host: LabHost, name: str) -> None:
     script = f"""cat > /tmp/child <<'END'
 trap 'echo got {name}; exit 3' {name}; echo ready; for i in $(seq 100); do sleep 0.05; done
 END
-    coproc doppler run -- bash /tmp/child
+    coproc env --default-signal={name} doppler run -- bash /tmp/child
     exec 8<&"${{COPROC[0]}}"; pid=$COPROC_PID; read -r ready <&8
     kill -{name} $pid; cat <&8; wait $pid; echo $?"""
     assert sh(host, script).stdout.splitlines() == [f"got {name}", "3"]
