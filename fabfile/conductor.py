@@ -102,7 +102,6 @@ class Conductor:
         self._rest = b""
         self._sending = threading.Lock()
         self._closed = threading.Event()
-        self._interrupting: threading.Thread | None = None
         self.pid = 0
         self.interrupted = False
         self.busy = False
@@ -158,8 +157,6 @@ class Conductor:
             self._send(f"batch {len(text)}\n".encode() + text)
             ends = self._follow(every)
             self.busy = False
-            if self._interrupting:
-                self._interrupting.join()
         failed = next((end for end in ends if not end.ok), None)
         if failed:
             if failed.code == 130:
@@ -224,18 +221,22 @@ class Conductor:
             yield
             return
 
+        telling: list[threading.Thread] = []
+
         def pressed(number: int, frame: FrameType | None) -> None:
             if self.interrupted:
                 usual(number, frame)
                 return
             self.interrupted = True
             # A thread, as the main one may hold locks that this needs.
-            self._interrupting = threading.Thread(target=self._interrupt, args=[finish], daemon=True)
-            self._interrupting.start()
+            telling.append(threading.Thread(target=self._interrupt, args=[finish], daemon=True))
+            telling[0].start()
 
         signal.signal(signal.SIGINT, pressed)
         try:
             yield
+            for thread in telling:  # or its TERM could end a step of the next batch
+                thread.join()
         finally:
             signal.signal(signal.SIGINT, usual)
 

@@ -14,6 +14,8 @@ hypothesis.settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("any machine")
+# A shell without job control starts `just test &` with SIGINT ignored, and so would be every program under test.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 IN_CI = os.environ.get("CI", "").lower() not in ("", "0", "false")
 # Programs of Debian that judge what is rendered; where one is missing, its tests are skipped, but never in CI.
 JUDGES = {"nginx": "nginx-light", "visudo": "sudo", "systemd-analyze": "systemd"}
@@ -22,8 +24,6 @@ PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 
 def pytest_sessionstart() -> None:
     """Install the missing judges in CI; RUNLEVEL=1 keeps a service that comes along from being started."""
-    # A shell without job control starts `just test &` with SIGINT ignored, and so would be every program under test.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     missing = [package for program, package in JUDGES.items() if not shutil.which(program, path=PATH)]
     if IN_CI and missing:
         environment = {**os.environ, "PATH": PATH, "RUNLEVEL": "1", "DEBIAN_FRONTEND": "noninteractive"}

@@ -441,6 +441,7 @@ def test_ctrl_c_while_steps_run(world: World, monkeypatch: pytest.MonkeyPatch, f
             with pytest.raises(KeyboardInterrupt):
                 conductor.run(steps, [Step("mend", f"touch {world.root}/mended")])
             assert (world.root / "mended").exists()
+            assert "end long 130" in heard.events
         assert conductor.interrupted
         assert conductor.run([Step("next", "echo goes on")])[0].output == "goes on"
     assert any("goes to its end" in event for event in heard.events) == finish
@@ -471,8 +472,14 @@ def test_ctrl_c_twice(world: World, finish: bool) -> None:
     assert eventually(lambda: (world.root / "ended").exists() and free(world))
 
 
-def test_ctrl_c_that_comes_too_late_to_end_a_step(world: World) -> None:
+def test_ctrl_c_that_comes_too_late_to_end_a_step(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The batch has gone well, but is undone, and its caller interrupted; what it runs then is not."""
+    remote = world.remote()
+    end_step = remote._end_step
+
+    def slowly(pid: int) -> None:
+        time.sleep(0.3)
+        end_step(pid)
 
     class Late(Heard):
         def end(self, end: StepEnd) -> None:
@@ -480,9 +487,10 @@ def test_ctrl_c_that_comes_too_late_to_end_a_step(world: World) -> None:
             if end.step.title == "last":
                 os.kill(os.getpid(), signal.SIGINT)
 
-    with world.remote().conduct(Late()) as conductor:
+    monkeypatch.setattr(remote, "_end_step", slowly)
+    with remote.conduct(Late()) as conductor:
         with pytest.raises(KeyboardInterrupt):
-            conductor.run([Step("last", "true")], [Step("mend", f"touch {world.root}/mended")])
+            conductor.run([Step("last", "true")], [Step("mend", f"sleep 0.6; touch {world.root}/mended")])
         assert (world.root / "mended").exists()
         assert conductor.run([Step("next", "echo goes on")])[0].output == "goes on"
 

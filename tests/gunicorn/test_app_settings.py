@@ -42,7 +42,7 @@ def test_hooks_of_the_app_are_called_too(make_server, version: str):
     server.start()
     server.deploy("two")
     server.wait_served_by("two")
-    assert server.stop() < 10
+    assert server.stop() < 5
     lines = told.read_text().splitlines()
     names = {line.split()[0] for line in lines}
     assert names == {"on_starting", "when_ready", "on_reload", "pre_fork", "post_fork", "post_worker_init",

@@ -42,7 +42,7 @@ def test_a_reload_into_a_broken_release_leaves_the_old_one_serving(make_server, 
     assert visitors.failed == []
     assert visitors.slowest < 1
     assert healed_in < 5
-    assert server.stop() < 10
+    assert server.stop() < 3
 
 
 def test_a_release_that_hangs_while_it_boots_leaves_the_old_one_serving(server: Server):

@@ -8,7 +8,7 @@ import time
 import pytest
 from conftest import Server, Visit, Visitors, wait_for
 
-BOOT = 3.0
+BOOT = 1.5
 VERSIONS = ["20.1.0", "23.0.0", "newest"]
 
 
@@ -31,7 +31,7 @@ def test_hup_serves_the_new_release_without_failure_or_stall(make_server, versio
     assert visitors.slowest < BOOT / 4
     assert visitors.releases == {"one", "two"}
     assert {visit.body.split()[0] for visit in visitors.visits[-20:]} == {"two"}
-    assert server.stop() < 10
+    assert server.stop() < 5
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -82,7 +82,7 @@ def test_stop_during_a_reload_is_not_delayed(make_server, version: str):
     server.deploy("two")
     wait_for(lambda: len(server.workers()) == 4)
     time.sleep(0.5)
-    assert server.stop() < 10
+    assert server.stop() < 3
     assert server.master.returncode == 0
 
 
@@ -97,11 +97,11 @@ def test_stop_reaches_a_worker_that_was_just_forked(make_server, version: str):
     server: Server = make_server(version)
     server.release("one", conf=slow_start)
     server.link("one")
-    server.start("--graceful-timeout", "20")
+    server.start("--graceful-timeout", "6")
     server.wait_served_by("one")
     server.hup()
     wait_for(lambda: len(server.workers()) == 4)
-    assert server.stop() < 10
+    assert server.stop() < 3
 
 
 def test_workers_leave_when_the_master_is_killed_during_a_reload(server: Server):

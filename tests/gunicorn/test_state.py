@@ -165,7 +165,7 @@ def test_without_a_state_folder_of_systemd_reloads_are_seamless_too(make_server,
     """Started by hand the file makes its own folder, and takes it away at the end."""
     server: Server = make_server(version)
     server.release("one")
-    server.release("two", boot=3)
+    server.release("two", boot=1.5)
     server.link("one")
     temporary = server.root / "tmp"
     temporary.mkdir()
@@ -174,8 +174,8 @@ def test_without_a_state_folder_of_systemd_reloads_are_seamless_too(make_server,
         server.deploy("two")
         wait_for(lambda: len(server.workers()) == 2 and server.get().body.startswith("two"))
     assert visitors.failed == []
-    assert visitors.slowest < 1.5
-    assert server.stop() < 10
+    assert visitors.slowest < 0.75
+    assert server.stop() < 5
     assert not list(temporary.iterdir())
 
 
@@ -191,5 +191,5 @@ def test_a_state_folder_that_cannot_be_written_takes_nothing_down(make_server, v
     assert server.get().status == 200
     server.deploy("two")
     wait_for(lambda: server.get().body.startswith("two"))
-    assert server.stop() < 10
+    assert server.stop() < 5
     assert "Cannot write" in server.said()

@@ -345,3 +345,18 @@ def running(site: Site, *words: str) -> Generator[subprocess.Popen[str]]:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
+
+
+def interrupted(site: Site) -> Result:
+    """A deploy of the site's branch, with Ctrl-C while the new release boots: exit 130, and nothing of it is left."""
+    before = site.releases()
+    with running(site, "deploy", "--branch", site.branch, "--json") as process:
+        wait_for(lambda: "/environ" in site.leftovers())
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    result = Result(process.returncode, out, err).expect(130)
+    assert (result.json["status"], result.json["site_state"]) == ("interrupted", "as before")
+    wait_for(lambda: site.leftovers() == "")
+    assert set(site.releases()) <= set(before)
+    assert site.history()[-1]["outcome"] == "interrupted"
+    return result

@@ -2,7 +2,6 @@
 
 import json
 import re
-import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from harness import (
     WSGI,
     Result,
     Site,
+    interrupted,
     running,
     wait_for,
     watching_ps,
@@ -366,14 +366,8 @@ def test_a_client_killed_during_a_migration(site: Site) -> None:
 
 def test_ctrl_c_during_the_build(untouched: Site) -> None:
     """Exit 130: the site is as before, and neither the proof nor the release folder is left."""
-    site = untouched
-    site.commit(site.edited(WSGI, "application =", "time.sleep(20)\napplication ="))
-    with running(site, "deploy", "--branch", site.branch, "--json") as process:
-        wait_for(lambda: "/environ" in site.leftovers())
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
-    result = Result(process.returncode, out, err).expect(130)
-    assert (result.json["status"], result.json["site_state"]) == ("interrupted", "as before")
+    untouched.commit(untouched.edited(WSGI, "application =", "time.sleep(20)\napplication ="))
+    interrupted(untouched)
 
 
 def test_no_secret_is_shown_or_kept(site: Site, secrets: Callable[..., None]) -> None:

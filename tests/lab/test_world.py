@@ -1,14 +1,13 @@
 """The world fails: each trouble has its exit code, one error that names it, and leaves the site as it was."""
 
 import re
-import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from harness import VIEWS, WSGI, Result, Site, running, wait_for
+from harness import VIEWS, WSGI, Site, interrupted, wait_for
 from world import TIMEOUTS, Relay, answers, fails, healed, instead, limit, relay, small_disk, stopped, undone
 
 from fabfile import remote as remote_module
@@ -522,18 +521,8 @@ def test_few_sessions(site: Site) -> None:
 @pytest.mark.usefixtures("one_session")
 def test_ctrl_c_with_few_sessions(site: Site) -> None:
     """The host cannot be told to end its step, but no further one begins, and nothing of the build is left."""
-    text = site.edited(WSGI, "application =", "time.sleep(4)\napplication =")
-    commit = site.commit(text)
-    with running(site, "deploy", "--branch", site.branch, "--json") as process:
-        wait_for(lambda: "/environ" in site.leftovers())
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
-    result = Result(process.returncode, out, err).expect(130)
-    assert (result.json["status"], result.json["site_state"]) == ("interrupted", "as before")
-    assert "the host cannot be told" in result.err
-    wait_for(lambda: site.leftovers() == "")
-    assert not any(release.endswith(commit[:7]) for release in site.releases())
-    assert site.history()[-1]["outcome"] == "interrupted"
+    site.commit(site.edited(WSGI, "application =", "time.sleep(4)\napplication ="))
+    assert "the host cannot be told" in interrupted(site).err
     site.commit({WSGI: site.repository.read(WSGI)})
     healed(site)
 
