@@ -41,12 +41,12 @@ lint:
 
 # Measure what visitors notice of every kind of change, on a lab host of its own (about 8 minutes; --help)
 load *ARGS:
-    @uv run python -m bench.load "$@"
+    @uv run python -m testbed.load "$@"
 
 # Break every step of deploy and rollback in every way and see that the site stays whole (hours; a part: --help)
 faults *ARGS:
-    @uv run python -m bench.faults "$@"
+    @uv run python -m testbed.faults "$@"
 
 # Deploy and roll back many times (200) under light load, with faults now and then, and see that nothing grows
 soak *ARGS:
-    @uv run python -m bench.soak "$@"
+    @uv run python -m testbed.soak "$@"

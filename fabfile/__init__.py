@@ -2,21 +2,20 @@
 
 from invoke import Collection
 
-from fabfile import verbs
-from fabfile.check import check
-from fabfile.lab.tasks import namespace as lab_tasks
+from fabfile import lab, tasks
+from fabfile.commands.check import check
 
 namespace = Collection(
-    verbs.deploy,
-    verbs.rollback,
-    verbs.restart,
-    verbs.reload,
-    verbs.status,
-    verbs.releases,
-    verbs.logs,
-    verbs.lock,
-    verbs.unlock,
-    verbs.provision,
+    tasks.deploy,
+    tasks.rollback,
+    tasks.restart,
+    tasks.reload,
+    tasks.status,
+    tasks.releases,
+    tasks.logs,
+    tasks.lock,
+    tasks.unlock,
+    tasks.provision,
     check,
-    lab=lab_tasks,
+    **({"lab": lab.module("tasks").namespace} if lab.TESTBED.is_dir() else {}),
 )

@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 from shlex import quote
 
-from fabfile.layout import Layout, Release
-from fabfile.settings import Settings
-from fabfile.step import Step
+from fabfile.config.layout import Layout, Release
+from fabfile.config.settings import Settings
+from fabfile.steps.step import Step
 
 MIGRATE = "Migrate the database"
 CANCEL_ON_TERM = (Path(__file__).parent / "cancel_on_term.py").read_text()

@@ -2,8 +2,8 @@
 
 from shlex import quote
 
-from fabfile.layout import Layout
-from fabfile.step import Step
+from fabfile.config.layout import Layout
+from fabfile.steps.step import Step
 from fabfile.steps.systemd import STAGED, SUDO, SYSTEMCTL, install, restore
 
 NGINX = "/usr/sbin/nginx"

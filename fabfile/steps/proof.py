@@ -3,10 +3,10 @@
 from pathlib import Path
 from shlex import quote
 
-from fabfile.layout import Layout, Release
-from fabfile.settings import Settings
-from fabfile.step import Step
+from fabfile.config.layout import Layout, Release
+from fabfile.config.settings import Settings
 from fabfile.steps.django import doppler_run, secrets
+from fabfile.steps.step import Step
 
 COMPARE = (Path(__file__).parent / "compare_masters.py").read_text()
 

@@ -3,9 +3,9 @@
 from pathlib import Path
 from shlex import quote
 
-from fabfile.layout import Layout, Release
-from fabfile.settings import Settings
-from fabfile.step import Step
+from fabfile.config.layout import Layout, Release
+from fabfile.config.settings import Settings
+from fabfile.steps.step import Step
 
 KEEP_BYTECODE = (Path(__file__).parent / "keep_bytecode.py").read_text()
 

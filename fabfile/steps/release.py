@@ -2,9 +2,9 @@
 
 from shlex import quote
 
-from fabfile.layout import Layout, Release
-from fabfile.settings import Settings
-from fabfile.step import Step
+from fabfile.config.layout import Layout, Release
+from fabfile.config.settings import Settings
+from fabfile.steps.step import Step
 
 # Never a prompt, and no background gc: it would inherit the lock (facts 17).
 GIT = """

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 from shlex import quote
 
-from fabfile.layout import Layout
-from fabfile.settings import Settings
-from fabfile.step import Step
+from fabfile.config.layout import Layout
+from fabfile.config.settings import Settings
 from fabfile.steps import nginx, systemd
 from fabfile.steps.release import GIT
+from fabfile.steps.step import Step
 
 # command that shows it is there, package that brings it
 PROGRAMS = {

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 from shlex import quote
 
-from fabfile.layout import Layout, Release
-from fabfile.settings import Settings
-from fabfile.step import Step
+from fabfile.config.layout import Layout, Release
+from fabfile.config.settings import Settings
 from fabfile.steps.release import make_live
+from fabfile.steps.step import Step
 
 SYSTEMCTL = "/usr/bin/systemctl"
 INSTALL = "/usr/bin/install -m 644 -o root -g root"

@@ -3,7 +3,8 @@
 import subprocess
 
 import pytest
-from conftest import Server, wait_for
+
+from tests.gunicorn.servers import Server, wait_for
 
 VERSIONS = ["20.1.0", "23.0.0", "newest"]
 

@@ -6,7 +6,8 @@ import time
 from typing import Any
 
 import pytest
-from conftest import Server, Visitors, wait_for
+
+from tests.gunicorn.servers import Server, Visitors, wait_for
 
 TROUBLES: dict[str, dict[str, Any]] = {
     "import error": {"at_import": "import nothing_of_that_name"},

@@ -7,7 +7,8 @@ import signal
 import subprocess
 
 import pytest
-from conftest import PYTHON, Server, get, wait_for
+
+from tests.gunicorn.servers import PYTHON, Server, get, wait_for
 
 
 def world(server: Server) -> dict:

@@ -6,7 +6,8 @@ import threading
 import time
 
 import pytest
-from conftest import Server, Visit, Visitors, wait_for
+
+from tests.gunicorn.servers import Server, Visit, Visitors, wait_for
 
 BOOT = 1.5
 VERSIONS = ["20.1.0", "23.0.0", "newest"]

@@ -8,7 +8,8 @@ import signal
 import stat
 
 import pytest
-from conftest import PYTHON, Server, Visitors, wait_for
+
+from tests.gunicorn.servers import PYTHON, Server, Visitors, wait_for
 
 VERSIONS = ["20.1.0", "23.0.0", "newest"]
 

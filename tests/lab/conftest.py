@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from harness import Site, throw_away
 
-from fabfile.lab import LabHost, set_secrets
+from testbed.harness import Site, throw_away
+from testbed.lab import LabHost, set_secrets
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,8 @@ import re
 from collections.abc import Callable
 
 import pytest
-from harness import CHECKS, CSS, FIELDS, PAGE, URLS, VIEWS, WEB, Site, wait_for
+
+from testbed.harness import CHECKS, CSS, FIELDS, PAGE, URLS, VIEWS, WEB, Site, wait_for
 
 pytestmark = pytest.mark.lab
 

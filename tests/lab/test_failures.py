@@ -7,7 +7,8 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
-from harness import (
+
+from testbed.harness import (
     FIELDS,
     HEALTHY,
     SETTINGS,
@@ -23,8 +24,7 @@ from harness import (
     wait_for,
     watching_ps,
 )
-
-from fabfile.lab import cut_network, join_network
+from testbed.lab import cut_network, join_network
 
 pytestmark = pytest.mark.lab
 

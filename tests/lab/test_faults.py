@@ -3,9 +3,9 @@
 from collections import Counter
 
 import pytest
-from harness import Site, wait_for
 
-from bench.faults import FAULTS, matrix
+from testbed.faults import FAULTS, matrix
+from testbed.harness import Site, wait_for
 
 pytestmark = pytest.mark.lab
 

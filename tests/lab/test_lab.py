@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fabfile.errors import ConfigError
-from fabfile.lab import (
+from testbed.lab import (
     LabHost,
     Repository,
     boot,
@@ -28,7 +28,7 @@ from fabfile.lab import (
     ssh_command,
     up,
 )
-from fabfile.lab.machine import cgroup_mounts
+from testbed.lab.machine import cgroup_mounts
 
 pytestmark = pytest.mark.lab
 
@@ -365,7 +365,7 @@ def test_what_was_cut_short_is_made_anew(moment: str) -> None:
     }[moment]
     script = f"""if True:
         import os
-        from fabfile.lab import furnish, host, network
+        from testbed.lab import furnish, host, network
         die = lambda *a: os.kill(os.getpid(), 9)
         {death}
         host.up("lab-t2", image="bare", say=lambda text: None)"""

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import FIELDS, HEALTHY, UNHEALTHY, UNHEALTHY_WHEN_LIVE, VIEWS, Site, hosts_toml, throw_away
 
-from fabfile.lab import LabHost, Repository, execute, set_secrets
+from testbed.harness import FIELDS, HEALTHY, UNHEALTHY, UNHEALTHY_WHEN_LIVE, VIEWS, Site, hosts_toml, throw_away
+from testbed.lab import LabHost, Repository, execute, set_secrets
 
 pytestmark = pytest.mark.lab
 

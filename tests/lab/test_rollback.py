@@ -1,7 +1,8 @@
 """rollback and what one looks at a host with: status, releases, logs, history."""
 
 import pytest
-from harness import FIELDS, Site
+
+from testbed.harness import FIELDS, Site
 
 pytestmark = pytest.mark.lab
 

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from bench import load
-from bench.load import CHANGES, Change
-from bench.traffic import RATE, Traffic
-from fabfile.lab import LabHost, down, set_secrets, up
-from tests.lab.harness import CSS, SETTINGS, WEB, WSGI, Site, wait_for
+from testbed import load
+from testbed.harness import CSS, SETTINGS, WEB, WSGI, Site, wait_for
+from testbed.lab import LabHost, down, set_secrets, up
+from testbed.load import CHANGES, Change
+from testbed.traffic import RATE, Traffic
 
 pytestmark = pytest.mark.lab
 

@@ -7,18 +7,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from harness import VIEWS, WSGI, Site, interrupted, wait_for
-from world import TIMEOUTS, Relay, answers, fails, healed, instead, limit, relay, small_disk, stopped, undone
 
-from fabfile import remote as remote_module
-from fabfile.conductor import ConnectionLost
-from fabfile.inventory import Host
-from fabfile.lab import LabHost, down, up
-from fabfile.layout import Layout
-from fabfile.lock import Lock, card
-from fabfile.remote import connect
-from fabfile.settings import Settings, Timeouts
-from fabfile.step import Step
+from fabfile.config.inventory import Host
+from fabfile.config.layout import Layout
+from fabfile.config.settings import Settings, Timeouts
+from fabfile.plan.lock import Lock, card
+from fabfile.ssh import connection as remote_module
+from fabfile.ssh.connection import connect
+from fabfile.ssh.runner import ConnectionLost
+from fabfile.steps.step import Step
+from testbed.harness import VIEWS, WSGI, Site, interrupted, wait_for
+from testbed.lab import LabHost, down, up
+from testbed.world import TIMEOUTS, Relay, answers, fails, healed, instead, limit, relay, small_disk, stopped, undone
 
 pytestmark = pytest.mark.lab
 

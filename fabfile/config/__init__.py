@@ -1,0 +1,1 @@
+"""What a person sets: settings of a host, where they come from, and the places they name."""

@@ -1,0 +1,159 @@
+"""Every path and name that a host shows, from its settings alone; nothing here asks a host."""
+
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fabfile.config.settings import Settings
+
+
+@dataclass(frozen=True)
+class Release:
+    """The places of one release; `root` is its worktree."""
+
+    root: PurePosixPath
+    project_folder: str
+
+    @property
+    def id(self) -> str:
+        return self.root.name
+
+    @property
+    def project(self) -> PurePosixPath:
+        return self.root / self.project_folder
+
+    @property
+    def venv(self) -> PurePosixPath:
+        return self.root / ".venv"
+
+    @property
+    def python(self) -> PurePosixPath:
+        return self.venv / "bin/python"
+
+    @property
+    def notes(self) -> PurePosixPath:
+        """The tool's own folder in the release: release.json, gunicorn.conf.py, built, good, bad."""
+        return self.root / ".deploy"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The places of one app on its host."""
+
+    name: str
+    app: PurePosixPath
+    project: str
+    static_root: str
+
+    @classmethod
+    def of(cls, settings: "Settings") -> "Layout":
+        return cls(
+            name=settings.name,
+            app=PurePosixPath(settings.path),
+            project=settings.project,
+            static_root=settings.static_root,
+        )
+
+    @property
+    def unit(self) -> str:
+        return f"{self.name}-django"
+
+    @property
+    def base(self) -> PurePosixPath:
+        return PurePosixPath("/srv") / self.name
+
+    @property
+    def repo(self) -> PurePosixPath:
+        return self.base / "repo.git"
+
+    @property
+    def releases(self) -> PurePosixPath:
+        return self.base / "releases"
+
+    @property
+    def current(self) -> PurePosixPath:
+        return self.base / "current"
+
+    @property
+    def shared(self) -> PurePosixPath:
+        return self.base / "shared"
+
+    @property
+    def kept_static(self) -> PurePosixPath:
+        """Hashed static files of this and earlier releases, served when the live release lacks them."""
+        return self.base / "static"
+
+    @property
+    def staged(self) -> PurePosixPath:
+        """Rendered files, put here by the deploy user and installed from here by exact sudo commands."""
+        return self.base / "staged"
+
+    @property
+    def cache(self) -> PurePosixPath:
+        """uv's cache, on the file system of the releases, so that packages are hard links."""
+        return self.base / "cache"
+
+    @property
+    def pythons(self) -> PurePosixPath:
+        """Pythons that uv installs; not in a home folder, which the service cannot see (ProtectHome)."""
+        return self.base / "python"
+
+    @property
+    def history(self) -> PurePosixPath:
+        return self.base / "deploys.jsonl"
+
+    @property
+    def lock(self) -> PurePosixPath:
+        return self.base / "deploy.lock"
+
+    @property
+    def digest_key(self) -> PurePosixPath:
+        """Key of the digests that tell whether a secret changed; 0600, never leaves the host."""
+        return self.base / "digest.key"
+
+    @property
+    def secrets(self) -> PurePosixPath:
+        return PurePosixPath("/etc") / self.name / "doppler.env"
+
+    @property
+    def socket(self) -> PurePosixPath:
+        return PurePosixPath("/run") / self.name / "gunicorn.sock"
+
+    @property
+    def state(self) -> PurePosixPath:
+        """RuntimeDirectory of the service: pid file, master.json, up/."""
+        return PurePosixPath("/run") / self.unit
+
+    @property
+    def pid_file(self) -> PurePosixPath:
+        return self.state / "gunicorn.pid"
+
+    @property
+    def doppler_home(self) -> PurePosixPath:
+        """Doppler's config and fallback file, in the service's StateDirectory."""
+        return PurePosixPath("/var/lib") / self.unit / "doppler"
+
+    @property
+    def service_file(self) -> PurePosixPath:
+        return PurePosixPath("/etc/systemd/system") / f"{self.unit}.service"
+
+    @property
+    def socket_file(self) -> PurePosixPath:
+        return PurePosixPath("/etc/systemd/system") / f"{self.unit}.socket"
+
+    @property
+    def site_file(self) -> PurePosixPath:
+        return PurePosixPath("/etc/nginx/sites-available") / self.unit
+
+    @property
+    def site_link(self) -> PurePosixPath:
+        return PurePosixPath("/etc/nginx/sites-enabled") / self.unit
+
+    @property
+    def live(self) -> Release:
+        """The live release, by its public name."""
+        return Release(self.app, self.project)
+
+    def release(self, release_id: str) -> Release:
+        return Release(self.releases / release_id, self.project)

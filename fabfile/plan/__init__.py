@@ -1,0 +1,1 @@
+"""What is to be done on a host, decided from what was read; pure, asks nobody."""

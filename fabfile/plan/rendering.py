@@ -1,0 +1,77 @@
+"""The files that a host gets, as text made from its settings alone; nothing here writes one."""
+
+from functools import cache
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from fabfile.config.layout import Layout
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+    from fabfile.config.settings import Settings
+
+TEMPLATES = Path(__file__).parents[2] / "templates"
+
+
+def service(settings: "Settings") -> str:
+    """Return the systemd service."""
+    return _render("consult-django.service.j2", settings=settings, layout=Layout.of(settings))
+
+
+def socket(settings: "Settings") -> str:
+    """Return the systemd socket, which holds requests while the service restarts (facts 10)."""
+    return _render("consult-django.socket.j2", settings=settings, layout=Layout.of(settings))
+
+
+def site(settings: "Settings") -> str:
+    """Return the nginx site."""
+    return _render("nginx-django.conf.j2", settings=settings, layout=Layout.of(settings))
+
+
+def gunicorn_conf(settings: "Settings") -> str:
+    """Return the settings file of gunicorn that every release gets, as `.deploy/gunicorn.conf.py`."""
+    layout = Layout.of(settings)
+    return _render(
+        "gunicorn.conf.py.j2",
+        app_path=str(layout.app),
+        releases_path=str(layout.releases),
+        project=layout.project,
+        workers=settings.workers,
+        health_path=settings.health_path,
+        health_host=settings.domain,
+        warm_up=settings.warm_up,
+        # An old worker's wait (facts 2) ends before the deploy's own, which then sees how it went.
+        reload_timeout=max(1, settings.timeouts.reload * 2 // 3),
+        graceful_timeout=None,
+        digest_key_path=str(layout.digest_key),
+    )
+
+
+def files(settings: "Settings") -> dict[PurePosixPath, str]:
+    """Return the files that only root may write, by their place on the host."""
+    layout = Layout.of(settings)
+    return {
+        layout.service_file: service(settings),
+        layout.socket_file: socket(settings),
+        layout.site_file: site(settings),
+    }
+
+
+@cache
+def _environment() -> "Environment":
+    # Here, because `fab --list` has no use for it and it takes 0.1 s.
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    return Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701 -- no HTML; what may stand in a setting is `settings`' business
+    )
+
+
+def _render(template: str, **variables: object) -> str:
+    return _environment().get_template(template).render(variables)

@@ -1,0 +1,252 @@
+"""The way to a host: one checked SSH connection. The only module that knows fabric and paramiko connections."""
+
+import base64
+import contextlib
+import io
+import logging
+import random
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import paramiko
+from fabric import Connection as FabricConnection
+from paramiko.common import OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
+
+from fabfile.config.inventory import Host
+from fabfile.errors import ConnectError, NoForwarding, ProvisionError
+from fabfile.plan.lock import Lock
+from fabfile.ssh.runner import BashFailed, Conductor, ConnectionLost, Progress, Silence, conductor_command
+
+logging.getLogger("paramiko").addHandler(logging.NullHandler())  # what it would print, the errors here say
+
+HEARTBEAT = 5  # seconds between two questions whether the far side is there
+SILENCE = 45  # seconds after which a network that swallows everything counts as gone
+
+
+@dataclass
+class Remote:
+    """An open SSH connection to one host."""
+
+    host: Host
+    fabric: FabricConnection
+
+    @contextlib.contextmanager
+    def conduct(
+        self,
+        progress: Progress | None = None,
+        *,
+        lock: Lock | None = None,
+        on_wait: Callable[[str], None] = lambda _: None,
+        as_root: bool = False,
+    ) -> Generator[Conductor]:
+        """Start a conductor on the host; with `lock`, it holds the lock until the block ends."""
+        mark = "@" + secrets.token_hex(8)
+        channel = self._execute(conductor_command(mark, lock, as_root=as_root))
+        conductor = Conductor(channel, mark, self.host.name, progress or Silence(), self._end_step)
+        try:
+            self._start(conductor, lock, on_wait)
+            yield conductor
+        except BaseException:
+            conductor.close()
+            raise
+        conductor.finish()
+
+    def _start(self, conductor: Conductor, lock: Lock | None, on_wait: Callable[[str], None]) -> None:
+        """Start a conductor. Raises ProvisionError when it ends at once on a connection that is alive."""
+        try:
+            conductor.start(lock, on_wait)
+        except (ConnectionLost, BashFailed) as error:
+            transport = getattr(self.fabric, "transport", None)
+            if transport is None or not transport.is_active():
+                raise
+            user, address = self.host.settings.user, self.host.settings.address or self.host.name
+            raise ProvisionError(
+                f"{self.host.name}: {user} may log in, but its login shell runs no bash",
+                hint=f"on the host: usermod --shell /bin/bash {user}; see: ssh {user}@{address} bash --version",
+                evidence=error.evidence,
+            ) from error
+
+    def open_stream(self, address: str, port: int) -> paramiko.Channel:
+        """Open a TCP connection from the host to `address`. Raises ConnectError."""
+        try:
+            return self._transport.open_channel("direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=10)
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            if getattr(error, "code", 0) == OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED:
+                raise NoForwarding(f"{self.host.name}: its sshd forwards nothing (AllowTcpForwarding)") from error
+            raise ConnectError(f"{self.host.name}: no way to {address}:{port} through SSH: {error}") from error
+
+    def stream(self, command: str, write: Callable[[str], None]) -> int:
+        """Run a command and pass its output on as it comes; return its exit code."""
+        channel = self._execute(command)
+        channel.set_combine_stderr(True)
+        while data := channel.recv(65536):
+            write(data.decode(errors="replace"))
+        return channel.recv_exit_status()
+
+    def close(self) -> None:
+        with contextlib.suppress(Exception):
+            self.fabric.close()
+
+    def _end_step(self, conductor_pid: int) -> None:
+        self._execute(f"kill -TERM {conductor_pid}").recv_exit_status()
+
+    @property
+    def _transport(self) -> paramiko.Transport:
+        transport = self.fabric.transport
+        if transport is None or not transport.is_active():
+            raise ConnectionLost(self.host.name, None)
+        return transport
+
+    def _execute(self, command: str) -> paramiko.Channel:
+        try:
+            channel = self._transport.open_session(timeout=30)
+            channel.set_combine_stderr(True)
+            channel.exec_command(command)
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            raise ConnectionLost(self.host.name, None) from error
+        return channel
+
+
+@contextlib.contextmanager
+def connect(host: Host) -> Generator[Remote]:
+    """Log in to `host` with its key checked. Raises ConnectError that says what stands in the way."""
+    connection = _connection(host)
+    remote = Remote(host, connection)
+    try:
+        _open(host, connection)
+        yield remote
+    finally:
+        remote.close()
+
+
+def _connection(host: Host) -> FabricConnection:
+    settings = host.settings
+    limit = settings.timeouts.connect
+    arguments: dict[str, Any] = {"banner_timeout": limit, "auth_timeout": limit}
+    if settings.key_text:
+        arguments["pkey"] = _private_key(host, settings.key_text)
+    elif settings.key:
+        arguments["key_filename"] = str(Path(settings.key).expanduser())
+    connection = FabricConnection(
+        settings.address or host.name,
+        user=settings.user,
+        port=settings.port,
+        connect_timeout=limit,
+        connect_kwargs=arguments,
+    )
+    _check_host_keys(connection, host)
+    if isinstance(connection.gateway, FabricConnection):
+        _check_host_keys(connection.gateway, None)
+    return connection
+
+
+def _check_host_keys(connection: FabricConnection, host: Host | None) -> None:
+    """Fabric itself accepts every key (facts 15): load what is known, and refuse the rest."""
+    client, address = connection.client, str(connection.host)
+    assert client is not None  # noqa: S101 - fabric makes it with the connection
+    client.set_missing_host_key_policy(_Refuse(address if host is None else host.name))
+    client.load_system_host_keys()
+    if host is None:
+        return
+    if host.settings.known_hosts:
+        client.load_host_keys(str(Path(host.settings.known_hosts).expanduser()))
+    if host.settings.host_key:
+        kind, data = host.settings.host_key.split()[:2]
+        entry = address if connection.port == 22 else f"[{address}]:{connection.port}"
+        client._system_host_keys.clear()  # a pinned key is the only one that counts
+        key = paramiko.PKey.from_type_string(kind, base64.b64decode(data))
+        client.get_host_keys().add(entry, kind, key)
+
+
+class _Refuse(paramiko.MissingHostKeyPolicy):
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:  # noqa: ARG002
+        address = hostname.strip("[]").replace("]:", " -p ")
+        raise ConnectError(
+            f"{self.name}: the key of {hostname} is unknown: {key.get_name()} {key.fingerprint}\n"
+            f'  if it is the right one: host_key = "{key.get_name()} {key.get_base64()}" in hosts.toml, or',
+            hint=f"ssh-keyscan {address} >> ~/.ssh/known_hosts",
+        )
+
+
+def _private_key(host: Host, text: str) -> paramiko.PKey:
+    for kind in (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey):
+        try:
+            return kind.from_private_key(io.StringIO(text.rstrip("\n") + "\n"))
+        except paramiko.SSHException:
+            continue
+    raise ConnectError(f"{host.name}: key_text is no private key that can be read without a passphrase")
+
+
+def _open(host: Host, connection: FabricConnection) -> None:
+    name, where = host.name, f"{connection.user}@{connection.host}:{connection.port}"
+    try:
+        _log_in(connection, host.settings.timeouts.connect)
+    except ConnectError:
+        raise
+    except paramiko.BadHostKeyException as error:
+        raise ConnectError(
+            f"{name}: the key of {connection.host} is not the one that is known; "
+            f"it shows {error.key.get_name()} {error.key.fingerprint}, known is {error.expected_key.fingerprint}. "
+            "Somebody may listen in, or the server was made anew",
+            hint=f"ssh-keygen -R {connection.host}   (only when you know why)",
+        ) from error
+    except paramiko.AuthenticationException as error:
+        raise ConnectError(
+            f"{name}: {where} lets nobody in with the keys at hand ({error})",
+            hint=f"ssh {connection.user}@{connection.host}",
+        ) from error
+    except FileNotFoundError as error:
+        raise ConnectError(f"{name}: the key file {error.filename} is missing") from error
+    except (TimeoutError, socket.gaierror, paramiko.SSHException, OSError, EOFError) as error:
+        reason = str(error) or type(error).__name__
+        raise ConnectError(
+            f"{name}: cannot reach {where}: {reason}", hint=f"ssh {connection.user}@{connection.host}"
+        ) from error
+    transport = connection.transport
+    assert transport is not None  # noqa: S101 - it was opened just now
+    threading.Thread(target=_listen, args=(transport,), daemon=True).start()
+    with contextlib.suppress(AttributeError, OSError):
+        # Keepalives that nobody answers end the connection, instead of waiting for ever (facts 15).
+        transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE * 1000)
+        transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # or each small write waits for an ACK
+
+
+def _log_in(connection: FabricConnection, seconds: int) -> None:
+    """Open the connection; one that is dropped before the login is tried again for so many seconds.
+
+    An sshd that is asked for many logins at once hangs up on some of them (MaxStartups of sshd_config).
+    """
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            connection.open()
+            return
+        except (paramiko.SSHException, ConnectionResetError, EOFError) as error:
+            dropped = isinstance(error, OSError | EOFError) or "banner" in str(error)
+            if not dropped or time.monotonic() > end:
+                raise
+        time.sleep(random.uniform(0.2, 1))  # noqa: S311 - so that those who wait do not come back together
+
+
+def _listen(transport: paramiko.Transport) -> None:
+    """Close a connection whose far side answers nothing for SILENCE seconds, so that nothing waits for ever (facts 15).
+
+    TCP alone does not tell: a stalled relay or a stopped sshd still acknowledges every packet.
+    """
+    while transport.is_active():
+        end = threading.Timer(SILENCE, transport.close)
+        end.daemon = True
+        end.start()
+        with contextlib.suppress(paramiko.SSHException, OSError, EOFError):
+            transport.global_request("keepalive@openssh.com", wait=True)
+        end.cancel()
+        time.sleep(HEARTBEAT)

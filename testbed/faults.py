@@ -1,0 +1,379 @@
+"""`just faults`: every step of deploy and rollback, hit by every fault, on real hosts.
+
+After each the site must serve one whole release, the lock must be free, and the next plain deploy must end with 0,
+make the wanted release live and leave nothing behind.
+"""
+
+import argparse
+import json
+import queue
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from fabfile.errors import DeployError
+from testbed import lab
+from testbed.driver import PACE, Order
+from testbed.target import Broken, Target
+
+# `files`: a deploy that changes unit and nginx site too, so it restarts; broken from where it differs from `deploy`.
+# `way-back`: one whose last check fails; broken in the steps that put the old release back.
+SCENARIOS = ("deploy", "rollback", "files", "way-back")
+LAST_CHECK = "Check the site"
+RIGHTS = "Ask sudo for the rights it needs"
+FAULTS = {
+    "fail": "the step does nothing and fails",
+    "fail-late": "the step does all of its work and fails",
+    "killed/": "the step and its children are killed in its middle",
+    "sigkill": "the client is killed before the step begins",
+    "sigkill/": "the client is killed in its middle",
+    "sigkill-next": "the client is killed, and the next deploy does not wait a moment",
+    "sigint": "Ctrl-C",
+    "sigint-twice": "Ctrl-C, and once more 0.2 s later",
+    "cut": "the network goes, and comes back after the client gave up",
+    "minute": "the network is away for a minute (and every wait of the tool for a network, times --pace)",
+    "blip": "the network is away for less than anybody's patience (15 s, times --pace)",
+    "power": "the host loses power before the step begins, and boots",
+    "power/": "the host loses power in the middle of the step, and boots",
+    "conductor/": "what runs the steps on the host is killed in the middle of the step",
+    "master": "the gunicorn that serves the site is killed",
+}
+NOTICED = {"power", "master"}  # visitors lose what they have asked for
+TIDYING = ("Record the deploy", "Prune old releases", "Read the journal", "Read nginx's error log")
+
+
+@dataclass(frozen=True)
+class TracedStep:
+    """A step as it went in a run without faults."""
+
+    title: str
+    live: bool
+    seconds: float
+    commands: int
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One fault in one step of one scenario; `late` says that it comes after what can be felt outside began."""
+
+    scenario: str
+    step: TracedStep
+    fault: str
+
+    @property
+    def kind(self) -> str:
+        return self.fault.rstrip("/")
+
+    @property
+    def half(self) -> bool:
+        return self.fault.endswith("/")
+
+
+@dataclass
+class Row:
+    """How a cell went."""
+
+    cell: Cell
+    code: int | None = None
+    served: str = "-"
+    rest: float = 0.0
+    seconds: float = 0.0
+    requests: int = 0
+    failed: int = 0
+    trouble: str = ""
+
+    def line(self) -> str:
+        cell = self.cell
+        result = "ok" if not self.trouble else f"BAD  {self.trouble}"
+        return (
+            f"{cell.scenario:<9}{cell.step.title:<43}{cell.fault:<13}exit {self.code!s:<4} {self.served:<4}"
+            f"rest {self.rest:4.1f} s  {self.seconds:5.1f} s  {self.requests:>3}/{self.failed}  {result}"
+        )
+
+
+def discover(target: Target, scenario: str) -> list[TracedStep]:
+    """The steps of a scenario that are to be broken, learnt by a run that works."""
+    trace = target.folder / f"trace-{scenario}"
+    words = begin(target, scenario)
+    result = target.fab(*words, order=Order(target.name, trace=str(trace), broken=broken_in(scenario)))
+    if result.code != (6 if broken_in(scenario) else 0):
+        raise Broken(f"{scenario} ends with {result.code} without any fault: {result.err[-900:]}")
+    target.deploy()
+    target.clean()
+    steps = [TracedStep(**json.loads(line)) for line in trace.read_text().splitlines()]
+    titles = [step.title for step in steps]
+    first = {"files": RIGHTS, "way-back": LAST_CHECK}.get(scenario)
+    return steps[titles.index(first) + (first == LAST_CHECK) :] if first else steps
+
+
+def broken_in(scenario: str) -> str:
+    """The step that fails in every run of a scenario."""
+    return LAST_CHECK if scenario == "way-back" else ""
+
+
+def begin(target: Target, scenario: str) -> list[str]:
+    """Make the change that a scenario is about, and return the command."""
+    if scenario == "rollback":
+        if target.version_before() != target.version - 1:
+            target.push()
+            target.deploy()
+        return ["rollback"]
+    target.push()
+    if scenario == "files":
+        target.change_files()
+    return ["deploy", "--branch", "faults"]
+
+
+def try_cell(target: Target, cell: Cell) -> Row:
+    """Break a run as the cell says and look at what is left."""
+    row, began = Row(cell), time.monotonic()
+    try:
+        _try(target, cell, row)
+    except (Broken, AssertionError, httpx.HTTPError, DeployError, OSError, RuntimeError, ValueError) as error:
+        row.trouble = " ".join(f"{type(error).__name__}: {error}".split())[:600]
+    row.seconds = time.monotonic() - began
+    return row
+
+
+def _try(target: Target, cell: Cell, row: Row) -> None:
+    words = begin(target, cell.scenario)
+    old = target.whole()
+    new = old - 1 if cell.scenario == "rollback" else target.version
+    step = cell.step
+    order = Order(
+        target.name,
+        cell.kind,
+        step.title,
+        cell.half,
+        step.seconds,
+        step.commands,
+        mark=str(target.folder / "mark"),
+        broken=broken_in(cell.scenario),
+    )
+    if cell.kind not in NOTICED:
+        with target.visitors(rate=8) as traffic:
+            _break_and_go_on(target, cell, row, order, words, {old: "old", new: "new"})
+        numbers = traffic.count()
+        row.requests, row.failed = numbers.requests, numbers.failed
+        if numbers.failed:
+            raise Broken(f"{numbers.failed} requests failed: {'; '.join(numbers.troubles)}")
+    else:
+        _break_and_go_on(target, cell, row, order, words, {old: "old", new: "new"})
+    target.clean()
+
+
+def _break_and_go_on(
+    target: Target, cell: Cell, row: Row, order: Order, words: list[str], names: dict[int, str]
+) -> None:
+    result = target.broken_run(order, *words)
+    row.code = result.code
+    if cell.kind == "sigkill-next":
+        target.deploy("--wait", "120")
+        return
+    row.rest = target.at_rest()
+    served = target.whole()
+    row.served = names.get(served, f"v{served}")
+    document = result.json if result.out.strip() else {}
+    if trouble := broken_promise(cell, result.code, row.served, document):
+        raise Broken(f"{trouble}; {document.get('error')}; {result.err[-300:]}")
+    target.deploy()
+
+
+def broken_promise(cell: Cell, code: int, served: str, document: dict) -> str:
+    """What the exit code and the document say that is not so; "" when all is true."""
+    step, kind = cell.step, cell.kind
+    if served not in ("old", "new"):
+        return f"{served} is live, neither the old nor the new version"
+    allowed = {
+        "fail": {0} if step.title in TIDYING else {6} if step.live else {5},
+        "sigkill": {-9},
+        "sigint": {130},
+        "sigint-twice": {130},
+        "cut": {3},
+        "minute": {3},
+        "blip": {0},
+        "power": {3},
+        "conductor": {3},
+        "master": {0, 5, 6},
+    }
+    allowed["fail-late"] = allowed["killed"] = allowed["fail"]
+    right = allowed[kind]
+    if broken_in(cell.scenario):  # that it failed is said, whatever happens to the tidying or to a first Ctrl-C
+        right = {6 if code in (0, 5) else code for code in right}
+        right |= {6} if step.title in TIDYING or kind.startswith("sigint") else set()
+    if code not in right:
+        return f"exit {code}, not {' or '.join(map(str, sorted(right)))}"
+    if document.get("site_state", "").startswith("unknown"):
+        return ""  # it says so, and the next deploy will see
+    if code in (5, 6) and served != "old":
+        return f"exit {code}, and the {served} release is live"
+    if code == 0 and served != "new":
+        return f"exit 0, and the {served} release is live"
+    state = document.get("site_state", "")
+    if code == 130 and state.startswith("as before") and served != "old":
+        return f"site_state is {state!r}, and the {served} release is live"
+    if code == 130 and state.endswith("is live") and "as before" not in state and served != "new":
+        return f"site_state is {state!r}, and the {served} release is live"
+    return ""
+
+
+def cells(steps: dict[str, list[TracedStep]], faults: Sequence[str], rounds: int = 0) -> list[Cell]:
+    """Every fault in every step, in rounds: in each, every step meets one fault, and its neighbour the next fault.
+
+    Only the first `rounds` of them, if given: a sample that nobody picked by hand.
+    """
+    every = [(scenario, step) for scenario, those in steps.items() for step in those]
+    return [
+        Cell(scenario, step, faults[(number + turn) % len(faults)])
+        for turn in range(min(rounds, len(faults)) or len(faults))
+        for number, (scenario, step) in enumerate(every)
+    ]
+
+
+class Matrix:
+    """Hosts that work off a list of cells side by side; a host that something broke is made anew."""
+
+    def __init__(self, targets: list[Target]) -> None:
+        self.targets = targets
+        self.rows: list[Row] = []
+        self._speaking = threading.Lock()
+        self._over = threading.Event()
+
+    def run(self, todo: Iterable[Cell]) -> list[Row]:
+        """Try every cell; each row is printed when it is known."""
+        waiting: queue.SimpleQueue[Cell] = queue.SimpleQueue()
+        for cell in todo:
+            waiting.put(cell)
+        threads = [threading.Thread(target=self._work, args=(target, waiting)) for target in self.targets]
+        for thread in threads:
+            thread.start()
+        try:
+            for thread in threads:
+                thread.join()
+        except BaseException:  # told to stop: each host finishes its cell
+            self._over.set()
+            raise
+        finally:
+            for thread in threads:
+                thread.join()
+        return self.rows
+
+    def _work(self, target: Target, waiting: "queue.SimpleQueue[Cell]") -> None:
+        sound = True
+        while not self._over.is_set():
+            try:
+                cell = waiting.get_nowait()
+            except queue.Empty:
+                return
+            if not sound:
+                target.prepare()
+            row = try_cell(target, cell)
+            sound = not row.trouble
+            with self._speaking:
+                self.rows.append(row)
+                tell(row.line())
+
+
+def summary(rows: list[Row], seconds: float) -> dict:
+    """The totals."""
+    bad = [row for row in rows if row.trouble]
+    served = Counter(row.served for row in rows)
+    return {
+        "cells": len(rows),
+        "held": len(rows) - len(bad),
+        "by_fault": {
+            fault: f"{sum(not r.trouble for r in rows if r.cell.fault == fault)}/{n}"
+            for fault, n in sorted(Counter(row.cell.fault for row in rows).items())
+        },
+        "served_old": served["old"],
+        "served_new": served["new"],
+        "requests": sum(row.requests for row in rows),
+        "failed_requests": sum(row.failed for row in rows),
+        "longest_rest_s": round(max((row.rest for row in rows), default=0.0), 1),
+        "seconds": round(seconds),
+    }
+
+
+def tell(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def matrix(
+    *,
+    scenarios: Sequence[str] = SCENARIOS,
+    faults: Sequence[str] = tuple(FAULTS),
+    titles: Sequence[str] = (),
+    sample: int = 0,
+    hosts: int = 1,
+    skip: int = 0,
+    prefix: str = "f",
+    pace: float = PACE,
+) -> list[Row]:
+    """Run the matrix, or a part of it, on new hosts that are gone afterwards; not the first `skip` cells."""
+    with tempfile.TemporaryDirectory() as folder:
+        targets = [
+            Target(f"{prefix}-{number}", Path(folder) / str(number), pace=pace) for number in range(1, hosts + 1)
+        ]
+        try:
+            with ThreadPoolExecutor() as pool:
+                list(pool.map(Target.prepare, targets))
+            steps = {scenario: discover(targets[0], scenario) for scenario in scenarios}
+            todo = cells(steps, faults, sample)
+            if titles:
+                todo = [cell for cell in todo if any(part.lower() in cell.step.title.lower() for part in titles)]
+            tell(f"{sum(map(len, steps.values()))} steps, {len(faults)} faults, {len(todo)} cells, {hosts} hosts")
+            return Matrix(targets).run(todo[skip:])
+        finally:
+            for target in targets:
+                lab.down(target.name, say=lambda _: None)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="faults:\n" + "\n".join(f"  {name:<13} {text}" for name, text in FAULTS.items()),
+    )
+    parser.add_argument("--scenarios", default=",".join(SCENARIOS), help="some of " + ", ".join(SCENARIOS))
+    parser.add_argument("--faults", default=",".join(FAULTS), help="some of those below, with commas")
+    parser.add_argument("--steps", default="", help="parts of titles, with commas; all steps when not given")
+    parser.add_argument("--sample", type=int, default=0, help="only so many faults per step, by a fixed rule")
+    parser.add_argument("--hosts", type=int, default=1, help="lab hosts side by side")
+    parser.add_argument("--skip", type=int, default=0, help="go on after so many cells of an earlier run")
+    parser.add_argument("--pace", type=float, default=PACE, help=f"1: a minute is a minute (default: {PACE})")
+    given = parser.parse_args()
+    faults = given.faults.split(",")
+    if unknown := set(faults) - set(FAULTS):
+        parser.error(f"unknown faults: {', '.join(sorted(unknown))}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no host is left
+    began = time.monotonic()
+    rows = matrix(
+        scenarios=given.scenarios.split(","),
+        faults=faults,
+        titles=[part for part in given.steps.split(",") if part],
+        sample=given.sample,
+        hosts=given.hosts,
+        skip=given.skip,
+        pace=given.pace,
+    )
+    totals = summary(rows, time.monotonic() - began)
+    for row in rows:
+        if row.trouble:
+            tell(row.line())
+    tell(f"{totals['held']} of {totals['cells']} hold")
+    tell(json.dumps(totals))
+    sys.exit(0 if rows and totals["held"] == totals["cells"] else 1)
+
+
+if __name__ == "__main__":
+    main()

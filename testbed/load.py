@@ -1,0 +1,409 @@
+"""`just load`: what visitors of a lab site notice of every kind of change; a table, and one line of JSON at the end."""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from fabfile.errors import DeployError
+from testbed import lab
+from testbed.harness import CSS, PAGE, VIEWS, WEB, Result, Site
+from testbed.traffic import RATE, SLOW_SECONDS, Numbers, Traffic
+
+NOTICED = 50  # ms over idle's slowest that a HUP may cost
+WORKERS = 3  # one may be at a slow request, and two still answer
+MODELS = "apps/web/pages/models.py"
+MIGRATION = "apps/web/pages/migrations/0002_note_author.py"
+WINDOWS = {
+    "hup": (("Switch to the new release", "Reload gunicorn"), "See only new workers answer"),
+    "restart": (("Switch to the new release", "Restart gunicorn"), "See only new workers answer"),
+    "nginx": (("Reload nginx",), "Check the site"),
+}
+# Of another Python only what runs; its compiled files too, as the service may not write any.
+NOT_RUN = shutil.ignore_patterns("test", "tests", "idlelib", "site-packages", "config-*")
+
+
+class NotHere(Exception):
+    """A change that this machine cannot make; the text says why."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A kind of change: how somebody makes it, the command that brings it live, and the activation it must need.
+
+    `make` gets a word that no earlier change had.
+    """
+
+    name: str
+    activation: str
+    make: Callable[[Site, str], object]
+    verb: tuple[str, ...] = ()
+
+    def words(self, site: Site) -> tuple[str, ...]:
+        """What is typed behind `fab -H NAME`."""
+        return (*(self.verb or ("deploy", "--branch", site.branch)), "--json")
+
+
+@dataclass(frozen=True)
+class Row:
+    """What visitors noticed of one change. Milliseconds are of the slowest short request.
+
+    `idle_ms` is that of the time just before; `switch_ms` of the window from before the signal until the command says
+    that only new workers answer; `whole_ms` of the whole command, while the build competes with the site for the CPU.
+    `late_ms` says how late the visitors themselves came in that window, for want of a CPU: no fault of the switch.
+    """
+
+    change: str
+    boot: float
+    requests: int
+    failed: int
+    idle_ms: float
+    switch_ms: float
+    whole_ms: float
+    late_ms: float
+    seconds: float
+    activation: str
+    reason: str
+    troubles: tuple[str, ...]
+    wrong: tuple[str, ...]
+
+
+def a_title(site: Site, word: str) -> dict[str, str]:
+    """The front page of the branch with another heading."""
+    page = site.repository.read(PAGE, site.branch)
+    return {PAGE: re.sub(r"<h1>.*</h1>", f"<h1>{word}</h1>", page)}
+
+
+def code(site: Site, word: str) -> None:
+    site.commit(a_title(site, word) | {VIEWS: site.repository.read(VIEWS, site.branch) + f"\n# {word}\n"})
+
+
+def dependency(site: Site, _word: str) -> None:
+    site.commit(
+        locked(site, site.edited(WEB, '"greeting",', '"greeting",\n    "iniconfig",\n    "sqlparse<0.6",', site.branch))
+    )
+
+
+def newest_gunicorn(site: Site, _word: str) -> None:
+    site.commit(
+        locked(site, site.edited(WEB, '"gunicorn==23.0.0"', '"gunicorn>23"', site.branch), "--upgrade-package=gunicorn")
+    )
+
+
+def workers(site: Site, _word: str) -> None:
+    site.settings["workers"] = WORKERS + 1
+
+
+def unit_flag(site: Site, _word: str) -> None:
+    site.settings["unit_options"] = {"MemoryMax": "768M"}
+
+
+def secret(site: Site, word: str) -> None:
+    """A new secret goes live with the code that wants it."""
+    lab.set_secrets(site.host, MOTTO=word)
+    code(site, word)
+
+
+def nginx_site(site: Site, _word: str) -> None:
+    site.settings["body_size"] = "21m"
+
+
+def migration(site: Site, word: str) -> None:
+    """A new column, under a name that no earlier branch has given to the same database."""
+    column = f"mood_{word.replace('-', '_')}"
+    text = (
+        site.repository.read(MIGRATION).replace("0001_initial", "0002_note_author").replace('"author"', f'"{column}"')
+    )
+    field = f'    {column} = models.CharField(max_length=100, db_default="")\n    created ='
+    site.commit(
+        {MIGRATION.replace("0002_note_author", f"0003_{column}"): text}
+        | site.edited(MODELS, "    created =", field, site.branch)
+    )
+
+
+def static(site: Site, word: str) -> None:
+    site.commit({CSS: f"{site.repository.read(CSS, site.branch)}\n/* {word} */\n"})
+
+
+def another_python(site: Site, _word: str) -> None:
+    """The next minor version, brought from this machine into the host."""
+    now = site.run("/app/.venv/bin/python -c 'import sys; print(sys.version_info.minor)'").strip()
+    site.settings["python"] = bring_python(site, int(now))
+
+
+def nothing(_site: Site, _word: str) -> None:
+    """The command is the change."""
+
+
+# The order counts: rollback goes back over a change that HUP carries.
+CHANGES = (
+    Change("code", "hup", code),
+    Change("dependency", "hup", dependency),
+    Change("gunicorn version", "restart", newest_gunicorn),
+    Change("workers", "hup", workers),
+    Change("unit flag", "restart", unit_flag),
+    Change("secret", "restart", secret),
+    Change("nginx site", "nginx", nginx_site),
+    Change("migration", "hup", migration),
+    Change("Python", "restart", another_python),
+    Change("static change", "hup", static),
+    Change("rollback", "hup", nothing, ("rollback",)),
+    Change("restart", "restart", nothing, ("restart",)),
+    Change("reload", "hup", nothing, ("reload",)),
+)
+
+
+def plain(site: Site) -> None:
+    """The settings before any change."""
+    site.settings.clear()
+    site.settings |= {"workers": WORKERS, "python": "3.11"}
+
+
+def begin(site: Site, branch: str, boot: float) -> None:
+    """Put a new branch live with plain settings, with an application that takes `boot` seconds more to boot."""
+    plain(site)
+    site.branch = branch
+    site.commit({"BRANCH": f"{branch}\n"}, f"Branch {branch}")
+    lab.set_secrets(site.host, BOOT_SECONDS=str(boot) if boot else None, MOTTO=None)
+    site.deploy().expect(0)
+    site.fab("restart", "--json").expect(0)
+
+
+def measure(site: Site, change: Change, word: str, *, boot: float = 0, idle: float = 5, rate: int = RATE) -> Row:
+    """Make a change live while visitors come, and note what they noticed. Raises NotHere when it cannot be made."""
+    change.make(site, word)
+    with Traffic(site.host.address, site.domain, rate=rate) as traffic:
+        time.sleep(idle)
+        began = time.monotonic()
+        before = traffic.count(end=began)
+        result, lines = follow(site, *change.words(site))
+        ended = time.monotonic()
+        time.sleep(0.5)
+    document: dict[str, Any] = result.json if result.out else {}
+    activation = str(document.get("activation"))
+    switch = window(lines, activation, (began, ended))
+    in_switch = traffic.count(*switch)
+    seen = traffic.count()
+    return Row(
+        change=change.name,
+        boot=boot,
+        requests=seen.requests,
+        failed=seen.failed,
+        idle_ms=before.slowest_ms,
+        switch_ms=in_switch.slowest_ms,
+        whole_ms=traffic.count(begin=began).slowest_ms,
+        late_ms=traffic.late_ms(*switch),
+        seconds=round(ended - began, 1),
+        activation=activation,
+        reason=str(document.get("reason")),
+        troubles=seen.troubles,
+        wrong=tuple(faults(change, result, document, seen, in_switch.slowest_ms - before.slowest_ms)),
+    )
+
+
+def faults(change: Change, result: Result, document: Mapping[str, Any], seen: Numbers, later: float) -> list[str]:
+    """What keeps a row from holding; `later` is by how many ms the switch was slower than idle."""
+    found = []
+    if result.code:
+        found.append(f"exit {result.code}: {document.get('error') or result.err[-300:]}")
+    if seen.failed:
+        found.append(f"{seen.failed} failed")
+    if document.get("activation") != change.activation:
+        found.append(f"{document.get('activation')}, not {change.activation}")
+    if document.get("watch", {}).get("failed"):
+        found.append(f"the deploy's own watch: {document['watch']}")
+    if change.activation == "hup" and later > NOTICED:
+        found.append(f"{later:.0f} ms slower than idle")
+    return found
+
+
+def follow(site: Site, *words: str) -> tuple[Result, list[tuple[float, str]]]:
+    """Run the command; return how it ended and when (time.monotonic()) each line for people came."""
+    process = site.start(*words)
+    lines: list[tuple[float, str]] = []
+
+    def note(stream: Iterable[str]) -> None:
+        for line in stream:
+            lines.append((time.monotonic(), line))
+
+    reader = threading.Thread(target=note, args=(process.stderr,))
+    reader.start()
+    out = process.stdout.read() if process.stdout else ""
+    reader.join()
+    return Result(process.wait(), out, "".join(line for _, line in lines)), lines
+
+
+def window(lines: Sequence[tuple[float, str]], activation: str, whole: tuple[float, float]) -> tuple[float, float]:
+    """From the end of the step before the activation to the end of the step that sees it done; `whole` if unknown."""
+    first, last = WINDOWS.get(activation, ((), ""))
+    begin, end = whole
+    moment = whole[0]
+    for at, line in lines:
+        if line.strip().startswith(first):
+            begin = moment
+        if last and line.strip().startswith(last):
+            end = at
+        moment = at
+    return begin, end
+
+
+def locked(site: Site, changes: Mapping[str, str], *options: str) -> dict[str, str]:
+    """These changes with the uv.lock that a developer would commit with them."""
+    with tempfile.TemporaryDirectory() as folder:
+        clone = [
+            "git",
+            "-c",
+            "safe.directory=*",
+            "clone",
+            "--quiet",
+            f"--branch={site.branch}",
+            str(site.repository.folder),
+        ]
+        subprocess.run([*clone, folder], check=True)
+        for path, text in changes.items():
+            (Path(folder) / path).write_text(text)
+        subprocess.run(["uv", "lock", "--quiet", *options], cwd=folder, check=True)
+        return dict(changes) | {"uv.lock": (Path(folder) / "uv.lock").read_text()}
+
+
+def bring_python(site: Site, now: int) -> str:
+    """Install a newer Python of this machine on the host, below /usr/local; return its version. Raises NotHere."""
+    version, prefix = newer_python(now)
+    local = site.host.root / "usr/local"
+    if not (local / f"bin/python{version}").exists():
+        shutil.copytree(prefix / f"lib/python{version}", local / f"lib/python{version}", symlinks=True, ignore=NOT_RUN)
+        for file in [*prefix.glob(f"lib/libpython{version}.so*"), prefix / f"bin/python{version}"]:
+            shutil.copy2(file, local / file.relative_to(prefix))
+        site.run("ldconfig")
+    try:
+        site.run(f"runuser -u deploy -- python{version} -c 'import ssl, ctypes, zlib'")
+    except AssertionError as error:
+        raise NotHere(f"this machine's Python {version} does not run on the host") from error
+    return version
+
+
+def newer_python(now: int) -> tuple[str, Path]:
+    """The nearest Python 3 of this machine with a minor version above `now`, and its prefix: one of uv or pyenv."""
+    asked = subprocess.run(["uv", "python", "dir"], capture_output=True, text=True, check=False).stdout.strip()
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
+    found = {}
+    for folder in (pyenv, *([Path(asked)] if asked else [])):
+        for binary in folder.glob("*/bin/python3.*"):
+            if (minor := binary.name.removeprefix("python3.")).isdigit() and int(minor) > now:
+                found[int(minor)] = binary.resolve().parents[1]
+    if not found:
+        raise NotHere(f"this machine has no Python above 3.{now} (of uv or pyenv) to bring into the host")
+    nearest = min(found)
+    return f"3.{nearest}", found[nearest]
+
+
+HEADINGS = (
+    *("change", "boot", "requests", "failed"),
+    *("idle ms", "switch ms", "whole ms", "late ms", "took s", "activation", "reason"),
+)
+COLUMNS = "{:<16} {:>4} {:>8} {:>6} {:>7} {:>9} {:>8} {:>7} {:>6}  {:<10} {}"
+
+
+def shown(row: Row) -> str:
+    """A row of the table, with what is wrong below it."""
+    cells = (row.change, f"{row.boot:g}", row.requests, row.failed, f"{row.idle_ms:.0f}", f"{row.switch_ms:.0f}")
+    rest = (f"{row.whole_ms:.0f}", f"{row.late_ms:.0f}", f"{row.seconds:.1f}", row.activation)
+    reason = row.reason if len(row.reason) <= 60 else f"{row.reason[:57]}..."
+    wrong = "".join(f"\n    WRONG: {text}" for text in row.wrong)
+    return COLUMNS.format(*cells, *rest, reason) + wrong + "".join(f"\n      {trouble}" for trouble in row.troubles)
+
+
+def totals(rows: Sequence[Row], skipped: Sequence[str]) -> dict[str, Any]:
+    """The rows in one object; `worst_hup_ms` is by how much a HUP was slower than idle at most."""
+    hups = [row for row in rows if row.activation == "hup"]
+    return {
+        "ok": bool(rows) and not any(row.wrong for row in rows),
+        "rows": len(rows),
+        "rows_that_hold": sum(not row.wrong for row in rows),
+        "not_run": list(skipped),
+        "requests": sum(row.requests for row in rows),
+        "failed": sum(row.failed for row in rows),
+        "worst_hup_ms": max((round(row.switch_ms - row.idle_ms, 1) for row in hups), default=None),
+        "slowest_hup_ms": max((row.switch_ms for row in hups), default=None),
+        "slowest_restart_ms": max((row.switch_ms for row in rows if row.activation == "restart"), default=None),
+        "table": [asdict(row) for row in rows],
+    }
+
+
+def say(text: str) -> None:
+    """A line for people, at once."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def run(site: Site, options: argparse.Namespace) -> dict[str, Any]:
+    """Measure every change for every boot time and say the table as it grows."""
+    rows: list[Row] = []
+    skipped: list[str] = []
+    say(f"{options.rate} requests/s, a {SLOW_SECONDS} s request and an upload under way; the slowest short request:")
+    say("idle: before the command. switch: from the signal until only new workers answer (HUP: at most idle + 50).")
+    say("whole: all the command, while its build competes with the site for the CPU.")
+    say("late: how late the visitors themselves came during the switch, which is this machine's doing.\n")
+    say(COLUMNS.format(*HEADINGS))
+    for boot in options.boot:
+        begin(site, f"load-{boot:g}", boot)
+        for change in CHANGES:
+            if options.only and change.name not in options.only:
+                continue
+            try:
+                rows.append(
+                    measure(
+                        site,
+                        change,
+                        f"{change.name.replace(' ', '-')}-{boot:g}",
+                        boot=boot,
+                        idle=options.idle,
+                        rate=options.rate,
+                    )
+                )
+                say(shown(rows[-1]))
+            except NotHere as reason:
+                skipped.append(f"{change.name}: {reason}")
+                say(f"{change.name:<16} {boot:>4g} not run, not counted: {reason}")
+    return totals(rows, skipped)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Make a host, measure, take it down; 0 only if every row holds."""
+    parser = argparse.ArgumentParser(prog="just load", description=__doc__)
+    parser.add_argument(
+        "--boot", type=float, nargs="+", default=[0.0, 2.0], help="seconds that the site takes more to boot"
+    )
+    parser.add_argument("--only", nargs="+", choices=[change.name for change in CHANGES], help="only these changes")
+    parser.add_argument("--idle", type=float, default=5, help="seconds of visits before each change")
+    parser.add_argument("--rate", type=int, default=RATE, help="short requests a second")
+    parser.add_argument("--keep", action="store_true", help="leave the lab host `load` running")
+    options = parser.parse_args(arguments)
+    lab.down("load", say=lambda _: None)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            site = Site(lab.up("load", say=say), Path(folder))
+            site.provision().expect(0)
+            result = run(site, options)
+    except DeployError as error:
+        say("\n  -> ".join(filter(None, (error.message, error.hint))))
+        return error.exit_code
+    finally:
+        if not options.keep:
+            lab.down("load", say=lambda _: None)
+    say(json.dumps(result))
+    return 0 if result["ok"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

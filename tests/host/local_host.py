@@ -1,0 +1,300 @@
+"""A host made of this machine's bash: conductors over pipes instead of SSH, every path below one temporary folder."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import shlex
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, cast
+
+from fabfile.config.inventory import Host
+from fabfile.config.layout import Layout, Release
+from fabfile.config.settings import Settings
+from fabfile.plan.lock import Lock
+from fabfile.plan.state import HostState
+from fabfile.session.deployment import Work
+from fabfile.ssh.connection import Remote
+from fabfile.steps.release import make_live
+from fabfile.steps.step import Step, StepEnd
+
+# What a shell, a marker or a terminal could take for something else. None of them may do anything.
+HOSTILE = """a'b"c`touch bait`$(touch bait);touch bait|touch bait&\\\\ * ? [x] {a,b} ~ ! #$HOME $$ %s \\n ünï→ -x"""
+
+
+@contextlib.contextmanager
+def closed_is_lost() -> Generator[None]:
+    """Python's ValueError for a closed pipe, as paramiko says it."""
+    try:
+        yield
+    except ValueError as error:
+        raise OSError(str(error)) from error
+
+
+@dataclass
+class Wire:
+    """Both ends of a local process, in the words of an SSH channel."""
+
+    process: subprocess.Popen[bytes]
+
+    def sendall(self, data: bytes) -> None:
+        assert self.process.stdin
+        with closed_is_lost():
+            self.process.stdin.write(data)
+            self.process.stdin.flush()
+
+    def recv(self, size: int) -> bytes:
+        assert self.process.stdout
+        with closed_is_lost():
+            return os.read(self.process.stdout.fileno(), size)
+
+    def recv_exit_status(self) -> int:
+        return self.process.wait()
+
+    def close(self) -> None:
+        """Close both pipes, as a lost connection does."""
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+
+
+@dataclass
+class LocalRemote(Remote):
+    """A Remote whose commands run in bash on this machine, as sshd would start them."""
+
+    environment: dict[str, str] = field(default_factory=dict)
+    wires: list[Wire] = field(default_factory=list)
+
+    def _execute(self, command: str) -> Any:
+        wire = Wire(
+            subprocess.Popen(
+                ["bash", "-c", command],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env=self.environment,
+                cwd=self.environment["HOME"],
+                start_new_session=True,
+            )
+        )
+        self.wires.append(wire)
+        threading.Thread(target=wire.process.wait, daemon=True).start()  # a zombie counts as alive to `tail --pid`
+        return wire
+
+    @property
+    def wire(self) -> Wire:
+        return self.wires[-1]
+
+    def kill(self) -> None:
+        """End whatever still runs in the sessions that this remote began."""
+        sessions = {wire.process.pid for wire in self.wires}
+        for pid in processes():
+            with contextlib.suppress(OSError):
+                if os.getsid(pid) in sessions:
+                    os.kill(pid, signal.SIGKILL)
+        for wire in self.wires:
+            wire.process.kill()
+            wire.process.wait()
+            wire.close()
+
+
+@dataclass(frozen=True)
+class TemporaryLayout(Layout):
+    """The layout of a host whose / is a temporary folder; the socket lies in a short path of its own."""
+
+    root: PurePosixPath
+    run: PurePosixPath
+
+    def _below(self, path: PurePosixPath) -> PurePosixPath:
+        return self.root / path.relative_to("/")
+
+    @property
+    def base(self) -> PurePosixPath:
+        return self._below(super().base)
+
+    @property
+    def secrets(self) -> PurePosixPath:
+        return self._below(super().secrets)
+
+    @property
+    def doppler_home(self) -> PurePosixPath:
+        return self._below(super().doppler_home)
+
+    @property
+    def service_file(self) -> PurePosixPath:
+        return self._below(super().service_file)
+
+    @property
+    def socket_file(self) -> PurePosixPath:
+        return self._below(super().socket_file)
+
+    @property
+    def site_file(self) -> PurePosixPath:
+        return self._below(super().site_file)
+
+    @property
+    def site_link(self) -> PurePosixPath:
+        return self._below(super().site_link)
+
+    @property
+    def socket(self) -> PurePosixPath:
+        return self.run / super().socket.relative_to("/run")
+
+    @property
+    def state(self) -> PurePosixPath:
+        return self.run / super().state.relative_to("/run")
+
+
+@dataclass(frozen=True)
+class LocalHost(Host):
+    """A host whose paths are those of a temporary folder."""
+
+    place: Layout
+
+    @property
+    def layout(self) -> Layout:
+        return self.place
+
+
+def work_on(host: Host, state: HostState) -> Work:
+    """A run that has read the host and has nothing else: for what only asks state and layout."""
+    nothing: Any = dict.fromkeys(part.name for part in dataclasses.fields(Work))
+    return dataclasses.replace(Work(**nothing), host=host, state=state)
+
+
+@dataclass
+class World:
+    """One host: its root folder, its programs (stubs in `bin` come first) and everything a test asks of it."""
+
+    root: Path
+    run_folder: Path
+    settings: Settings
+    remotes: list[LocalRemote] = field(default_factory=list)
+
+    @property
+    def layout(self) -> TemporaryLayout:
+        plain = Layout.of(self.settings)
+        return TemporaryLayout(
+            plain.name,
+            PurePosixPath(self.root / "app"),
+            plain.project,
+            plain.static_root,
+            PurePosixPath(self.root),
+            PurePosixPath(self.run_folder),
+        )
+
+    @property
+    def host(self) -> Host:
+        return LocalHost("there", "there", self.settings, self.layout)
+
+    @property
+    def base(self) -> Path:
+        return Path(self.layout.base)
+
+    @property
+    def tmp(self) -> Path:
+        return self.root / "tmp"
+
+    @property
+    def bin(self) -> Path:
+        return self.root / "bin"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """A login's environment; nothing of git's or this test run's gets in."""
+        return {
+            "HOME": str(self.root / "home"),
+            "PATH": f"{self.bin}:{os.environ['PATH']}",
+            "TMPDIR": str(self.tmp),
+            "LC_ALL": "C.UTF-8",
+            "GIT_ALLOW_PROTOCOL": "file:https:ssh",
+            **{k: v for k, v in os.environ.items() if k.startswith(("UV_", "SSL_", "REQUESTS_", "PIP_"))},
+        }
+
+    def remote(self) -> LocalRemote:
+        remote = LocalRemote(self.host, cast("Any", None), environment=self.environment)
+        self.remotes.append(remote)
+        return remote
+
+    def lock(self, wait: int = 0, holder: str = '{"what": "deploy main", "who": "ana", "since": "now"}') -> Lock:
+        return Lock(self.layout.lock, holder, wait)
+
+    def run(self, *steps: Step, files: dict[str, bytes] | None = None) -> list[StepEnd]:
+        """Run steps as a verb would; raises StepError."""
+        with self.remote().conduct() as conductor:
+            for name, content in (files or {}).items():
+                conductor.put(name, content)
+            return conductor.run(steps)
+
+    def twice(self, step: Step, files: dict[str, bytes] | None = None) -> tuple[str, str]:
+        """Run a step twice, and return both outputs."""
+        return self.run(step, files=files)[0].output, self.run(step, files=files)[0].output
+
+    def stub(self, name: str, script: str = "exit 0") -> Path:
+        """Put a program first in PATH that notes its arguments in `calls` and does what `script` says."""
+        self.bin.mkdir(exist_ok=True)
+        path = self.bin / name
+        path.write_text(
+            f"#!/bin/bash\nprintf '%s\\n' \"{name} $*\" >>{shlex.quote(str(self.root / 'calls'))}\n{script}\n"
+        )
+        path.chmod(0o755)
+        return path
+
+    @property
+    def calls(self) -> list[str]:
+        """The stubs' calls since the last look."""
+        path = self.root / "calls"
+        lines = path.read_text().splitlines() if path.exists() else []
+        path.unlink(missing_ok=True)
+        return lines
+
+    def release(self, release_id: str, *marks: str, notes: object = None) -> Release:
+        """Make a release folder as earlier deploys left it."""
+        release = self.layout.release(release_id)
+        folder = Path(release.notes)
+        folder.mkdir(parents=True)
+        Path(release.project).mkdir(parents=True, exist_ok=True)
+        for mark in marks:
+            (folder / mark).touch()
+        if notes is not None:
+            text = notes if isinstance(notes, str) else json.dumps(notes) + "\n"
+            (folder / "release.json").write_text(text)
+        return release
+
+    def link(self, release: Release) -> None:
+        """Make a release the live one, without a service."""
+        self.run(Step("Move the link", make_live(self.layout, release.id)))
+
+    def bait(self) -> list[Path]:
+        """Files that only a value taken for a command could have made."""
+        found = [Path(folder, name) for folder, folders, names in os.walk(self.root) for name in folders + names]
+        return [path for path in found if path.name.startswith("bait")]
+
+
+def processes() -> list[int]:
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that only waits to be reaped does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def eventually(true: Callable[[], object], seconds: float = 5) -> bool:
+    """Whether something becomes true in time."""
+    end = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True

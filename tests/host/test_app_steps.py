@@ -1,0 +1,404 @@
+"""Steps that run the app's own programs, on real bash: virtualenv, manage.py with its secrets, static files, the proof.
+
+uv, git, Python and curl are real. doppler is a stand-in that notes its arguments and runs the command that it is
+given; gunicorn one of ten lines: the real ones have tests/gunicorn and tests/lab.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fabfile.config.layout import Release
+from fabfile.config.settings import Settings, Timeouts
+from fabfile.plan.activation import choose
+from fabfile.ssh.runner import StepError
+from fabfile.steps import django, proof, python
+from fabfile.steps.step import Step
+from tests.host.local_host import World, alive, eventually
+
+ID = "20260102T030405Z-abcdef0"
+TOKEN = "dp.st.prd.SENTINEL"  # noqa: S105 - made up
+MANAGE = """
+import json, os, pathlib, sys
+with open(os.environ["HOME"] + "/manage", "a") as file:
+    print(json.dumps([sys.argv, os.getcwd(), dict(os.environ)]), file=file)
+if sys.argv[1] == "collectstatic":
+    for name in ("css/site.0123456789ab.css", "css/site.css", "js/ünï $(touch bait).deadbeef.js.map", "x.abc.css"):
+        path = pathlib.Path("staticfiles", name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+"""
+# Answers what /healthz of the app would, says what the app heard, and writes what the real one's settings file writes.
+GUNICORN = """
+import json, os, pathlib, socket, sys
+folder = pathlib.Path(os.environ["RUNTIME_DIRECTORY"])
+path = sys.argv[sys.argv.index("--bind") + 1].removeprefix("unix:")
+if os.path.exists("broken"):
+    sys.exit("ImportError: no module named settings")
+server = socket.socket(socket.AF_UNIX)
+server.bind(path)
+server.listen()
+if not os.path.exists("slow"):
+    (folder / "up").mkdir()
+    (folder / "up/1").touch()
+    (folder / "master.json").write_text(open("master.json").read())
+if os.fork() == 0 and os.fork() == 0:
+    os.execvp("sleep", ["sleep", "300"])
+while True:
+    connection, _ = server.accept()
+    heard = connection.recv(65536).decode()
+    pathlib.Path("heard").write_text(heard)
+    status, *later = open("status").read().split()
+    pathlib.Path("status").write_text(" ".join(later or [status]))
+    with open("asked", "a") as asked:
+        asked.write(status + "\\n")
+    connection.sendall(f"HTTP/1.0 {status} Said\\r\\n\\r\\nthe answer's body".encode())
+    connection.close()
+"""
+
+
+NAMES = [
+    "name", "user", "group", "admin", "path", "wsgi", "doppler_project", "doppler_config", "python", "repo",
+    "static_url", "body_size", "address",
+]  # fmt: skip
+
+
+def local(world: World, step: Step) -> Step:
+    """The step with the stand-in where the script names Doppler's CLI by its full path."""
+    return replace(step, script=step.script.replace("/usr/bin/doppler", str(world.bin / "doppler")))
+
+
+@pytest.fixture
+def release(world: World) -> Release:
+    """A laid-out release with a Python of its own, and a token on the host."""
+    release = world.release(ID)
+    world.stub("doppler", 'env >"$HOME/doppler"; while [ "$1" != -- ]; do shift; done; shift; exec "$@"')
+    Path(world.layout.secrets).write_text(f"DOPPLER_TOKEN={TOKEN}\n")
+    subprocess.run(["uv", "venv", "--quiet", "--python", sys.executable, str(release.venv)], check=True)
+    Path(release.project, "manage.py").write_text(MANAGE)
+    packages = next(Path(release.venv).glob("lib/python*/site-packages"))
+    (packages / "gunicorn.py").write_text(GUNICORN)
+    for name, text in {"status": "200", "master.json": "{}"}.items():
+        Path(release.project, name).write_text(text)
+    return release
+
+
+def managed(world: World) -> list[tuple[list[str], str, dict[str, str]]]:
+    """What manage.py was called with, where, and in which environment."""
+    return [tuple(json.loads(line)) for line in (world.root / "home/manage").read_text().splitlines()]  # type: ignore[misc]
+
+
+def test_migrate_runs_under_doppler_without_the_token_in_any_argument(world: World, release: Release) -> None:
+    """manage.py of the release itself, in its folder, with the service's environment and no other."""
+    world.settings = world.settings.model_copy(update={"doppler_project": "consult", "doppler_config": "prd"})
+    world.twice(local(world, django.migrate(world.layout, release, world.settings)))
+    arguments, folder, environment = managed(world)[-1]
+    assert arguments == ["manage.py", "migrate", "--noinput"]
+    assert folder == str(release.project)
+    assert environment["DOPPLER_TOKEN"] == TOKEN
+    assert environment["DOPPLER_CONFIG_DIR"] == str(world.layout.doppler_home)
+    call = world.calls[0]
+    assert call.startswith("doppler run --silent --project consult --config prd -- ")
+    assert TOKEN not in call
+
+
+def test_variables_of_the_login_do_not_reach_the_app(world: World, release: Release) -> None:
+    """What SSH and PAM set is gone, as in the service; what a program needs to run is there."""
+    remote = world.remote()
+    remote.environment = {**remote.environment, "DJANGO_DEBUG": "1", "SSH_CLIENT": "10.0.0.1", "BASH_ENV": "/dev/null"}
+    with remote.conduct() as conductor:
+        conductor.run([local(world, django.migrate(world.layout, release, world.settings))])
+    environment = managed(world)[0][2]
+    assert not {"DJANGO_DEBUG", "SSH_CLIENT", "BASH_ENV"} & set(environment)
+    assert {"HOME", "PATH", "PYTHONUNBUFFERED"} <= set(environment)
+
+
+def test_a_missing_token_is_told(world: World, release: Release) -> None:
+    """Without the token file nothing runs, and its place is named."""
+    Path(world.layout.secrets).unlink()
+    with pytest.raises(StepError) as caught:
+        world.run(local(world, django.migrate(world.layout, release, world.settings)))
+    assert str(world.layout.secrets) in caught.value.evidence
+    assert not (world.root / "home/manage").exists()
+
+
+def test_a_migration_that_fails_is_told(world: World, release: Release) -> None:
+    """The traceback is the evidence."""
+    Path(release.project, "manage.py").write_text("raise RuntimeError('column exists')")
+    with pytest.raises(StepError) as caught:
+        world.run(local(world, django.migrate(world.layout, release, world.settings)))
+    assert "RuntimeError: column exists" in caught.value.evidence
+
+
+def test_static_files_with_hashed_names_are_kept(world: World, release: Release) -> None:
+    """Files whose name holds a digest are linked for pages of earlier releases; others are not; twice is once."""
+    kept = Path(world.layout.kept_static)
+    (kept / "css").mkdir()
+    (kept / "css/old.0123456789ab.css").write_text("of before")
+    world.twice(local(world, django.collect_static(world.layout, release, world.settings)))
+    assert managed(world)[0][0] == ["manage.py", "collectstatic", "--noinput", "--verbosity", "0"]
+    found = {str(path.relative_to(kept)) for path in kept.rglob("*") if path.is_file()}
+    hashed = {"css/site.0123456789ab.css", "js/ünï $(touch bait).deadbeef.js.map"}
+    assert found == hashed | {"css/old.0123456789ab.css", f".lists/{ID}"}
+    source = Path(release.project, "staticfiles/css/site.0123456789ab.css")
+    assert source.samefile(kept / "css/site.0123456789ab.css")
+    assert set((kept / ".lists" / ID).read_text().splitlines()) == hashed
+    assert not world.bait()
+
+
+def test_a_missing_static_root_is_told(world: World, release: Release) -> None:
+    """The setting to look at is named."""
+    Path(release.project, "manage.py").write_text("")
+    with pytest.raises(StepError) as caught:
+        world.run(local(world, django.collect_static(world.layout, release, world.settings)))
+    assert "apps/web/staticfiles (static_root in hosts.toml)" in caught.value.evidence
+
+
+def a_virtualenv(world: World, name: str) -> tuple[Release, Path, Step]:
+    """A release with a virtualenv, its site-packages, and the step that builds it with a gunicorn put in by hand."""
+    release = world.release(name)
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    world.settings = Settings(python=version, sync_args=("--frozen", "--no-dev", "--offline"))
+    package = '[[package]]\nname = "site"\nversion = "1"\nsource = { virtual = "." }\n'
+    lock = f'version = 1\nrequires-python = ">={version}"\n\n{package}'
+    Path(release.project, "pyproject.toml").write_text(
+        f'[project]\nname = "site"\nversion = "1"\nrequires-python = ">={version}"\n'
+    )
+    Path(release.project, "uv.lock").write_text(lock)
+    step = python.sync(world.layout, release, world.settings)
+    with pytest.raises(StepError) as caught:
+        world.run(step)
+    assert "gunicorn is not among the dependencies" in caught.value.evidence
+    packages = next(Path(release.venv).glob("lib/python*/site-packages"))
+    (packages / "gunicorn.py").touch()
+    return release, packages, replace(step, script=step.script.replace("uv sync", "uv sync --inexact"))
+
+
+def test_sync_builds_the_releases_own_virtualenv(world: World) -> None:
+    """uv sync with the given arguments, into the release; the second run changes nothing."""
+    release, _, step = a_virtualenv(world, ID)
+    before = Path(release.python).lstat().st_ino
+    world.twice(step)
+    assert Path(release.python).lstat().st_ino == before
+    assert not Path(release.project, ".venv").exists()
+
+
+def test_what_is_compiled_already_is_not_compiled_again(world: World) -> None:
+    """Of packages that are the same file in the live release, the compiled files are taken over; of no others."""
+    old, packages, _ = a_virtualenv(world, "20260101T000000Z-abcdef0")
+    Path(world.layout.current).symlink_to(f"releases/{old.id}")
+    cached = f"__pycache__/{{}}.{sys.implementation.cache_tag}.pyc"
+    for name in ("same", "other", "gone", "plain"):
+        (packages / "pack" / name).mkdir(parents=True)
+        (packages / "pack" / name / "module.py").write_text(name)
+        (packages / "pack" / name / "__pycache__").mkdir()
+        (packages / "pack" / name / cached.format("module")).write_text(f"compiled {name}")
+    (packages / "pack/plain" / cached.format("module")).unlink()
+    _, packages_now, step = a_virtualenv(world, ID)
+    for name in ("same", "plain"):
+        (packages_now / "pack" / name).mkdir(parents=True)
+        (packages_now / "pack" / name / "module.py").hardlink_to(packages / "pack" / name / "module.py")
+    (packages_now / "pack/other").mkdir()
+    (packages_now / "pack/other/module.py").write_text("other")
+    world.twice(step)
+    found = {str(path.relative_to(packages_now)) for path in (packages_now / "pack").rglob("*.pyc")}
+    assert found == {f"pack/same/{cached.format('module')}"}
+    assert (packages_now / "pack/same" / cached.format("module")).read_text() == "compiled same"
+    assert not (packages_now / "pack/gone").exists()
+
+
+def test_sync_with_a_broken_lock_is_told(world: World) -> None:
+    """uv's own words are the evidence."""
+    release = world.release(ID)
+    Path(release.project, "pyproject.toml").write_text('[project]\nname = "site"\nversion = "1"\n')
+    with pytest.raises(StepError) as caught:
+        world.run(python.sync(world.layout, release, world.settings))
+    assert "uv.lock" in caught.value.evidence
+
+
+@pytest.mark.parametrize(
+    "argument", ["--x;touch bait", "$(touch bait)", "a b", "--index=https://a:b@c/", "-", "--a'b", "--a\n"]
+)
+def test_sync_arguments_with_odd_characters_are_refused(argument: str) -> None:
+    """An argument of uv is one option without anything that a shell could take for more."""
+    with pytest.raises(ValueError, match="must be one option each"):
+        Settings.model_validate({"sync_args": [argument]})
+
+
+def test_sync_arguments_are_single_words(world: World) -> None:
+    """Had one come through, it would be one argument of uv and nothing else."""
+    release = world.release(ID)
+    world.stub("uv", f'for word in "$@"; do echo "<$word>"; done >>{world.root}/words')
+    settings = world.settings.model_copy(
+        update={"sync_args": ("--a b", "$(touch bait)", "'`touch bait`'", "*"), "python": ";touch bait"}
+    )
+    with pytest.raises(StepError):
+        world.run(python.sync(world.layout, release, settings))
+    words = (world.root / "words").read_text().splitlines()
+    assert words == ["<sync>", "<--a b>", "<$(touch bait)>", "<'`touch bait`'>", "<*>", "<--python>", "<;touch bait>"]
+    assert not world.bait()
+
+
+def prove(world: World, release: Release, *further: Step) -> list[Step]:
+    """The proof's steps in their order."""
+    steps = [proof.start(world.layout, release, world.settings), proof.booted(world.settings), *further]
+    return [local(world, step) for step in steps]
+
+
+def proof_pids(world: World) -> list[int]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cwd"):
+        try:
+            if str(path.readlink()).startswith(str(world.layout.releases)):
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return [pid for pid in found if alive(pid)]
+
+
+def test_a_release_proves_that_it_boots_and_is_healthy(world: World, release: Release) -> None:
+    """Asked as nginx would ask it; stopping leaves no process, twice over, and nothing outside the work folder."""
+    world.settings = world.settings.model_copy(
+        update={"health_path": "/healthz?deep=1&x=%20", "domain": "api.consult.dev"}
+    )
+    steps = prove(world, release, proof.healthy(world.settings), proof.healthy(world.settings))
+    with world.remote().conduct(lock=world.lock()) as conductor:
+        conductor.run(steps)
+        assert proof_pids(world)
+        conductor.run([proof.stop(), proof.stop()])
+        assert eventually(lambda: not proof_pids(world), 1)
+    heard = Path(release.project, "heard").read_text()
+    assert heard.startswith("GET /healthz?deep=1&x=%20 HTTP/1.1\n")
+    assert "Host: api.consult.dev\n" in heard
+    assert "X-Forwarded-Proto: https\n" in heard
+    assert TOKEN not in "".join(world.calls)
+
+
+def test_a_proof_ends_with_its_conductor(world: World, release: Release) -> None:
+    """A client that goes away leaves no second app running, and no lock."""
+    remote = world.remote()
+    with remote.conduct(lock=world.lock()) as conductor:
+        conductor.run(prove(world, release))
+        assert proof_pids(world)
+    assert eventually(lambda: not proof_pids(world), 2)
+    with world.remote().conduct(lock=world.lock()):
+        pass
+
+
+def test_a_release_that_does_not_boot_is_told(world: World, release: Release) -> None:
+    """The log of the process is the evidence, at once."""
+    Path(release.project, "broken").touch()
+    with pytest.raises(StepError) as caught:
+        world.run(*prove(world, release))
+    assert "ImportError: no module named settings" in caught.value.evidence
+
+
+def test_a_release_that_boots_for_ever_is_told(world: World, release: Release) -> None:
+    """The limit is the setting's."""
+    Path(release.project, "slow").touch()
+    world.settings = world.settings.model_copy(update={"timeouts": Timeouts(boot=1)})
+    with pytest.raises(StepError) as caught:
+        world.run(*prove(world, release))
+    assert "it did not boot within 1 s" in caught.value.evidence
+    assert eventually(lambda: not proof_pids(world), 2)
+
+
+@pytest.mark.parametrize(("status", "tries"), [("500", 3), ("404", 3), ("503", 2)])
+def test_a_release_that_is_not_healthy_is_told(world: World, release: Release, status: str, tries: int) -> None:
+    """The status and what the app said; after a few tries, but for "not yet" after all of timeouts.health."""
+    seconds = 1 if status == "503" else 60
+    world.settings = world.settings.model_copy(update={"timeouts": Timeouts(health=seconds)})
+    Path(release.project, "status").write_text(status)
+    with pytest.raises(StepError) as caught:
+        world.run(*prove(world, release, proof.healthy(world.settings)))
+    assert f"/healthz answered {status}, not 200:\nthe answer's body" in caught.value.evidence
+    asked = Path(release.project, "asked").read_text().split()
+    assert len(asked) >= tries if status == "503" else len(asked) == tries
+
+
+def test_a_release_has_its_time_to_become_healthy(world: World, release: Release) -> None:
+    """503 says "not yet": one that fills its caches first, say."""
+    Path(release.project, "status").write_text("503 503 503 503 503 200")
+    world.run(*prove(world, release, proof.healthy(world.settings)))
+    assert Path(release.project, "asked").read_text().split() == ["503"] * 5 + ["200"]
+
+
+@pytest.mark.parametrize(
+    "value", ["/a'b", "/$(touch bait)", '/"', "/a b", "healthz", "/`x`", "/a;b", "/\n", "/ü", "/*"]
+)
+def test_health_paths_with_odd_characters_are_refused(value: str) -> None:
+    """A health path is the path of a URL."""
+    with pytest.raises(ValueError, match="must be the path of a URL"):
+        Settings.model_validate({"health_path": value})
+
+
+@pytest.mark.parametrize(
+    "value", ["a'b", "$(touch bait)", "a b", "a;b", "a\nb", "-a", "*.example.org", "a/b", "ü.example"]
+)
+@pytest.mark.parametrize("field", ["domain", "aliases"])
+def test_domains_with_odd_characters_are_refused(field: str, value: str) -> None:
+    """A domain is a host name."""
+    with pytest.raises(ValueError, match="must be a host name"):
+        Settings.model_validate({field: value if field == "domain" else [value]})
+
+
+@pytest.mark.parametrize("field", NAMES)
+@pytest.mark.parametrize(
+    "value", ["$(touch bait)", "a b", "a;b", "a'b", 'a"b', "`x`", "a\nb", "-o", "a*", "", "a\\b", "ünï"]
+)
+def test_names_with_odd_characters_are_refused(field: str, value: str) -> None:
+    """No name that goes into a script, a unit or a sudo line holds anything but plain characters."""
+    with pytest.raises(ValueError, match="must"):
+        Settings.model_validate({field: value})
+
+
+def master(root: object, pid: int, **changes: object) -> dict[str, object]:
+    return {
+        "pid": pid, "release": str(root), "python": "3.12.1 (main)", "gunicorn": "23.0.0", "preload": False,
+        "worker_class": "sync", "modules": {}, "pth": {}, "environment": {"KEY": "keyed", "OLD": "keyed"}, **changes,
+    }  # fmt: skip
+
+
+def compare(world: World, release: Release, live: object) -> dict[str, object]:
+    """Run the comparison with a proof; return its answer."""
+    Path(world.layout.state / "master.json").write_text(live if isinstance(live, str) else json.dumps(live))
+    step = proof.compare(world.layout, release)
+    with world.remote().conduct() as conductor:
+        ends = conductor.run([*prove(world, release), local(world, step), local(world, step)])
+    assert ends[-1].output == ends[-2].output
+    return json.loads(ends[-1].output)
+
+
+def test_what_differs_between_two_masters(world: World, release: Release) -> None:
+    """Python, gunicorn, imported files and names of secrets; never a digest."""
+    own_path = f"# lies in {release.root}\n"
+    for name, text in {"same.py": "same", "own.py": own_path, "changed.py": "new"}.items():
+        Path(release.root, name).write_text(text)
+    live_path = f"# lies in {world.layout.app}\n"
+    imported = {"same.py": "same", "own.py": live_path, "changed.py": "old", "gone.py": "old", "proven.py": "old"}
+    modules = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in imported.items()}
+    new = master(
+        release.root, 1, gunicorn="27.0.1", environment={"KEY": "other", "NEW": "keyed"}, pth={"editable.pth": "new"},
+        modules={"proven.py": modules["proven.py"]},
+    )  # fmt: skip
+    Path(release.project, "master.json").write_text(json.dumps(new))
+    answer = compare(world, release, master("/gone", os.getpid(), modules=modules, pth={"editable.pth": "old"}))
+    assert answer["gunicorn"] == ["23.0.0", "27.0.1"]
+    assert answer["modules"] == ["changed.py", "gone.py"]
+    assert answer["pth"] == ["editable.pth"]
+    assert answer["environment"] == ["KEY", "NEW", "OLD"]
+    assert not [secret for secret in ("keyed", "other", modules["changed.py"]) if secret in json.dumps(answer)]
+    assert choose(answer).kind == "restart"
+
+
+@pytest.mark.parametrize("live", ["", "{", "null", "[]", '{"pid": null}', master("/x", 999999999)])
+def test_no_running_master_to_compare_with(world: World, release: Release, live: object) -> None:
+    """No file, half a file, a master that is dead: the service does not run."""
+    Path(release.project, "master.json").write_text(json.dumps(master(release.root, 1)))
+    assert compare(world, release, live) == {"running": False}

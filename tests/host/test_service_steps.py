@@ -1,0 +1,474 @@
+"""Steps around the service and nginx, on real bash: staged, installed, restored, activated, checked; and the way back.
+
+sudo is a stand-in that notes what it is asked and does it without being root; systemctl and nginx are stand-ins too.
+Processes, signals, files, curl and the unix socket are real.
+"""
+
+import http.server
+import json
+import os
+import signal
+import socketserver
+import subprocess
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fabfile.config.layout import Release
+from fabfile.config.settings import Settings, Timeouts
+from fabfile.plan.activation import Activation, Kind
+from fabfile.plan.state import HostState, parse
+from fabfile.session.deployment import Change, put_back
+from fabfile.ssh.runner import StepError
+from fabfile.steps import nginx, survey, systemd
+from fabfile.steps import release as release_steps
+from fabfile.steps.step import Step
+from tests.host.local_host import World, alive, eventually, work_on
+
+OLD, NEW = "20260101T000000Z-abcdef0", "20260102T000000Z-abcdef1"
+SUDO = """
+[ "$1" = -n ] || exit 99; shift
+[ ! -e refuse ] || { echo 'sudo: a password is required' >&2; exit 1; }
+case $1 in
+  /usr/bin/install) install "$2" "$3" "${@: -2}" ;;
+  /usr/sbin/nginx) ! grep -q broken "$SITE" || { echo 'nginx: [emerg] unknown directive "broken"' >&2; exit 1; } ;;
+  /usr/bin/systemctl) exec systemctl "${@:2}" ;;
+  *) exit 98 ;;
+esac
+"""
+
+
+@pytest.fixture(autouse=True)
+def programs(world: World) -> None:
+    """Stand-ins for what needs root."""
+    world.settings = world.settings.model_copy(update={"timeouts": Timeouts(reload=2, health=1)})
+    world.stub("sudo", f"cd {world.root}; SITE={world.layout.site_file}; {SUDO}")
+    world.stub(
+        "systemctl",
+        "case $1 in is-active) shift; for unit in $*; do case $unit in -*) ;; *) echo active ;; esac; done ;; esac",
+    )
+    world.stub("journalctl", "echo the journal")
+
+
+def asked(world: World) -> list[str]:
+    """What sudo was asked, without the -n."""
+    return [call.removeprefix("sudo -n ") for call in world.calls if call.startswith("sudo")]
+
+
+def files(world: World, site: str = "new site") -> dict[str, bytes]:
+    layout = world.layout
+    return {
+        layout.service_file.name: b"new service", layout.socket_file.name: b"new socket",
+        layout.site_file.name: site.encode()
+    }  # fmt: skip
+
+
+def installed(world: World) -> list[str]:
+    paths = [Path(path) for path in (world.layout.service_file, world.layout.socket_file, world.layout.site_file)]
+    return [path.read_text() if path.exists() else "" for path in paths]
+
+
+def before(world: World) -> None:
+    """The three files as an earlier deploy left them."""
+    for path, word in (
+        (world.layout.service_file, "service"),
+        (world.layout.socket_file, "socket"),
+        (world.layout.site_file, "site"),
+    ):
+        Path(path).write_text(f"old {word}")
+
+
+def test_units_are_staged_and_installed_by_exact_commands(world: World) -> None:
+    """Exactly the commands of the sudo lines; the second run installs nothing, for nothing differs."""
+    layout = world.layout
+    before(world)
+    targets = [layout.service_file, layout.socket_file]
+    steps = [systemd.stage(layout, targets), systemd.install_units(layout, targets)]
+    world.run(*steps, files=files(world))
+    reload = "/usr/bin/systemctl daemon-reload"
+    assert asked(world) == [
+        *(f"/usr/bin/install -m 644 -o root -g root {layout.staged}/{path.name} {path}" for path in targets), reload,
+    ]  # fmt: skip
+    assert installed(world) == ["new service", "new socket", "old site"]
+    assert Path(f"{layout.staged}/{layout.service_file.name}.before").read_text() == "old service"
+    world.run(*steps, files=files(world))
+    assert asked(world) == [reload]
+
+
+def test_files_of_a_run_that_was_cut_are_installed_again(world: World) -> None:
+    """Installed, but not yet in use: until the run's last step the next one takes them for files that differ."""
+    layout = world.layout
+    before(world)
+    targets = [layout.service_file, layout.site_file]
+    live = world.release(NEW, "built")
+    world.run(systemd.stage(layout, targets), systemd.install_units(layout, targets), files=files(world))
+
+    def known() -> set[str]:
+        [end] = world.run(survey.read_host(layout))
+        return set(parse(end.output.splitlines()).files)
+
+    assert known() == {str(layout.socket_file)}
+    world.twice(release_steps.mark_good(layout, live))
+    assert known() == {str(path) for path in (*targets, layout.socket_file)}
+
+
+def test_a_broken_site_is_never_left_installed(world: World) -> None:
+    """nginx says what is wrong, and the old site is back; twice over."""
+    layout = world.layout
+    before(world)
+    steps = [systemd.stage(layout, [layout.site_file]), nginx.test_site(layout)]
+    for _ in range(2):
+        with pytest.raises(StepError) as caught:
+            world.run(*steps, files=files(world, "broken"))
+        assert 'unknown directive "broken"' in caught.value.evidence
+        assert installed(world)[2] == "old site"
+    world.run(*steps, nginx.reload(), files=files(world))
+    assert installed(world)[2] == "new site"
+    assert asked(world)[-1] == "/usr/bin/systemctl reload nginx.service"
+
+
+def test_a_missing_right_is_told(world: World) -> None:
+    """sudo's refusal is followed by what mends it."""
+    (world.root / "refuse").touch()
+    for _ in range(2):
+        with pytest.raises(StepError) as caught:
+            world.run(nginx.reload())
+        assert "a password is required" in caught.value.evidence
+        assert "provision" in caught.value.evidence
+
+
+def test_without_a_master_there_are_no_old_workers(world: World) -> None:
+    """A first start waits for nobody to leave, whoever runs it."""
+    step = systemd.activate(world.layout, "start")
+    [end] = world.run(replace(step, script=f"{step.script}\nwc -l <$DEPLOY_WORK/old_workers"))
+    assert end.output.split()[-1] == "0"
+
+
+def test_restart_and_start(world: World) -> None:
+    """A restart touches only the service; a start sees to the socket first, when it does not listen."""
+    world.twice(systemd.activate(world.layout, "restart"))
+    assert asked(world) == ["/usr/bin/systemctl restart consult-django.service"] * 2
+    world.stub("systemctl", "[ $1 != is-active ]")
+    world.twice(systemd.activate(world.layout, "start"))
+    restarts = ["/usr/bin/systemctl restart consult-django.socket", "/usr/bin/systemctl restart consult-django.service"]
+    assert asked(world) == restarts * 2
+
+
+MASTER = """
+import json, os, pathlib, signal, sys, time
+state = pathlib.Path(sys.argv[1])
+current, count = sys.argv[2], 0
+def worker():
+    global count
+    count += 1
+    folder = os.path.realpath(current)
+    pid = os.fork()
+    if pid == 0:
+        os.chdir(folder)
+        sick = os.path.exists("sick")
+        mark = {"pid": os.getpid(), "release": folder, "status": 503 if sick else 200, "healthy": not sick}
+        (state / "up" / str(count)).write_text(json.dumps(mark, indent=1, sort_keys=True))
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        time.sleep(100)
+        os._exit(0)
+    return pid, state / "up" / str(count)
+def renew():
+    global now
+    old, now = now, [worker(), worker()]
+    for pid, mark in [] if os.path.exists(current + "/sick") else old:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        mark.unlink(missing_ok=True)
+now = []
+(state / "up").mkdir(exist_ok=True)
+hup = []
+signal.signal(signal.SIGHUP, lambda *_: hup.append(1))
+renew()
+about = {"pid": os.getpid(), "workers": 2, "release": os.path.realpath(current)}
+(state / "master.json").write_text(json.dumps(about, indent=1))
+(state / "gunicorn.pid").write_text(f"{os.getpid()}\\n")
+while True:
+    time.sleep(0.02)
+    if hup:
+        hup.clear()
+        renew()
+"""
+
+
+@pytest.fixture
+def releases(world: World) -> tuple[Release, Release]:
+    """An old release, live, and a new one."""
+    old, new = world.release(OLD, "built", "good"), world.release(NEW, "built")
+    world.link(old)
+    return old, new
+
+
+@pytest.fixture
+def master(world: World, releases: tuple[Release, Release]) -> Iterator[int]:
+    """A process that forks two workers into the live release, and two others at HUP, as gunicorn does."""
+    layout = world.layout
+    assert Path(layout.current).resolve() == Path(releases[0].root)
+    with subprocess.Popen(
+        ["python3", "-c", MASTER, str(layout.state), str(layout.current)], start_new_session=True
+    ) as process:
+        assert eventually(Path(layout.pid_file).exists)
+        yield process.pid
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def switch(world: World, new: Release, kind: str = "hup") -> list[Step]:
+    return [systemd.switch(world.layout, new, kind), systemd.settled(world.layout, new, world.settings)]
+
+
+def test_hup_is_seen_to_bring_the_new_release(world: World, releases: tuple[Release, Release], master: int) -> None:
+    """HUP goes to the master itself, without root, and the step ends when every worker is new; twice over."""
+    for release in (releases[1], releases[0], releases[0]):
+        world.run(*switch(world, release))
+        marks = [json.loads(path.read_text()) for path in Path(world.layout.state, "up").iterdir()]
+        assert {mark["release"] for mark in marks} == {str(release.root)}
+    assert asked(world) == []
+    assert alive(master)
+
+
+@pytest.mark.usefixtures("master")
+def test_workers_that_stay_old_are_told(world: World, releases: tuple[Release, Release]) -> None:
+    """Without an activation the old workers still serve, and the journal is the evidence."""
+    hup, settled = switch(world, releases[1])
+    deaf = replace(hup, script=hup.script.replace("kill -HUP", "true"))
+    with pytest.raises(StepError) as caught:
+        world.run(deaf, settled)
+    assert "of before still serves" in caught.value.evidence
+    assert "the journal" in caught.value.evidence
+
+
+@pytest.mark.usefixtures("master")
+def test_workers_of_another_release_are_told(world: World, releases: tuple[Release, Release]) -> None:
+    """New workers, but of the wrong folder."""
+    with pytest.raises(StepError) as caught:
+        world.run(systemd.activate(world.layout, "hup"), systemd.settled(world.layout, releases[1], world.settings))
+    assert f"serves {releases[0].root}" in caught.value.evidence
+
+
+@pytest.mark.usefixtures("master")
+def test_workers_that_are_not_healthy_are_told(world: World, releases: tuple[Release, Release]) -> None:
+    """Workers whose own look at the health path went wrong let the old ones serve, and are not waited for for long."""
+    world.settings = world.settings.model_copy(update={"timeouts": Timeouts(reload=500, health=1)})
+    Path(releases[1].root, "sick").touch()
+    with pytest.raises(StepError, match=r"after [1-9] s: worker \d+: /healthz answers 503"):
+        world.run(*switch(world, releases[1]))
+
+
+@pytest.mark.usefixtures("master")
+def test_without_old_workers_the_check_of_the_site_waits_for_health(
+    world: World, releases: tuple[Release, Release]
+) -> None:
+    """After a restart workers serve as soon as they can, and what their first look at the health path saw is past."""
+    for mark in Path(world.layout.state, "up").iterdir():
+        mark.write_text(mark.read_text().replace('"healthy": true', '"healthy": false'))
+    nobody = Step("Nobody is old", ': >"$DEPLOY_WORK/old_workers"')
+    world.run(nobody, systemd.settled(world.layout, releases[0], world.settings))
+
+
+@pytest.mark.usefixtures("master")
+def test_old_workers_that_are_not_healthy_are_no_reason_to_give_up(
+    world: World, releases: tuple[Release, Release]
+) -> None:
+    """What they say was so before: a reload may be what mends them."""
+    world.settings = world.settings.model_copy(update={"timeouts": Timeouts(reload=5, health=1)})
+    for mark in Path(world.layout.state, "up").iterdir():
+        mark.write_text(mark.read_text().replace('"healthy": true', '"healthy": false'))
+    hup, settled = switch(world, releases[1])
+    deaf = replace(hup, script=hup.script.replace("kill -HUP", "true"))
+    with pytest.raises(StepError, match="of before still serves"):
+        world.run(deaf, settled)
+
+
+def test_no_master_is_told(world: World, releases: tuple[Release, Release]) -> None:
+    """A service that does not come up has no master."""
+    with pytest.raises(StepError) as caught:
+        world.run(*switch(world, releases[1], "restart"))
+    assert "gunicorn has no master" in caught.value.evidence
+
+
+def test_a_service_that_stops_again_and_again_is_not_waited_for(
+    world: World, releases: tuple[Release, Release]
+) -> None:
+    """Three starts by systemd since the activation are enough, long before the limit."""
+    world.settings = world.settings.model_copy(update={"timeouts": Timeouts(reload=60, health=1)})
+    world.stub("systemctl", f"case $1 in show) echo x >>{world.root}/starts; wc -l <{world.root}/starts ;; esac")
+    with pytest.raises(StepError) as caught:
+        world.run(*switch(world, releases[1], "restart"))
+    assert "gunicorn has stopped 3 times in a row" in caught.value.evidence
+
+
+@pytest.mark.usefixtures("master")
+def test_workers_that_die_again_and_again_are_not_waited_for(world: World, releases: tuple[Release, Release]) -> None:
+    """The same for workers, as their master counts them; old numbers are left alone for a moment."""
+    world.settings = world.settings.model_copy(update={"timeouts": Timeouts(reload=60, health=1)})
+    Path(world.layout.state, "failures").write_text("6")
+    hup, settled = switch(world, releases[1])
+    deaf = replace(hup, script=hup.script.replace("kill -HUP", "true"))
+    with pytest.raises(StepError) as caught:
+        world.run(deaf, settled)
+    assert "6 workers in a row have died while they booted" in caught.value.evidence
+
+
+def way_back(world: World, live: str, change: Change, kind: Kind = "hup") -> Step:
+    return put_back(work_on(world.host, HostState(live=live)), change, Activation(kind, ""))
+
+
+@pytest.mark.usefixtures("master")
+def test_the_way_back_after_the_switch(world: World, releases: tuple[Release, Release]) -> None:
+    """The old release is live again with its workers, the new one marked bad, the files as before; twice over."""
+    layout = world.layout
+    before(world)
+    old, new = releases
+    paths = [layout.service_file, layout.socket_file, layout.site_file]
+    change = Change(new, dict.fromkeys(paths, ""))
+    steps = [
+        systemd.stage(layout, paths),
+        nginx.test_site(layout),
+        systemd.install_units(layout, paths[:2]),
+        *switch(world, new),
+    ]
+    back = way_back(world, OLD, change)
+    with world.remote().conduct() as conductor:
+        for name, content in files(world).items():
+            conductor.put(name, content)
+        conductor.run(steps)
+        assert installed(world) == ["new service", "new socket", "new site"]
+        conductor.run([back, back])
+    assert installed(world) == ["old service", "old socket", "old site"]
+    assert str(Path(layout.current).readlink()) == f"releases/{OLD}"
+    assert Path(new.notes, "bad").exists()
+    assert not Path(old.notes, "bad").exists()
+    workers = [json.loads(path.read_text())["release"] for path in Path(layout.state, "up").iterdir()]
+    assert workers == [str(old.root)] * 2
+
+
+@pytest.mark.parametrize("steps", range(5))
+@pytest.mark.usefixtures("master")
+def test_the_way_back_from_every_point(world: World, releases: tuple[Release, Release], steps: int) -> None:
+    """However far the switch came, the way back ends with the old release live, its workers and its files."""
+    layout = world.layout
+    before(world)
+    new = releases[1]
+    paths = [layout.service_file, layout.site_file]
+    forward = [
+        systemd.stage(layout, paths), nginx.test_site(layout), systemd.install_units(layout, paths[:1]),
+        *switch(world, new),
+    ]  # fmt: skip
+    with world.remote().conduct() as conductor:
+        for name, content in files(world).items():
+            conductor.put(name, content)
+        with pytest.raises(StepError) as caught:
+            conductor.run(
+                [*forward[:steps], Step("fails", "false")],
+                [way_back(world, OLD, Change(new, dict.fromkeys(paths, "")))],
+            )
+    assert [end.code for end in caught.value.rescue] == [0], caught.value.rescue[0].output
+    assert installed(world) == ["old service", "old socket", "old site"]
+    assert str(Path(layout.current).readlink()) == f"releases/{OLD}"
+    workers = [json.loads(path.read_text())["release"] for path in Path(layout.state, "up").iterdir()]
+    assert workers == [str(releases[0].root)] * 2
+
+
+@pytest.mark.parametrize(("cut", "staged"), [(False, True), (True, True), (True, False)])
+@pytest.mark.usefixtures("master")
+def test_the_way_back_forgets_no_file_that_a_cut_run_left_pending(
+    world: World, releases: tuple[Release, Release], cut: bool, staged: bool
+) -> None:
+    """What this run had staged is put back and pending no more; what an earlier one had, the next run installs."""
+    layout = world.layout
+    before(world)
+    stage = systemd.stage(layout, [layout.site_file])
+    if cut:
+        world.run(stage, files=files(world))
+    back = way_back(world, OLD, Change(releases[1], {layout.site_file: ""}))
+    world.run(*([stage] if staged else []), back, files=files(world))
+    assert Path(f"{layout.staged}/{layout.site_file.name}.pending").exists() is cut
+
+
+def test_the_way_back_from_a_first_deploy(world: World) -> None:
+    """With nothing live before, nothing is live after, and the service is stopped."""
+    new = world.release(NEW, "built")
+    world.link(new)
+    back = way_back(world, "", Change(new), "start")
+    world.twice(back)
+    assert not Path(world.layout.current).is_symlink()
+    assert asked(world) == ["/usr/bin/systemctl stop consult-django.socket consult-django.service"]
+
+
+class Site(http.server.BaseHTTPRequestHandler):
+    """Answers what the test says, and remembers what it heard."""
+
+    status = 200
+    heard: list[tuple[str, str | None]]
+
+    def do_GET(self) -> None:
+        self.heard.append((self.path, self.headers["Host"]))
+        self.send_response(self.status)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+    def address_string(self) -> str:
+        return "nobody"
+
+
+@pytest.fixture
+def site(world: World) -> Iterator[type[Site]]:
+    """A web server on gunicorn's socket; curl asks it for 127.0.0.1 too, for nothing here may listen on port 80."""
+
+    class This(Site):
+        heard: list[tuple[str, str | None]] = []  # noqa: RUF012 - one for each test
+
+    path = str(world.layout.socket)
+    real = subprocess.run(["which", "curl"], capture_output=True, text=True, check=True).stdout.strip()
+    world.stub("curl", f'exec {real} "$@" --unix-socket {path}')
+    with socketserver.ThreadingUnixStreamServer(path, This) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield This
+        server.shutdown()
+
+
+CHECKS = ["gunicorn_socket", "systemd_active", "nginx_running", "http_200"]
+
+
+def test_the_checks_of_a_healthy_site(world: World, site: type[Site]) -> None:
+    """All four are ok, asked with the site's own name."""
+    world.settings = Settings(domain="api.consult.dev", health_path="/healthz?a=1&b=%27", timeouts=Timeouts(health=1))
+    expected = "\n".join(f"check {name} ok" for name in CHECKS)
+    assert world.twice(systemd.check_site(world.layout, world.settings)) == (expected, expected)
+    assert world.twice(systemd.look_at_site(world.layout, world.settings)) == (expected, expected)
+    assert set(site.heard) == {("/healthz?a=1&b=%27", "api.consult.dev")}
+
+
+def failed(output: str) -> list[str]:
+    return [line.split()[1] for line in output.splitlines() if line.split()[2] == "failed"]
+
+
+def test_the_checks_of_a_sick_site(world: World, site: type[Site]) -> None:
+    """What fails is named, and what answers is not accused; looking does not fail."""
+    site.status = 503
+    with pytest.raises(StepError) as caught:
+        world.run(systemd.check_site(world.layout, world.settings))
+    assert failed(caught.value.evidence) == ["http_200"]
+    assert "/healthz answers 503" in caught.value.evidence
+    assert failed(world.run(systemd.look_at_site(world.layout, world.settings))[0].output) == ["http_200"]
+
+
+def test_the_checks_where_nothing_runs(world: World) -> None:
+    """No socket, no service, no nginx: four answers, no crash."""
+    world.stub("systemctl", "echo inactive; echo failed; exit 3")
+    world.stub("curl", "printf 000; exit 7")
+    output = world.run(systemd.look_at_site(world.layout, world.settings))[0].output
+    assert failed(output) == CHECKS
+    assert "consult-django is inactive" in output
+    assert "nginx is failed" in output
+    world.stub("systemctl", "exit 1")
+    assert failed(world.run(systemd.look_at_site(world.layout, world.settings))[0].output) == CHECKS

@@ -1,0 +1,252 @@
+"""What a deploy or rollback decides from what it has read: pure choices, asked of a host that answers nothing else."""
+
+import dataclasses
+import hashlib
+import io
+import json
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fabfile.commands.deploy import find_commit, fingerprint, next_id, plan
+from fabfile.commands.rollback import find_release
+from fabfile.config.inventory import Host
+from fabfile.config.settings import Settings
+from fabfile.errors import ConfigError, Locked, ProvisionError
+from fabfile.output.report import Outcome, Report
+from fabfile.plan import rendering
+from fabfile.plan.lock import card
+from fabfile.plan.state import HostState, ReleaseState
+from fabfile.session.deployment import Work, require_ready
+
+SETTINGS = Settings(repo="git@example.org:team/app.git")
+HOST = Host("api", "production", SETTINGS)
+COMMIT = "abcdef0123456789abcdef0123456789abcdef01"
+LIVE = "20260102T000000Z-abcdef0"
+NOW = int(datetime(2026, 1, 3, tzinfo=UTC).timestamp())
+
+
+class Unprepared:
+    """Stands for a host; raises at every question that a test has not prepared."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+
+    def put(self, name: str, content: bytes) -> None:
+        self.files[name] = content
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(f"nobody prepared an answer to {name}")
+
+
+def state(**changes: Any) -> HostState:
+    """A host that has everything as it should be, with COMMIT live."""
+    live = ReleaseState(LIVE, built=True, good=True, commit=COMMIT, fingerprint=fingerprint(SETTINGS))
+    files = {str(path): hashlib.sha256(text.encode()).hexdigest() for path, text in rendering.files(SETTINGS).items()}
+    whole = HostState(
+        now=NOW, live=LIVE, app_is="link", releases=(live,), files=files, service="active", socket="active",
+        nginx="active", master=1, workers={2: LIVE}, disk_free=10**8, inodes_free=10**6,
+    )  # fmt: skip
+    return dataclasses.replace(whole, **changes)
+
+
+def work(read: HostState, settings: Settings = SETTINGS) -> Work:
+    nothing: Any = dict.fromkeys(part.name for part in dataclasses.fields(Work))
+    return dataclasses.replace(
+        Work(**nothing),
+        host=Host("api", "production", settings),
+        conductor=cast("Any", Unprepared()),
+        remote=cast("Any", Unprepared()),
+        report=Report(stream=io.StringIO()),
+        outcome=Outcome("deploy", "api"),
+        state=read,
+    )
+
+
+def test_nothing_to_do() -> None:
+    """The commit is live, built from the same settings, served by every worker, every file as it should be."""
+    assert plan(work(state()), COMMIT, "main", force=False) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "commit", "force"),
+    [
+        ({}, "1" * 40, False),
+        ({}, COMMIT, True),
+        ({"service": "failed"}, COMMIT, False),
+        ({"workers": {2: "20260101T000000Z-0000000"}}, COMMIT, False),
+        ({"workers": {}}, COMMIT, False),
+        ({"live": "", "releases": ()}, COMMIT, False),
+        ({"releases": ()}, COMMIT, False),
+        (
+            {"releases": (ReleaseState(LIVE, built=True, good=True, commit=COMMIT, fingerprint="of before"),)},
+            COMMIT,
+            False,
+        ),
+    ],
+)
+def test_a_new_release_is_made(changes: dict[str, Any], commit: str, force: bool) -> None:
+    """Another commit, another setting, a site that does not serve, or --force: a release with a new id."""
+    asked = work(state(**changes))
+    change = plan(asked, commit, "main", force=force)
+    assert change
+    assert change.release.id == f"20260103T000000Z-{commit[:7]}"
+    assert change.build
+    sent = cast("Any", asked.conductor).files
+    notes = json.loads(sent["release.json"])
+    assert (notes["commit"], notes["branch"], notes["fingerprint"]) == (commit, "main", fingerprint(SETTINGS))
+    assert sent["release.json"].count(b"\n") == 1
+    assert b"APP_LINK" in sent["gunicorn.conf.py"]
+
+
+@pytest.mark.parametrize("name", [path.name for path in rendering.files(SETTINGS)])
+def test_a_changed_file_alone_needs_no_new_release(name: str) -> None:
+    """Only the file is installed; the release stays."""
+    read = state()
+    files = {path: digest for path, digest in read.files.items() if not path.endswith(name)}
+    change = plan(work(dataclasses.replace(read, files=files)), COMMIT, "main", force=False)
+    assert change
+    assert change.release.id == LIVE
+    assert not change.build
+    assert [path.name for path in change.files] == [name]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"repo": "https://example.org/other.git"}, {"project": "web"}, {"manage": "bin/manage.py"}, {"wsgi": "a.b:c"},
+        {"static_root": "out"}, {"python": "3.13"}, {"sync_args": ("--no-dev",)}, {"linked_dirs": ("media",)},
+        {"linked_files": ("a.ini",)}, {"health_path": "/up"}, {"workers": 4}, {"path": "/opt/app"},
+    ],
+)  # fmt: skip
+def test_a_setting_that_a_release_is_built_from_changes_its_fingerprint(changes: dict[str, Any]) -> None:
+    """The same commit with other settings is another release."""
+    assert fingerprint(SETTINGS.model_copy(update=changes)) != fingerprint(SETTINGS)
+
+
+@pytest.mark.parametrize("changes", [{"keep": 9}, {"branch": "dev"}, {"address": "192.0.2.1"}, {"body_size": "1m"}])
+def test_other_settings_do_not(changes: dict[str, Any]) -> None:
+    """What only the host or nginx cares for needs no new release."""
+    assert fingerprint(SETTINGS.model_copy(update=changes)) == fingerprint(SETTINGS)
+
+
+def test_an_id_sorts_by_time_and_names_the_commit() -> None:
+    """Readable, and in the order of the clock."""
+    assert next_id(NOW, [], COMMIT) == "20260103T000000Z-abcdef0"
+
+
+def test_an_id_is_the_newest_when_the_clock_went_back() -> None:
+    """A host whose clock was set back, or two deploys in one second, still get ids in order."""
+    assert next_id(NOW, ["20300101T000000Z-1111111"], COMMIT) == "20300101T000001Z-abcdef0"
+    assert next_id(NOW, ["20260103T000000Z-abcdef0"], COMMIT) == "20260103T000001Z-abcdef0"
+    assert next_id(NOW, ["lost+found", "", "x-y", "20261399T999999Z-a"], COMMIT) == "20260103T000000Z-abcdef0"
+
+
+@given(st.integers(0, 4_000_000_000), st.lists(st.integers(0, 4_000_000_000), max_size=5))
+def test_a_new_id_is_always_after_every_other(now: int, moments: list[int]) -> None:
+    """Whatever the clock says."""
+    ids = [next_id(moment, [], "fffffff") for moment in moments]
+    assert all(next_id(now, ids, "0000000") > other for other in ids)
+
+
+def test_the_commit_is_found_among_what_git_says() -> None:
+    """Warnings around the answer do no harm, and a subject may hold anything."""
+    answer = f"warning: redirecting\ncommit {COMMIT} commit known x  y\nknown main"
+    assert find_commit(answer, "main", HOST) == (COMMIT, "commit known x  y")
+    assert find_commit(f"commit {COMMIT} ", "main", HOST) == (COMMIT, "")
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        ("known main\nknown feature/login\nknown v1", "did you mean feature/login?"),
+        ("known feature/logins\nknown feature/login", "did you mean feature/login or feature/logins?"),
+        ("known v1", "git push origin feature/logn"),
+        ("", "git push origin feature/logn"),
+        ("fatal: commit", "git push origin feature/logn"),
+    ],
+)
+def test_a_name_that_is_not_there_is_told_with_the_nearest(answer: str, hint: str) -> None:
+    """Exit 2, the repository, the name, and what may have been meant."""
+    with pytest.raises(ConfigError) as caught:
+        find_commit(answer, "feature/logn", HOST)
+    assert caught.value.message == "api: git@example.org:team/app.git has no branch, tag or commit feature/logn"
+    assert caught.value.hint == hint
+
+
+RELEASES = tuple(
+    ReleaseState(f"{stamp}-{commit[:7]}", built=commit != "3" * 40, good=True, commit=commit)
+    for stamp, commit in [
+        ("20260101T000000Z", "1" * 40), ("20260101T120000Z", "2" * 40), ("20260102T000000Z", "3" * 40),
+        ("20260103T000000Z", "4" * 40), ("20260104T000000Z", "1" * 40),
+    ]
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("to", "found"),
+    [
+        ("", "20260101T120000Z-2222222"),
+        ("20260101T000000Z-1111111", "20260101T000000Z-1111111"),
+        ("20260101T12", "20260101T120000Z-2222222"),
+        ("2222", "20260101T120000Z-2222222"),
+        ("4" * 40, "20260103T000000Z-4444444"),
+    ],
+)
+def test_rollback_finds_what_is_meant(to: str, found: str) -> None:
+    """An id, its beginning, a commit; without a name the newest good one before the live one."""
+    read = HostState(live="20260103T000000Z-4444444", releases=RELEASES)
+    assert find_release(read, to, HOST).id == found
+
+
+@pytest.mark.parametrize(
+    ("to", "said"),
+    [
+        ("20260101", "20260101 may be 20260101T000000Z-1111111 or 20260101T120000Z-2222222"),
+        ("1111111", "1111111 may be 20260101T000000Z-1111111 or 20260104T000000Z-1111111"),
+        ("222", "api has no release 222"),
+        ("20260101T000000Z-1111112", "did you mean 20260101T000000Z-1111111?"),
+        ("20260102", "20260102T000000Z-3333333 was never finished"),
+        ("$(reboot)", "api has no release $(reboot)"),
+    ],
+)
+def test_rollback_refuses_what_it_cannot_tell(to: str, said: str) -> None:
+    """Ambiguous, unknown (with the nearest name), never finished: exit 2, and where to look."""
+    with pytest.raises(ConfigError) as caught:
+        find_release(HostState(live="20260103T000000Z-4444444", releases=RELEASES), to, HOST)
+    assert said in caught.value.message
+    assert caught.value.hint in ("fab -H api releases", "name one of them whole")
+
+
+@pytest.mark.parametrize(
+    ("live", "said"), [("", "the first deploy"), ("20260101T000000Z-1111111", "20260101T000000Z-1111111")]
+)
+def test_rollback_with_nothing_before(live: str, said: str) -> None:
+    """Exit 2, and it says before what."""
+    with pytest.raises(ConfigError, match=f"no good release before {said}"):
+        find_release(HostState(live=live, releases=RELEASES), "", HOST)
+
+
+def test_a_ready_host_is_not_refused() -> None:
+    """Everything is there."""
+    require_ready(state(), HOST)
+    require_ready(state(live="", releases=(), workers={}), HOST)
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "said"),
+    [
+        ({"frozen": card("lock", "demo")}, Locked, "locked by hand"),
+        ({"app_is": "folder"}, ProvisionError, "/app is a real folder"),
+        ({"app_is": "nothing"}, ProvisionError, "the link /app"),
+        ({"missing": ("the program uv", "the folder /x")}, ProvisionError, "the program uv, the folder /x"),
+    ],
+)
+def test_a_host_that_is_not_ready_is_refused(changes: dict[str, Any], kind: type[Exception], said: str) -> None:
+    """Before anything is written: what is missing, and the next command."""
+    with pytest.raises(kind, match=said) as caught:
+        require_ready(state(**changes), HOST)
+    assert cast("Any", caught.value).hint

@@ -1,0 +1,444 @@
+"""The rendered files: what systemd and nginx say about them, and how a real nginx serves the site."""
+
+import gzip
+import http.client
+import json
+import os
+import shutil
+import socket
+import socketserver
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from fabfile.commands.check import Rendering, find, nginx_conf, verify_site, verify_units
+from fabfile.config.layout import Layout
+from fabfile.config.settings import Settings, Timeouts
+from fabfile.plan import rendering
+
+HASHED = "css/site.0123456789ab.css"
+needs_nginx = pytest.mark.skipif(not find("nginx"), reason="nginx is not installed")
+needs_systemd = pytest.mark.skipif(not find("systemd-analyze"), reason="systemd-analyze is not installed")
+
+ODD = Settings(
+    name="shop-2",
+    path="/opt/shop.live",
+    project=".",
+    static_root="web/assets/out",
+    static_url="/assets/v1.2/",
+    domain="shop.example",
+    aliases=("www.shop.example", "m.shop.example"),
+    default_server=False,
+    body_size="1G",
+    wsgi="shop.wsgi:create_app()",
+    linked_dirs=("web/assets/out",),
+    workers=3,
+    doppler_project="shop",
+    doppler_config="prd_eu",
+    unit_options={"MemoryMax": "50%", "Environment": '"A=b c" D=e', "ProtectSystem": "full"},
+    timeouts=Timeouts(boot=7),
+)
+
+
+def rendered(settings: Settings) -> Rendering:
+    return Rendering(
+        Layout.of(settings).unit,
+        rendering.service(settings),
+        rendering.socket(settings),
+        rendering.site(settings),
+    )
+
+
+def section(unit: str, name: str) -> dict[str, str]:
+    """The last value of each option of a unit's section, continued lines joined."""
+    body = unit.replace("\\\n", " ").split(f"[{name}]\n")[1].split("\n[")[0]
+    return dict(line.split("=", 1) for line in body.splitlines() if line and not line.startswith("#"))
+
+
+def test_service_runs_gunicorn_under_doppler() -> None:
+    """The unit runs what the team runs today, by the paths that the server shows today."""
+    options = section(rendering.service(Settings()), "Service")
+    assert options["User"] == options["Group"] == "deploy"
+    assert options["WorkingDirectory"] == "/app/apps/web"
+    assert options["ExecStart"].split() == [
+        *("/usr/bin/doppler", "run", "--", "/bin/sh", "-c", "'LISTEN_PID=$$$$", "exec", '"$$@"\'', "sh"),
+        *("/app/.venv/bin/python", "-m", "gunicorn"),
+        *("--config", "/app/.deploy/gunicorn.conf.py"),
+        *("--chdir", "/app/apps/web"),
+        *("--bind", "unix:/run/consult/gunicorn.sock"),
+        *("--pid", "/run/consult-django/gunicorn.pid"),
+        '"config.wsgi:application"',
+    ]
+
+
+def test_service_leaves_the_sockets_folder_alone() -> None:
+    """A RuntimeDirectory of the socket's own would take the socket away at every restart (facts 10)."""
+    service, socket_unit = rendering.service(Settings()), rendering.socket(Settings())
+    assert section(service, "Service")["RuntimeDirectory"] == "consult-django"
+    assert section(service, "Unit")["Requires"] == "consult-django.socket"
+    assert section(socket_unit, "Socket")["ListenStream"] == "/run/consult/gunicorn.sock"
+    assert section(socket_unit, "Socket")["SocketUser"] == "deploy"
+
+
+def test_failing_service_is_tried_for_ever() -> None:
+    """At a start limit systemd fails the socket too, and requests no longer wait but fail (seen on 252)."""
+    service = rendering.service(Settings())
+    assert section(service, "Unit")["StartLimitIntervalSec"] == "0"
+    assert section(service, "Service")["Restart"] == "always"
+
+
+def test_doppler_options_and_unit_options_stand_where_they_work() -> None:
+    """--project and --config are doppler's, so before the --; unit_options win, so after all others."""
+    service = rendering.service(ODD)
+    command = section(service, "Service")["ExecStart"]
+    assert command.index("--project shop") < command.index("--config prd_eu") < command.index(" -- ")
+    assert '"shop.wsgi:create_app()"' in command
+    assert section(service, "Service")["ProtectSystem"] == "full"
+    assert section(service, "Service")["MemoryMax"] == "50%"
+
+
+def test_no_secret_can_stand_in_a_unit() -> None:
+    """The token comes from a file that few may read, not from the unit or a command line."""
+    service = rendering.service(Settings())
+    assert section(service, "Service")["EnvironmentFile"] == "/etc/consult/doppler.env"
+    assert "--token" not in service
+
+
+def test_files_stand_where_the_layout_says() -> None:
+    """The three files that need root, and no others."""
+    assert set(rendering.files(Settings())) == {
+        PurePosixPath("/etc/systemd/system/consult-django.service"),
+        PurePosixPath("/etc/systemd/system/consult-django.socket"),
+        PurePosixPath("/etc/nginx/sites-available/consult-django"),
+    }
+
+
+@pytest.mark.parametrize("settings", [Settings(), ODD], ids=["defaults", "odd"])
+def test_gunicorn_conf_is_python(settings: Settings) -> None:
+    """The settings file of gunicorn compiles, whatever is set."""
+    text = rendering.gunicorn_conf(settings)
+    compile(text, "gunicorn.conf.py", "exec")
+    assert settings.domain in text
+
+
+@needs_systemd
+@pytest.mark.parametrize("settings", [Settings(), ODD], ids=["defaults", "odd"])
+def test_systemd_takes_the_units(settings: Settings, tmp_path: Path) -> None:
+    """systemd-analyze has nothing to say."""
+    assert verify_units(rendered(settings), tmp_path) == ""
+
+
+@needs_systemd
+def test_exposure_stays_low(tmp_path: Path) -> None:
+    """`systemd-analyze security` rates the service 1.5 at most; the playbook's unit had 8.6."""
+    unit = tmp_path / "consult-django.service"
+    unit.write_text(rendering.service(Settings()))
+    said = subprocess.run(
+        ["systemd-analyze", "security", "--offline=yes", "--threshold=15", "--no-pager", unit],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert said.returncode == 0, said.stdout[-500:] + said.stderr
+
+
+@needs_systemd
+@pytest.mark.parametrize(
+    ("good", "bad", "told"),
+    [
+        ("OOMPolicy=", "OomPolicy=", "OomPolicy"),
+        ("Restart=always", "Restart=often", "often"),
+        ("=/bin/sh -c 'read", "=/bin/nothing -c 'read", "/bin/nothing"),
+    ],
+)
+def test_broken_units_are_told(good: str, bad: str, told: str, tmp_path: Path) -> None:
+    """A misspelt option, a wrong value, a missing program: told, though systemd-analyze lets some pass."""
+    whole = rendered(Settings())
+    assert good in whole.service
+    broken = Rendering(whole.unit, whole.service.replace(good, bad), whole.socket, whole.site)
+    assert told in verify_units(broken, tmp_path)
+
+
+@needs_nginx
+@pytest.mark.parametrize("settings", [Settings(), ODD], ids=["defaults", "odd"])
+def test_nginx_takes_the_site(settings: Settings, tmp_path: Path) -> None:
+    """nginx -t has nothing to say."""
+    assert verify_site(rendered(settings), tmp_path) == ""
+
+
+@needs_nginx
+def test_two_apps_share_a_host(tmp_path: Path) -> None:
+    """Names in nginx's one name space are the app's own."""
+    both = Rendering("both", "", "", rendering.site(Settings()) + rendering.site(ODD))
+    assert verify_site(both, tmp_path) == ""
+
+
+@needs_nginx
+def test_broken_site_is_told(tmp_path: Path) -> None:
+    """What nginx refuses is told with its words."""
+    broken = Rendering("x", "", "", rendering.site(Settings()).replace("proxy_pass", "proxy_past"))
+    assert 'unknown directive "proxy_past"' in verify_site(broken, tmp_path)
+
+
+class Upstream(BaseHTTPRequestHandler):
+    """Stands in for gunicorn: tells what it was asked; closes the first connection that asks for /reset."""
+
+    resets: list[str] = []  # noqa: RUF012 -- cleared by the fixture
+
+    def answer(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.path.startswith("/reset"):
+            self.resets.append(self.command)
+            if len(self.resets) == 1:
+                self.connection.shutdown(socket.SHUT_RDWR)
+                return
+        told = {"path": self.path, "headers": dict(self.headers.items()), "body": len(body)}
+        answer = json.dumps(told).encode() + b" " * 2000
+        self.send_response(503 if self.path == "/unwell" else 200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(answer)))
+        if self.path == "/careful":
+            self.send_header("X-Content-Type-Options", "nosniff")
+            self.send_header("Referrer-Policy", "no-referrer")
+        self.end_headers()
+        self.wfile.write(answer)
+
+    do_GET = do_POST = answer  # noqa: N815 -- the names that http.server calls
+
+    def address_string(self) -> str:
+        return "nginx"
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+class Threaded(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    daemon_threads = True
+
+
+class Site:
+    """A real nginx that serves the rendered site, with the host's places below `root`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.static = root / "app/apps/web/staticfiles"
+        self.kept = root / "srv/consult/static"
+        self.maintenance = root / "srv/consult/maintenance.html"
+
+    def ask(
+        self, path: str, method: str = "GET", body: bytes = b"", **headers: str
+    ) -> tuple[http.client.HTTPResponse, bytes]:
+        connection = http.client.HTTPConnection("api.consult.dev", timeout=10)
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.settimeout(10)
+        connection.sock.connect(str(self.root / "0.sock"))
+        connection.request(
+            method, path, body or None, {name.replace("_", "-"): value for name, value in headers.items()}
+        )
+        answer = connection.getresponse()
+        content = answer.read()
+        connection.close()
+        return answer, content
+
+    def told(self, path: str, **headers: str) -> dict[str, str]:
+        """The headers that the app got."""
+        return json.loads(self.ask(path, "GET", b"", **headers)[1])["headers"]
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+@pytest.fixture(scope="module")
+def nginx() -> Iterator[Site]:
+    # Not tmp_path: the path of a socket has room for 107 bytes.
+    root = Path(tempfile.mkdtemp(prefix="ddn-"))
+    site = Site(root)
+    for path in ("app/apps/web/staticfiles", "srv/consult/static", "run/consult"):
+        (root / path).mkdir(parents=True)
+    text = rendering.site(Settings(body_size="1k"))
+    for place in ("/app/", "/srv/consult/", "/run/consult/"):
+        text = text.replace(place, f"{root}{place}")
+    owner = "user root;\n" if os.geteuid() == 0 else ""
+    (root / "nginx.conf").write_text(owner + nginx_conf(text, root))
+    with Threaded(str(root / "run/consult/gunicorn.sock"), Upstream) as upstream:
+        threading.Thread(target=upstream.serve_forever, daemon=True).start()
+        server = subprocess.Popen(
+            [find("nginx") or "nginx", "-p", root, "-c", root / "nginx.conf", "-g", "daemon off;"],
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            until = time.monotonic() + 10
+            while not (root / "0.sock").exists():
+                assert server.poll() is None
+                assert time.monotonic() < until
+                time.sleep(0.01)
+            yield site
+        finally:
+            server.terminate()
+            server.wait(10)
+            upstream.shutdown()
+            shutil.rmtree(root)
+
+
+@pytest.fixture
+def site(nginx: Site) -> Site:
+    for folder in (nginx.static, nginx.kept):
+        shutil.rmtree(folder)
+        folder.mkdir()
+    nginx.maintenance.unlink(missing_ok=True)
+    Upstream.resets.clear()
+    return nginx
+
+
+@needs_nginx
+def test_app_gets_the_request_as_it_was(site: Site) -> None:
+    """Host, client and scheme reach the app."""
+    told = site.told("/x?y=1", Host="shop.example", X_Forwarded_For="192.0.2.1")
+    assert told["Host"] == "shop.example"
+    assert told["X-Forwarded-For"].startswith("192.0.2.1, ")
+    assert told["X-Forwarded-Proto"] == "http"
+
+
+@needs_nginx
+@pytest.mark.parametrize(("outer", "told"), [("https", "https"), ("http", "http"), ("ftp, x", "http")])
+def test_https_of_an_outer_proxy_is_kept(outer: str, told: str, site: Site) -> None:
+    """Behind a load balancer with TLS the app knows that the visitor uses https."""
+    assert site.told("/", X_Forwarded_Proto=outer)["X-Forwarded-Proto"] == told
+
+
+@needs_nginx
+def test_closed_connection_is_tried_again(site: Site) -> None:
+    """A gunicorn that resets a connection costs no visitor a page."""
+    answer, _ = site.ask("/reset")
+    assert answer.status == 200
+    assert Upstream.resets == ["GET", "GET"]
+    assert site.ask("/")[0].status == 200
+
+
+@needs_nginx
+def test_post_is_not_repeated(site: Site) -> None:
+    """What may have had an effect is not done twice."""
+    answer, _ = site.ask("/reset", "POST", b"order=1")
+    assert answer.status == 502
+    assert Upstream.resets == ["POST"]
+
+
+@needs_nginx
+def test_missing_socket_is_not_remembered(site: Site) -> None:
+    """The first request after gunicorn is back is served: nginx puts no server aside."""
+    place = site.root / "run/consult/gunicorn.sock"
+    place.rename(place.with_suffix(".away"))
+    assert [site.ask("/")[0].status for _ in range(3)] == [502, 502, 502]
+    place.with_suffix(".away").rename(place)
+    assert site.ask("/")[0].status == 200
+
+
+@needs_nginx
+def test_security_headers_come_once(site: Site) -> None:
+    """nginx adds what the app leaves out, also to errors and files, and doubles nothing."""
+    write(site.static / "logo.svg", "<svg/>")
+    write(site.static / HASHED, "a")
+    for path in ("/", "/unwell", "/static/logo.svg", "/static/" + HASHED, "/static/none.css"):
+        headers = site.ask(path)[0].headers
+        assert headers.get_all("X-Content-Type-Options") == ["nosniff"], path
+        assert headers.get_all("Referrer-Policy") == ["same-origin"], path
+        assert headers["Server"] == "nginx"
+    headers = site.ask("/careful")[0].headers
+    assert headers.get_all("X-Content-Type-Options") == ["nosniff"]
+    assert headers.get_all("Referrer-Policy") == ["no-referrer"]
+
+
+@needs_nginx
+def test_hashed_file_is_good_for_ever(site: Site) -> None:
+    """A name with Django's hash never changes its content."""
+    write(site.static / HASHED, "new")
+    write(site.kept / HASHED, "old")
+    answer, content = site.ask("/static/" + HASHED)
+    assert (answer.status, content) == (200, b"new")
+    assert answer.headers.get_all("Cache-Control") == ["public, max-age=31536000, immutable"]
+    assert answer.headers["Content-Type"] == "text/css"
+
+
+@needs_nginx
+def test_pages_of_an_earlier_release_find_their_files(site: Site) -> None:
+    """A hashed file that the live release lacks comes from the kept ones, with its type."""
+    write(site.kept / HASHED, "old")
+    answer, content = site.ask("/static/" + HASHED)
+    assert (answer.status, content, answer.headers["Content-Type"]) == (200, b"old", "text/css")
+
+
+@needs_nginx
+@pytest.mark.parametrize("name", ["site.css", "report.20260122.css", "a.0123456789ab.d/site.css", "site.0123ab.css"])
+def test_other_files_are_the_live_releases(name: str, site: Site) -> None:
+    """Without a hash in the name an old file could be served for a new one: only the live release's is."""
+    write(site.kept / name, "old")
+    assert site.ask("/static/" + name)[0].status == 404
+    write(site.static / name, "new")
+    answer, content = site.ask("/static/" + name)
+    assert (answer.status, content) == (200, b"new")
+    assert answer.headers["Cache-Control"] == "no-cache"
+    assert site.ask("/static/" + name, If_None_Match=answer.headers["ETag"])[0].status == 304
+
+
+@needs_nginx
+@pytest.mark.parametrize(
+    "path",
+    ["", "css", "css/", ".env", ".git/config", ".git/a.0123456789ab.css", "../manage.py", "%2e%2e/manage.py"],
+)
+def test_nothing_else_is_served(path: str, site: Site) -> None:
+    """Folders, hidden files and what lies beside the folder are not there."""
+    for name in ("css/a.css", ".env", ".git/config", ".git/a.0123456789ab.css"):
+        write(site.static / name, "secret")
+        write(site.kept / name, "secret")
+    write(site.static.parent / "manage.py", "secret")
+    answer, content = site.ask("/static/" + path)
+    # With the dots resolved the path is the app's, not a file's.
+    assert answer.status == 404 or json.loads(content)["path"]
+    assert b"secret" not in content
+
+
+@needs_nginx
+def test_text_is_compressed(site: Site) -> None:
+    """Files and answers of the app are compressed where the browser takes it."""
+    write(site.static / HASHED, "body { color: teal }\n" * 200)
+    for path in ("/static/" + HASHED, "/"):
+        answer, content = site.ask(path, Accept_Encoding="gzip")
+        assert answer.headers["Content-Encoding"] == "gzip"
+        assert len(content) < len(gzip.decompress(content)) / 2
+
+
+@needs_nginx
+def test_body_size_is_bounded(site: Site) -> None:
+    """`body_size` is nginx's limit."""
+    assert site.ask("/", "POST", b"x" * 1000)[0].status == 200
+    assert site.ask("/", "POST", b"x" * 1100)[0].status == 413
+
+
+@needs_nginx
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_maintenance_page(method: str, site: Site) -> None:
+    """While the file is there, visitors see it, with 503 and when to come back; its name is no address."""
+    write(site.maintenance, "<h1>Back soon</h1>")
+    answer, content = site.ask("/page", method, b"x=1" if method == "POST" else b"")
+    assert (answer.status, content) == (503, b"<h1>Back soon</h1>")
+    assert answer.headers["Content-Type"].startswith("text/html")
+    assert answer.headers["Retry-After"] == "60"
+    assert site.ask("/_maintenance")[0].status == 404
+    site.maintenance.unlink()
+    assert site.ask("/page", method)[0].status == 200
+
+
+@needs_nginx
+def test_own_503_of_the_app_is_passed_on(site: Site) -> None:
+    """An app that answers 503 says why itself."""
+    answer, content = site.ask("/unwell")
+    assert answer.status == 503
+    assert json.loads(content)["path"] == "/unwell"

@@ -1,0 +1,173 @@
+"""The settings: what is taken, and what could do harm in a shell, in git or in a rendered file."""
+
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from fabfile.config.settings import Settings
+from fabfile.plan import rendering
+
+# Every setting of free text that ends up in a shell line, a unit, an nginx site or an argument.
+TEXTS = [
+    *(
+        "user",
+        "group",
+        "admin",
+        "address",
+        "name",
+        "branch",
+        "path",
+        "project",
+        "manage",
+        "wsgi",
+        "static_root",
+    ),
+    *(
+        "static_url",
+        "domain",
+        "body_size",
+        "health_path",
+        "python",
+        "doppler_project",
+        "doppler_config",
+        "repo",
+    ),
+]
+LISTS = ["aliases", "linked_dirs", "linked_files", "sync_args"]
+# What would end a line or a word, or start something new, in any of those places.
+HOSTILE = set(string.whitespace) | set(";{}\"'`$|<>\\*!^()[]\0\x1b") - set("()")
+
+
+def settings(**values: object) -> Settings:
+    return Settings.model_validate(values, strict=True)
+
+
+@pytest.mark.parametrize("name", TEXTS)
+@pytest.mark.parametrize("character", sorted(HOSTILE))
+def test_hostile_characters_are_refused(name: str, character: str) -> None:
+    """No setting can carry a character that means something to a shell, systemd or nginx."""
+    default = getattr(Settings(), name) or "git@x.example:y.git"
+    for value in (f"{default}{character}", f"{character}{default}", f"{default}{character}x"):
+        with pytest.raises(ValidationError):
+            settings(**{name: value})
+
+
+@pytest.mark.parametrize("name", [*TEXTS, *LISTS])
+@pytest.mark.parametrize("value", ["", " ", "-x", "--output=/etc/passwd", "a\nb", "$(id)", "a b", "\u202ea", "é"])
+def test_hostile_values_are_refused(name: str, value: str) -> None:
+    """No setting can be taken for an option of a program, or hide a second line."""
+    if name == "sync_args" and value.startswith("-"):
+        pytest.skip("uv's options are what it is for")
+    with pytest.raises(ValidationError):
+        settings(**{name: (value,) if name in LISTS else value})
+
+
+@given(st.sampled_from(TEXTS), st.text(max_size=30))
+def test_whatever_is_taken_renders_on_its_line(name: str, value: str) -> None:
+    """A value that the settings take adds no line to any rendered file."""
+    try:
+        taken = settings(**{name: value})
+    except ValidationError:
+        return
+    for text, plain in zip(rendering.files(taken).values(), rendering.files(Settings()).values(), strict=True):
+        extra = 1 if name.startswith("doppler") else 0
+        assert len(text.splitlines()) - len(plain.splitlines()) in (0, extra)
+
+
+@pytest.mark.parametrize(
+    "branch",
+    [
+        "main",
+        "release/2026.1",
+        "v1.2.3",
+        "0a1b2c3d",
+        "feature/ABC-1_x",
+        "dependabot/npm_and_yarn/x-1.2",
+        "fix#12",
+        "a@b",
+    ],
+)
+def test_branches_of_this_world_are_taken(branch: str) -> None:
+    """Names that teams use."""
+    assert settings(branch=branch).branch == branch
+
+
+@pytest.mark.parametrize(
+    "branch",
+    ["-b", "a..b", "a@{1}", "a:b", "a^", "a~1", "a//b", "a/", ".a", "a.lock", "a.lock/b", "a.", "x" * 201],
+)
+def test_what_git_reads_as_more_than_a_name_is_refused(branch: str) -> None:
+    """Options, ranges and revision syntax are no branch."""
+    with pytest.raises(ValidationError):
+        settings(branch=branch)
+
+
+@pytest.mark.parametrize(
+    "repo",
+    [
+        *(
+            "git@github.com:team/app.git",
+            "https://x.example/team/app.git",
+            "ssh://git@x.example:2222/~ana/app",
+        ),
+        *("git://127.0.0.1/consult.git", "file:///srv/git/app.git", "deploy@10.0.0.1:app.git"),
+    ],
+)
+def test_git_addresses_are_taken(repo: str) -> None:
+    """What git itself takes as an address."""
+    assert settings(repo=repo).repo == repo
+
+
+@pytest.mark.parametrize(
+    "repo",
+    [
+        *(
+            "https://ana:secret@x.example/app.git",
+            "ext::sh -c id",
+            "--upload-pack=id",
+            "-oProxyCommand=id@x:y",
+        ),
+        *("app.git", "/srv/app.git", "ftp://x/y"),
+    ],
+)
+def test_other_addresses_are_refused(repo: str) -> None:
+    """Passwords, commands and options are no address."""
+    with pytest.raises(ValidationError):
+        settings(repo=repo)
+
+
+@pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1", "2001:db8::", "::1", "fe80::1%eth0", "api", "a-b.c_d"])
+def test_addresses_are_taken(address: str) -> None:
+    """IPv4, IPv6, names and ssh aliases."""
+    assert settings(address=address).address == address
+
+
+@pytest.mark.parametrize("path", ["/", "/app/..", "/home/deploy/app", "/var/tmp", "/etc", "/run/app", "/root/x", "app"])
+def test_places_that_the_service_cannot_use_are_refused(path: str) -> None:
+    """The sandbox of the unit hides some folders, and others are the system's."""
+    with pytest.raises(ValidationError):
+        settings(path=path)
+
+
+@pytest.mark.parametrize("name", ["static_root", "manage", "linked_dirs", "linked_files"])
+def test_whole_project_is_no_part_of_it(name: str) -> None:
+    """nginx must not serve the source, nor may a link replace the worktree."""
+    with pytest.raises(ValidationError, match="not the whole folder"):
+        settings(**{name: (".",) if name.startswith("linked") else "."})
+    assert settings(project=".").project == "."
+
+
+@pytest.mark.parametrize("value", ["a\nExecStart=/bin/sh", "a\\", "a\0"])
+def test_unit_options_stay_on_their_line(value: str) -> None:
+    """An option of a unit cannot bring another with it."""
+    with pytest.raises(ValidationError):
+        settings(unit_options={"Nice": value})
+
+
+def test_settings_cannot_be_changed() -> None:
+    """What was checked stays as it was."""
+    with pytest.raises(ValidationError, match="frozen"):
+        Settings().keep = 1  # ty: ignore[invalid-assignment]

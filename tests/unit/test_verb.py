@@ -1,0 +1,218 @@
+"""What every verb shares, through the real command line: -H to hosts, errors to exit codes, one report."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fabric import Config, Executor
+from fabric.main import Fab
+from invoke import Collection
+
+from fabfile.config.inventory import PROJECT, Host
+from fabfile.errors import ConfigError, ConnectError, DeployError, Locked, ProvisionError, StepFailed, Unhealthy
+from fabfile.output.report import Outcome, Report
+from fabfile.task import verb
+
+HOSTS = """
+[app]
+repo = "git@example.org:team/app.git"
+
+[environments.production.hosts.web1]
+address = "192.0.2.1"
+
+[environments.production.hosts.web2]
+address = "192.0.2.2"
+keep = 9
+
+[environments.staging.hosts.stage]
+"""
+ran: list[tuple[str, dict[str, Any]]] = []
+trouble: dict[str, BaseException] = {}
+
+
+def dig(host: Host, report: Report, outcome: Outcome, depth: int = 1, wide: bool = False, wait: int = 0) -> None:
+    """Dig a hole."""
+    given: dict[str, Any] = {"depth": depth, "wide": wide, "wait": wait, "config": host.settings.doppler_config}
+    ran.append((host.name, given))
+    report.say(f"digging at {host.name}")
+    if error := trouble.get(host.name):
+        raise error
+    outcome.site_state = "dug"
+
+
+@pytest.fixture(autouse=True)
+def inventory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hosts.toml of two environments, and nothing remembered."""
+    (tmp_path / "hosts.toml").write_text(HOSTS)
+    monkeypatch.setenv("DJANGO_DEPLOY_HOSTS", str(tmp_path / "hosts.toml"))
+    ran.clear()
+    trouble.clear()
+
+
+def fab(*words: str) -> int:
+    """Run the command line; return its exit code."""
+    task = verb({"depth": "how deep"})(dig)
+    program = Fab(version="1", executor_class=Executor, config_class=Config, namespace=Collection(task))
+    try:
+        program.run(["fab", *words])
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def test_a_verb_runs_on_its_host_with_its_options() -> None:
+    """Own options, --doppler-config and defaults reach the verb."""
+    assert fab("-H", "web1", "dig", "--depth", "3", "--wide", "--doppler-config", "prd_eu") == 0
+    assert ran == [("web1", {"depth": 3, "wide": True, "wait": 0, "config": "prd_eu"})]
+
+
+@pytest.mark.parametrize(
+    ("names", "hosts"), [("production", ["web1", "web2"]), ("web2", ["web2"]), ("stage", ["stage"])]
+)
+def test_an_environment_is_its_hosts(names: str, hosts: list[str]) -> None:
+    """-H takes a host or an environment; each host has its own settings."""
+    assert fab("-H", names, "dig") == 0
+    assert [name for name, _ in ran] == hosts
+
+
+def test_without_a_host_nothing_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    """A verb without -H would run on the operator's machine: it refuses, and says what -H takes."""
+    assert fab("dig") == 2
+    assert ran == []
+    said = capsys.readouterr().out
+    assert "production, staging" in said
+    assert "web1" in said
+    assert "next: fab -H " in said
+
+
+@pytest.mark.parametrize("name", ["web3", "prodution", "$(reboot)", "localhost"])
+def test_an_unknown_host_is_refused(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Only names of hosts.toml are taken, and the nearest one is told."""
+    assert fab("-H", name, "dig") == 2
+    assert ran == []
+    assert "no host or environment of hosts.toml" in capsys.readouterr().out
+
+
+def test_a_wrong_option_is_refused_before_any_host(capsys: pytest.CaptureFixture[str]) -> None:
+    """What --doppler-config cannot be is told with its name."""
+    assert fab("-H", "production", "dig", "--doppler-config", "$(x)") == 2
+    assert ran == []
+    assert "--doppler-config" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ConfigError("x"), 2), (ConnectError("x"), 3), (ProvisionError("x"), 4), (StepFailed("x"), 5),
+        (DeployError("x"), 5), (Unhealthy("x"), 6), (Locked("x"), 7), (KeyboardInterrupt(), 130),
+    ],
+)  # fmt: skip
+def test_every_trouble_has_its_exit_code(error: BaseException, code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """The codes that CI and agents know; the message is told, no traceback."""
+    trouble["web1"] = error
+    assert fab("-H", "web1", "dig") == code
+    said = capsys.readouterr()
+    assert ("interrupted; the site is as before" if code == 130 else "x") in said.out
+    assert "Traceback" not in said.out + said.err
+
+
+def test_what_is_no_trouble_of_the_user_keeps_its_traceback() -> None:
+    """A mistake of the tool is not dressed up as an error of the deploy."""
+    trouble["web1"] = ZeroDivisionError()
+    with pytest.raises(ZeroDivisionError):
+        fab("-H", "web1", "dig")
+
+
+def test_a_failure_stops_before_the_next_host() -> None:
+    """What failed on one host is not tried on the others."""
+    trouble["web1"] = StepFailed("x")
+    assert fab("-H", "production", "dig") == 5
+    assert [name for name, _ in ran] == ["web1"]
+
+
+def test_json_is_one_document(capsys: pytest.CaptureFixture[str]) -> None:
+    """One host: its outcome; stdout has nothing else, a person's lines are on stderr."""
+    assert fab("-H", "web1", "dig", "--json") == 0
+    said = capsys.readouterr()
+    document = json.loads(said.out)
+    assert (document["verb"], document["server"], document["status"], document["site_state"]) == (
+        "dig",
+        "web1",
+        "success",
+        "dug",
+    )
+    assert document["timing"]["total"] >= 0
+    assert "digging at web1" in said.err
+
+
+def test_json_of_several_hosts_is_one_document(capsys: pytest.CaptureFixture[str]) -> None:
+    """An environment of two hosts: one document on stdout."""
+    trouble["web2"] = Unhealthy("down", hint="look")
+    assert fab("-H", "production", "dig", "--json") == 6
+    web1, web2 = json.loads(capsys.readouterr().out)["hosts"]
+    assert (web1["status"], web1["exit_code"]) == ("success", 0)
+    assert (web2["status"], web2["exit_code"], web2["error"], web2["suggestions"]) == ("failed", 6, "down", ["look"])
+
+
+@pytest.mark.parametrize("words", [("dig", "--json"), ("-H", "nope", "dig", "--json")])
+def test_json_of_a_refusal_is_a_document_too(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    """A run that never reached a host answers in JSON as well."""
+    assert fab(*words) == 2
+    document = json.loads(capsys.readouterr().out)
+    assert (document["status"], document["phase"], document["exit_code"]) == ("failed", "configuration", 2)
+    assert document["suggestions"]
+
+
+def test_json_of_an_interruption(capsys: pytest.CaptureFixture[str]) -> None:
+    """Ctrl-C is told in the document, with what it left."""
+    trouble["web1"] = KeyboardInterrupt()
+    assert fab("-H", "web1", "dig", "--json") == 130
+    document = json.loads(capsys.readouterr().out)
+    assert (document["status"], document["exit_code"], document["site_state"]) == ("interrupted", 130, "as before")
+
+
+def test_options_have_their_help(capsys: pytest.CaptureFixture[str]) -> None:
+    """--help shows each option with what it means, the shared ones too."""
+    assert fab("dig", "--help") == 0
+    said = capsys.readouterr().out
+    for word in (
+        "Dig a hole",
+        "--depth",
+        "how deep",
+        "--wide",
+        "--json",
+        "one JSON document",
+        "--doppler-config",
+        "--wait",
+    ):
+        assert word in said
+
+
+def test_wait_takes_a_number_or_none() -> None:
+    """--wait alone queues for long; with a number, for so many seconds."""
+    assert fab("-H", "web1", "dig", "--wait=600") == 0
+    assert fab("-H", "web1", "dig", "--wait") == 0
+    assert [given["wait"] for _, given in ran] == [600, True]
+
+
+LIST = """
+import fabfile, json
+tasks = {name: fabfile.namespace[name] for name in fabfile.namespace.task_names}
+print(json.dumps({n: [t.__doc__, {a.name: a.help for a in t.get_arguments()}] for n, t in tasks.items()}))
+"""
+
+
+def test_every_verb_is_there_with_help_for_each_option() -> None:
+    """The table of contents has the verbs; no option goes without a word, and each can answer in JSON."""
+    said = subprocess.run([sys.executable, "-c", LIST], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+    tasks = json.loads(said)
+    verbs = {"deploy", "rollback", "restart", "reload", "status", "releases", "logs", "lock", "unlock", "provision"}
+    assert verbs <= set(tasks)
+    for name in verbs:
+        text, options = tasks[name]
+        assert text.strip()
+        assert "json" in options
+        assert [option for option, words in options.items() if not words] == []
