@@ -5,6 +5,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from fabfile.config.layout import Layout
+from fabfile.plan.rights import sudo_lines
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -56,6 +57,12 @@ def files(settings: "Settings") -> dict[PurePosixPath, str]:
         layout.socket_file: socket(settings),
         layout.site_file: site(settings),
     }
+
+
+def sudoers(settings: "Settings") -> str:
+    """Return the sudoers file: exactly what the deploying user may run as root."""
+    lines = ["# Written by provision of the deploy tool.", *sudo_lines(Layout.of(settings), settings.user)]
+    return "\n".join(lines) + "\n"
 
 
 @cache
