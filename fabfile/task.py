@@ -89,9 +89,9 @@ class Run:
 
     def _hosts(self, context: Context, settings: Mapping[str, Any]) -> list["Host"]:
         """The hosts that -H names. Without -H a task would run on the operator's own machine (facts 16): it refuses."""
-        from fabfile.config import inventory
+        from fabfile.config import hosts_file
 
-        known = inventory.load()
+        known = hosts_file.load()
         if isinstance(context, Connection):
             _refuse_address(context)
             return known.select(str(context.original_host), settings)
