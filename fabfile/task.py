@@ -96,7 +96,7 @@ class Verb:
         """The hosts that -H names. Without -H a task would run on the operator's own machine (decision 16): it refuses."""
         from fabfile.config import inventory
 
-        known = inventory.load()
+        known = hosts_file.load()
         if isinstance(context, Connection):
             _refuse_address(context)
             return known.select(str(context.original_host), overrides)

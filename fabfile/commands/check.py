@@ -110,13 +110,13 @@ def run_checks(hosts_file: Path | None = None, environ: Mapping[str, str] = os.e
 
 def check_hosts(path: Path | None, environ: Mapping[str, str]) -> tuple[Result, dict[str, "Settings"]]:
     """Check hosts.toml; return the settings by host, or only the defaults when the file cannot be used."""
-    from fabfile.config import inventory
+    from fabfile.config import hosts_file
     from fabfile.config.settings import Settings
 
     began = time.monotonic()
     settings, unset = {}, []
     try:
-        known = inventory.load(path, environ)
+        known = hosts_file.load(path, environ)
         for name in known.hosts:
             host, missing = known.draft(name)
             settings[name] = host.settings

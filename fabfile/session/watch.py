@@ -58,7 +58,9 @@ class Watch:
 
 
 @contextlib.contextmanager
-def watching(connection: "Connection", settings: "Settings", counts: dict[str, float | int]) -> Generator[dict[str, Watch]]:
+def watching(
+    connection: "Connection", settings: "Settings", counts: dict[str, float | int]
+) -> Generator[dict[str, Watch]]:
     """Ask for the health path many times a second while the block runs: through SSH, and at `public_url` if set.
 
     However the block ends, `counts` then has what was seen.

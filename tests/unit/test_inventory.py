@@ -2,13 +2,18 @@
 
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import Field, model_validator
 
-from fabfile.config.inventory import Inventory, load
+from fabfile.config.hosts_file import load
+from fabfile.config.inventory import Inventory
+from fabfile.config.settings import Settings
+from fabfile.config.table import Table, setting
+from fabfile.config.texts import Line, matching
 from fabfile.errors import ConfigError
 
 GOOD = """
@@ -89,6 +94,85 @@ def test_tables_merge_key_by_key(read: Any) -> None:
         120,
     )
     assert web1.settings.unit_options == {"MemoryMax": "1G", "Nice": "0"}
+
+
+class Job(Table):
+    """A table of which there may be many, each with a name; two of its settings depend on each other."""
+
+    command: Line = setting(..., "what it runs", new_release=False, secret=True)
+    copies: int = setting(1, "how many", new_release=False)
+    alone: bool = setting(False, "never beside itself", new_release=True)
+
+    @model_validator(mode="after")
+    def _one_alone(self) -> Self:
+        if self.alone and self.copies > 1:
+            raise ValueError("alone and copies contradict each other")
+        return self
+
+
+class WithJobs(Settings):
+    """The settings with tables by name among them."""
+
+    jobs: dict[Annotated[str, matching(r"[a-z]+", "must be a-z")], Job] = Field({}, description="by name")
+
+
+@pytest.fixture
+def read_jobs(read: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    for module in ("hosts_file", "mistakes", "references", "values"):
+        monkeypatch.setattr(f"fabfile.config.{module}.Settings", WithJobs)
+    return read
+
+
+def test_named_tables_merge_key_by_key(read_jobs: Any) -> None:
+    """A host changes one key of a table of tables, adds one, and takes a value from its environment."""
+    text = """
+        [app]
+        repo = "git@x:y.git"
+        jobs.mail = { command = "send", copies = 2 }
+        [environments.e.jobs.clean]
+        command = { env = "CLEAN" }
+        [environments.e.hosts.one.jobs.mail]
+        copies = { env = "COPIES" }
+        [environments.e.hosts.two.jobs.clean]
+    """
+    one, two = read_jobs(text, CLEAN="sweep", COPIES="7").select("e")
+    assert {name: (job.command, job.copies) for name, job in one.settings.jobs.items()} == {
+        "mail": ("send", 7),
+        "clean": ("sweep", 1),
+    }
+    assert two.settings.jobs["mail"].copies == 2
+    assert two.settings.built_from()["jobs"] == {"mail": {"alone": False}, "clean": {"alone": False}}
+    with pytest.raises(ConfigError, match=r"^environments\.e\.jobs\.clean\.command: .* CLEAN is not set$"):
+        read_jobs(text, COPIES="7").select("two")
+
+
+def test_mistakes_of_named_tables_are_told_by_their_place(read_jobs: Any) -> None:
+    """Each by its own key path; what a table lacks, only where no other table adds it."""
+    told = refusal(
+        read_jobs,
+        """
+        [app]
+        repo = "git@x:y.git"
+        jobs.mail = { command = "send", copis = 2 }
+        jobs.Big = { command = "hunter2" }
+        jobs.none = 3
+        [environments.e.hosts.one.jobs.mail]
+        copies = "many"
+        command = "hunter2\\n"
+        [environments.e.hosts.two.jobs]
+        clean = { copies = 2 }
+        mail = { alone = true, copies = 2 }
+        """,
+    )
+    assert sorted(told) == [
+        "app.jobs.Big: must be a-z",
+        "app.jobs.mail.copis: there is no such setting; did you mean copies?",
+        "app.jobs.none: must be a table, not 3",
+        "environments.e.hosts.one.jobs.mail.command: must be one line of printable text",
+        'environments.e.hosts.one.jobs.mail.copies: must be a whole number, not "many"',
+        "environments.e.hosts.two.jobs.clean.command: is missing",
+        "environments.e.hosts.two.jobs.mail: alone and copies contradict each other",
+    ]
 
 
 def test_names_mean_hosts_or_environments(read: Any) -> None:

@@ -5,9 +5,10 @@ import string
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
-from fabfile.config.settings import Settings
+from fabfile.config.settings import Settings, Timeouts
+from fabfile.config.table import Table, needs_new_release, tables_in
 from fabfile.plan import rendering
 
 # Every setting of free text that ends up in a shell line, a unit, an nginx site or an argument.
@@ -171,3 +172,59 @@ def test_settings_cannot_be_changed() -> None:
     """What was checked stays as it was."""
     with pytest.raises(ValidationError, match="frozen"):
         Settings().keep = 1  # ty: ignore[invalid-assignment]
+
+
+def unanswered(table: type[Table]) -> list[str]:
+    """The settings of a table, and of those in it, that do not say whether a release is built from them."""
+    names = []
+    for name, field in table.model_fields.items():
+        if inner := tables_in(field):
+            names += [f"{name}.{below}" for below in unanswered(inner)]
+        elif needs_new_release(field) is None or not field.description:
+            names.append(name)
+    return names
+
+
+def test_every_setting_says_whether_a_release_is_built_from_it() -> None:
+    """Else a deploy after a change of it would say that there is nothing to do."""
+    assert unanswered(Settings) == []
+
+
+def test_a_setting_without_an_answer_is_found() -> None:
+    """A new field has to say it, in a table of tables too."""
+
+    class Job(Table):
+        speed: int = Field(1, description="how fast")
+
+    class More(Settings):
+        colour: str = Field("red", description="which")
+        jobs: dict[str, Job] = Field({}, description="by name")
+
+    assert unanswered(More) == ["colour", "jobs.speed"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"repo": "https://example.org/other.git"}, {"project": "web"}, {"manage": "bin/manage.py"}, {"wsgi": "a.b:c"},
+        {"static_root": "out"}, {"python": "3.13"}, {"sync_args": ("--no-dev",)}, {"linked_dirs": ("media",)},
+        {"linked_files": ("a.ini",)}, {"health_path": "/up"}, {"workers": 4}, {"path": "/opt/app"}, {"name": "shop"},
+        {"domain": "x.example"}, {"warm_up": ()}, {"doppler_config": "prd"}, {"doppler_project": "shop"},
+        {"timeouts": Timeouts(reload=9)},
+    ],
+)  # fmt: skip
+def test_what_a_release_is_built_from(changes: dict[str, object]) -> None:
+    """What stands in the release's folder, and what migrated and collected for it."""
+    assert settings(**changes).built_from() != Settings().built_from()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"keep": 9}, {"branch": "dev"}, {"address": "192.0.2.1"}, {"body_size": "1m"}, {"aliases": ("x.example",)},
+        {"static_url": "/assets/"}, {"unit_options": {"Nice": "1"}}, {"timeouts": Timeouts(boot=9)}, {"user": "ana"},
+    ],
+)  # fmt: skip
+def test_what_no_release_is_built_from(changes: dict[str, object]) -> None:
+    """What only the host, systemd or nginx cares for needs no new release."""
+    assert settings(**changes).built_from() == Settings().built_from()

@@ -11,7 +11,8 @@ from fabric import Config, Executor
 from fabric.main import Fab
 from invoke import Collection
 
-from fabfile.config.inventory import PROJECT, Host
+from fabfile.config.hosts_file import PROJECT
+from fabfile.config.inventory import Host
 from fabfile.errors import ConfigError, ConnectError, DeployError, Locked, ProvisionError, StepFailed, Unhealthy
 from fabfile.output.report import Outcome, Report
 from fabfile.task import verb

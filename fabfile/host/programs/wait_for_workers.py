@@ -18,8 +18,9 @@ from enum import Enum
 from pathlib import Path
 
 POLL = 0.05  # seconds
-LOOK = 1  # seconds between two looks whether it is hopeless; the first one after twice as long, for what was counted
-# before this activation is cleared by then
+# Seconds between two looks whether it is hopeless; the first comes after twice as long, when what was counted before this
+# activation is cleared.
+LOOK = 1
 
 # When the service has stopped so many times in a row, or each of its workers while it booted, it is no accident, and to
 # wait on would help nobody. The proof has shown that the code boots: this is what only the unit forbids, as its sandbox.

@@ -1,0 +1,168 @@
+"""What text may stand in a setting: nothing that means something to a shell, git, systemd or nginx."""
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+# git itself allows more; the rest means something to a shell, to git's options or to its revision syntax.
+REF = re.compile(r"(?!.*(\.\.|//|@\{|/\.|\.lock$|\.lock/|[/.]$))[A-Za-z0-9_][A-Za-z0-9._/@+#=-]{0,199}")
+
+# The service cannot see them (ProtectHome, PrivateTmp), or the machine owns or empties them.
+NO_PLACE_FOR_THE_APP = re.compile(r"/(bin|boot|dev|etc|home|lib|proc|root|run|sbin|sys|tmp|usr|var/tmp)(/.*)?")
+
+
+def matching(pattern: str, words: str) -> AfterValidator:
+    """Return a validator of text that fits `pattern` as a whole; `words` tell a person what fits."""
+
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(words)
+        return value
+
+    return AfterValidator(check)
+
+
+def branch_name(value: str) -> str:
+    """Return `value` if it may name a branch, a tag or a commit; ValueError says why not."""
+    if not REF.fullmatch(value):
+        raise ValueError(
+            "must name a branch, tag or commit: letters, digits and . _ / - @ + # =, and it starts with "
+            "a letter, a digit or _"
+        )
+    return value
+
+
+def relative_path(value: str) -> str:
+    """Return `value` if it names a place inside the repository; ValueError says why not."""
+    parts = value.split("/")
+    if not re.fullmatch(r"[A-Za-z0-9._/@+-]+", value) or ".." in parts or "" in parts or value.startswith("-"):
+        raise ValueError("must be a path inside the repository: relative, without .., spaces or quotes")
+    return value
+
+
+def inner_path(value: str) -> str:
+    """Return `value` if it names a place below the folder it is seen from; ValueError says why not."""
+    if relative_path(value).split("/") == ["."]:
+        raise ValueError("must be a folder or file of its own, not the whole folder")
+    return value
+
+
+def absolute_path(value: str) -> str:
+    """Return `value` if it is a plain absolute path; ValueError says why not."""
+    if not re.fullmatch(r"(/[A-Za-z0-9._@+-]+)+", value) or ".." in value.split("/"):
+        raise ValueError("must be an absolute path of letters, digits and . _ @ + -, without ..")
+    return value
+
+
+def app_path(value: str) -> str:
+    """Return `value` if the service can run from there; ValueError says why not."""
+    if NO_PLACE_FOR_THE_APP.fullmatch(absolute_path(value)):
+        raise ValueError("must not lie in a folder of the system, in /home or in /tmp: the service cannot see those")
+    return value
+
+
+def repository(value: str) -> str:
+    """Return `value` if git can take it as an address; ValueError says why not."""
+    if not re.fullmatch(r"(?:(?:https?|ssh|git|file)://|[A-Za-z0-9_][A-Za-z0-9._-]*@)[A-Za-z0-9._~:/@%+-]+", value):
+        raise ValueError("must be a git address like git@github.com:team/app.git or https://host/app.git")
+    if re.search(r"://[^/@]*:[^/@]*@", value):
+        raise ValueError("must not hold a password: use a deploy key")
+    return value
+
+
+def url_path(value: str) -> str:
+    """Return `value` if it is the path (and query) of a URL; ValueError says why not."""
+    if not re.fullmatch(r"/[A-Za-z0-9._~/%?&=+:@,-]*", value):
+        raise ValueError("must be the path of a URL and start with /")
+    return value
+
+
+def one_line(value: str) -> str:
+    """Return `value` if it is printable text on one line; ValueError says why not."""
+    if not value.isprintable():
+        raise ValueError("must be one line of printable text")
+    return value
+
+
+def unit_value(value: str) -> str:
+    """Return `value` if it is the right side of one line of a unit file; ValueError says why not."""
+    if one_line(value).endswith("\\"):
+        raise ValueError("must not end with a backslash: systemd would join the next line to it")
+    return value
+
+
+Account = Annotated[
+    str,
+    matching(
+        r"[a-z_][a-z0-9_-]{0,30}",
+        "must be the name of a Unix account: a-z, 0-9, _ and -, at most 31 characters",
+    ),
+]
+Address = Annotated[
+    str,
+    matching(
+        r"[A-Za-z0-9:]([A-Za-z0-9.:_%-]*[A-Za-z0-9:])?",
+        "must be an IP address, a DNS name or an ssh_config alias",
+    ),
+]
+AppName = Annotated[
+    str,
+    matching(
+        r"[a-z][a-z0-9-]{0,30}",
+        "must be a-z, 0-9 and -, start with a letter, and have at most 31 characters",
+    ),
+]
+AppPath = Annotated[str, AfterValidator(app_path)]
+BodySize = Annotated[str, matching(r"[0-9]{1,9}[kmgKMG]?", "must be a size as nginx writes it, like 20m")]
+BranchName = Annotated[str, AfterValidator(branch_name)]
+Domain = Annotated[
+    str,
+    matching(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?", "must be a host name like api.consult.dev"),
+]
+DopplerName = Annotated[
+    str,
+    matching(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", "must be a name as Doppler shows it: letters, digits and _ . -"),
+]
+HostKey = Annotated[
+    str,
+    matching(
+        r"(ssh|ecdsa|sk)-[A-Za-z0-9@.-]+ [A-Za-z0-9+/=]+( .*)?",
+        "must be a public key as in known_hosts, without the address: ssh-ed25519 AAAA...",
+    ),
+]
+InnerPath = Annotated[str, AfterValidator(inner_path)]
+Line = Annotated[str, AfterValidator(one_line)]
+PublicUrl = Annotated[
+    str,
+    matching(
+        r"https?://[A-Za-z0-9._~:/%-]+",
+        "must be an address like https://api.consult.dev, without user, query or spaces",
+    ),
+]
+PythonVersion = Annotated[
+    str, matching(r"[A-Za-z0-9][A-Za-z0-9.@+-]*", "must be a version or name that uv knows, like 3.12")
+]
+RelativePath = Annotated[str, AfterValidator(relative_path)]
+Repository = Annotated[str, AfterValidator(repository)]
+StaticUrl = Annotated[
+    str,
+    matching(
+        r"/([A-Za-z0-9_-][A-Za-z0-9._-]*/)+",
+        "must be like /static/: a path on this site that starts and ends with /",
+    ),
+]
+SyncArgument = Annotated[
+    str,
+    matching(r"--?[A-Za-z0-9][A-Za-z0-9=._-]*", "must be one option each, like --no-dev or --extra=web"),
+]
+UnitOption = Annotated[str, matching(r"[A-Z][A-Za-z]+", "is not written like a systemd option (MemoryMax)")]
+UnitValue = Annotated[str, AfterValidator(unit_value)]
+UrlPath = Annotated[str, AfterValidator(url_path)]
+Wsgi = Annotated[
+    str,
+    matching(
+        r"[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_.]*(\(\))?",
+        "must be like config.wsgi:application: module, colon, name",
+    ),
+]
