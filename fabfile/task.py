@@ -93,8 +93,8 @@ class Verb:
             raise Exit(code=worst)
 
     def _hosts(self, context: Context, overrides: Mapping[str, Any]) -> list["Host"]:
-        """The hosts that -H names. Without -H a task would run on the operator's own machine (decision 16): it refuses."""
-        from fabfile.config import inventory
+        """The hosts that -H names; without it a task would run on the operator's own machine (decision 16)."""
+        from fabfile.config import hosts_file
 
         known = hosts_file.load()
         if isinstance(context, Connection):

@@ -13,7 +13,7 @@ start_proof() {
   mkdir -m 700 "$PROOF"
   load_service_environment
   cd "$release/$project"
-  export RUNTIME_DIRECTORY=$PROOF DEPLOY_PROOF=1
+  export RUNTIME_DIRECTORY=$PROOF DEPLOY_PROOF=1 DEPLOY_LIVE_MASTER=$STATE/master.json
   doppler_run "$doppler_project" "$doppler_config"
   setsid bash --norc "$DEPLOY_LIBRARY/main.sh" watched timeout --kill-after=5 "$limit" "${doppler[@]}" \
     "$release/.venv/bin/python" -m gunicorn --config "$release/.deploy/gunicorn.conf.py" \
@@ -56,7 +56,7 @@ compare_masters() {
   local release
   local "$@"
   "$release/.venv/bin/python" "$DEPLOY_LIBRARY/programs/compare_masters.py" \
-    "$STATE/master.json" "$PROOF/master.json" "$release" "$APP"
+    "$STATE/master.json" "$PROOF/master.json"
 }
 
 # Ask the release for its health on the private socket, as nginx would ask it.

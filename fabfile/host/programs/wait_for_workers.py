@@ -18,8 +18,8 @@ from enum import Enum
 from pathlib import Path
 
 POLL = 0.05  # seconds
-# Seconds between two looks whether it is hopeless; the first comes after twice as long, when what was counted before this
-# activation is cleared.
+# Seconds between two looks whether it is hopeless; the first comes after twice as long, when what was counted before
+# this activation is cleared.
 LOOK = 1
 
 # When the service has stopped so many times in a row, or each of its workers while it booted, it is no accident, and to
