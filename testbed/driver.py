@@ -12,20 +12,21 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 from fabric.main import program
 
-from fabfile.output.report import Report
-from fabfile.ssh import connection as remote
-from fabfile.ssh import runner as conductor
-from fabfile.ssh.runner import Conductor
-from fabfile.steps.step import Step, StepEnd
+from fabfile.output.console import Console
+from fabfile.ssh import connection, library
+from fabfile.ssh import runner as runners
+from fabfile.ssh.runner import Runner
+from fabfile.steps.step import Step, StepResult
 from testbed import lab
 
 HOLD = 0.6  # seconds that a step waits for its fault
-TOKEN = "@fault"  # noqa: S105 - begins a line by which a step speaks to this driver
+FAULT = Path(__file__).with_name("fault.sh")
+TOKEN = "@fault"  # noqa: S105 - begins a line by which a step speaks to this driver, as in fault.sh
+BESIDE = 1  # command of fault.sh that counts as the step's
 LONG = 0.4  # seconds from which on a step is broken by time, not between two of its commands
 
 PACE = 0.2  # of the times that the tool waits for a network, and of those that the network is away
@@ -62,57 +63,57 @@ class Driver:
 
     def change(self, step: Step) -> Step:
         """The step as it is sent to the host."""
-        if step.title == self.order.broken:
-            return replace(step, script="echo broken on purpose; exit 1")
+        if step.id == self.order.broken:
+            return with_fault(step, "broken")
         if self.order.trace:
-            return replace(step, script=f"{COUNT}\n{step.script}")
-        if step.title != self.order.step or self.over:
+            return with_fault(step, "count")
+        if step.id != self.order.step or self.over:
             return step
-        return replace(step, script=self._break(step.script))
+        return self._break(step)
 
-    def _break(self, script: str) -> str:
+    def _break(self, step: Step) -> Step:
         fault, half = self.order.fault, self.order.half
-        if fault == "fail":
-            return f"echo '{TOKEN}'; echo broken on purpose; exit 1"
-        if fault == "fail-late":
-            return f"trap 'echo {TOKEN}; echo broken on purpose; exit 1' EXIT\n{script}"
-        # The group's leader is `timeout`, with this bash and all that it runs in its group.
-        then = "kill -KILL -- -$PPID" if fault == "killed" else f"sleep {HOLD}"
+        if fault in ("fail", "fail-late"):
+            return with_fault(step, fault.replace("-", "_"))
+        kind = "killed" if fault == "killed" else "hold"
         if half and self.order.seconds >= LONG:
-            pause = self.order.seconds / 3  # it may be quicker than it was
-            return f"(sleep {pause:.2f}; echo '{TOKEN}'; {then}) 9>&- &\n{script}"
-        here = self.order.commands // 2 + 1 if half else 1
-        at = f"if [ $((DEPLOY_N += 1)) = {here} ]; then echo '{TOKEN}' >&7; {then}; fi"
-        return f"exec 7>&1; DEPLOY_N=0; trap {quote(at)} DEBUG\n{script}"
+            return with_fault(step, f"{kind}_later", f"{self.order.seconds / 3:.2f}")  # it may be quicker than it was
+        return with_fault(step, kind, str(self.order.commands // 2 + 1 if half else 1))
 
-    def hear(self, conductor: Conductor, line: bytes) -> None:
+    def hear(self, runner: Runner, line: bytes) -> None:
         """A line of a step that is meant for us: how many commands it ran, or that it is where the fault belongs."""
         words = line.decode().split()
         if len(words) > 1:
-            self.commands = int(words[1]) - 2  # the two of COUNT that come after its first trap
+            self.commands = int(words[1]) - BESIDE
         elif not self.over:
             self.over = True
             fault = FAULTS.get(self.order.fault, lambda *_: None)
             if self.order.fault in SUICIDES:
                 self._mark()
-            fault(self.order, conductor)
+            fault(self.order, runner)
             self._mark()
 
     def _mark(self) -> None:
         if self.order.mark:
             Path(self.order.mark).touch()
 
-    def trace(self, end: StepEnd) -> None:
+    def trace(self, result: StepResult) -> None:
         """Note how a step went."""
-        entry = {"title": end.step.title, "live": end.step.live, "seconds": end.seconds, "commands": self.commands}
+        entry = {
+            "id": result.step.id,
+            "title": result.step.title,
+            "live": result.step.live,
+            "seconds": result.seconds,
+            "commands": self.commands,
+        }
         with Path(self.order.trace).open("a") as file:
             file.write(f"{json.dumps(entry)}\n")
 
 
-COUNT = (
-    "exec 7>&1; DEPLOY_N=0; trap 'DEPLOY_N=$((DEPLOY_N + 1))' DEBUG; "
-    f"trap 'trap - DEBUG; echo {TOKEN} $DEPLOY_N >&7' EXIT"
-)
+def with_fault(step: Step, fault: str, at: str = "") -> Step:
+    """The step with a function of fault.sh around its own."""
+    around = {"fault": fault, "at": at, "hold": str(HOLD), "function": step.function}
+    return replace(step, function="with_fault", parameters={**around, **step.parameters})
 
 
 def interrupt(*_: Any) -> None:
@@ -126,19 +127,19 @@ def interrupt_twice(*_: Any) -> None:
         threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT)).start()
 
 
-def cut_power(order: Order, _conductor: Conductor) -> None:
+def cut_power(order: Order, _runner: Runner) -> None:
     """Cut the power; the cable first, for a dead machine sends no farewell."""
     host = found(order)
     lab.cut_network(host)
     lab.power_cut(host)
 
 
-def kill_conductor(order: Order, conductor: Conductor) -> None:
+def kill_runner(order: Order, runner: Runner) -> None:
     """Kill what runs the steps on the host."""
-    lab.execute(found(order), "kill", "-KILL", str(conductor.pid))
+    lab.execute(found(order), "kill", "-KILL", str(runner.pid))
 
 
-def kill_master(order: Order, _conductor: Conductor) -> None:
+def kill_master(order: Order, _runner: Runner) -> None:
     """Kill the gunicorn that serves the site."""
     lab.execute(found(order), "sh", "-c", "kill -KILL $(cat /run/consult-django/gunicorn.pid)")
 
@@ -150,7 +151,7 @@ def found(order: Order) -> lab.LabHost:
     return host
 
 
-FAULTS: dict[str, Callable[[Order, Conductor], None]] = {
+FAULTS: dict[str, Callable[[Order, Runner], None]] = {
     "sigkill": lambda *_: os.kill(os.getpid(), signal.SIGKILL),
     "sigkill-next": lambda *_: os.kill(os.getpid(), signal.SIGKILL),
     "sigint": interrupt,
@@ -159,7 +160,7 @@ FAULTS: dict[str, Callable[[Order, Conductor], None]] = {
     "minute": lambda order, _: lab.cut_network(found(order)),
     "blip": lambda order, _: lab.cut_network(found(order)),
     "power": cut_power,
-    "conductor": kill_conductor,
+    "runner": kill_runner,
     "master": kill_master,
 }
 
@@ -169,32 +170,34 @@ SUICIDES = ("sigkill", "sigkill-next")
 
 def install(driver: Driver) -> None:
     """Put the driver between the tool and the host."""
-    call, next_line, end = conductor._call, Conductor._line, Report.end
+    call, next_line, end = runners._call, Runner._line, Console.end
+    sent = {**library.files(), "lib/fault.sh": FAULT.read_bytes()}
 
     def changed_call(number: int, step: Step) -> str:
         return call(number, driver.change(step))
 
-    def heard_line(conductor: Conductor) -> bytes | None:
-        while (line := next_line(conductor)) is not None and line.startswith(TOKEN.encode()):
-            driver.hear(conductor, line)
+    def heard_line(runner: Runner) -> bytes | None:
+        while (line := next_line(runner)) is not None and line.startswith(TOKEN.encode()):
+            driver.hear(runner, line)
         return line
 
-    def traced_end(report: Report, step_end: StepEnd) -> None:
+    def traced_end(console: Console, result: StepResult) -> None:
         if driver.order.trace:
-            driver.trace(step_end)
-        end(report, step_end)
+            driver.trace(result)
+        end(console, result)
 
     for place, name, value in (
-        (conductor, "_call", changed_call),
-        (Conductor, "_line", heard_line),
-        (Report, "end", traced_end),
+        (library, "files", lambda: sent),
+        (runners, "_call", changed_call),
+        (Runner, "_line", heard_line),
+        (Console, "end", traced_end),
     ):
         setattr(place, name, value)
     for place, name in (
-        (remote, "SILENCE"),
-        (remote, "HEARTBEAT"),
-        (conductor, "PATIENCE"),
-        (conductor, "HEARTBEAT"),
+        (connection, "SILENCE"),
+        (connection, "HEARTBEAT"),
+        (runners, "PATIENCE"),
+        (runners, "HEARTBEAT"),
     ):
         setattr(place, name, max(1, round(getattr(place, name) * driver.order.pace)))
 

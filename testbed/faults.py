@@ -28,8 +28,8 @@ from testbed.target import Broken, Target
 # `files`: a deploy that changes unit and nginx site too, so it restarts; broken from where it differs from `deploy`.
 # `way-back`: one whose last check fails; broken in the steps that put the old release back.
 SCENARIOS = ("deploy", "rollback", "files", "way-back")
-LAST_CHECK = "Check the site"
-RIGHTS = "Ask sudo for the rights it needs"
+LAST_CHECK = "check_the_site"
+RIGHTS = "ask_sudo_for_the_rights_it_needs"
 FAULTS = {
     "fail": "the step does nothing and fails",
     "fail-late": "the step does all of its work and fails",
@@ -44,17 +44,18 @@ FAULTS = {
     "blip": "the network is away for less than anybody's patience (15 s, times --pace)",
     "power": "the host loses power before the step begins, and boots",
     "power/": "the host loses power in the middle of the step, and boots",
-    "conductor/": "what runs the steps on the host is killed in the middle of the step",
+    "runner/": "what runs the steps on the host is killed in the middle of the step",
     "master": "the gunicorn that serves the site is killed",
 }
 NOTICED = {"power", "master"}  # visitors lose what they have asked for
-TIDYING = ("Record the deploy", "Prune old releases", "Read the journal", "Read nginx's error log")
+TIDYING = ("record_the_deploy", "prune_old_releases", "read_the_journal", "read_nginx_s_error_log")
 
 
 @dataclass(frozen=True)
 class TracedStep:
     """A step as it went in a run without faults."""
 
+    id: str
     title: str
     live: bool
     seconds: float
@@ -110,9 +111,9 @@ def discover(target: Target, scenario: str) -> list[TracedStep]:
     target.deploy()
     target.clean()
     steps = [TracedStep(**json.loads(line)) for line in trace.read_text().splitlines()]
-    titles = [step.title for step in steps]
+    ids = [step.id for step in steps]
     first = {"files": RIGHTS, "way-back": LAST_CHECK}.get(scenario)
-    return steps[titles.index(first) + (first == LAST_CHECK) :] if first else steps
+    return steps[ids.index(first) + (first == LAST_CHECK) :] if first else steps
 
 
 def broken_in(scenario: str) -> str:
@@ -152,7 +153,7 @@ def _try(target: Target, cell: Cell, row: Row) -> None:
     order = Order(
         target.name,
         cell.kind,
-        step.title,
+        step.id,
         cell.half,
         step.seconds,
         step.commands,
@@ -194,7 +195,7 @@ def broken_promise(cell: Cell, code: int, served: str, document: dict) -> str:
     if served not in ("old", "new"):
         return f"{served} is live, neither the old nor the new version"
     allowed = {
-        "fail": {0} if step.title in TIDYING else {6} if step.live else {5},
+        "fail": {0} if step.id in TIDYING else {6} if step.live else {5},
         "sigkill": {-9},
         "sigint": {130},
         "sigint-twice": {130},
@@ -202,14 +203,14 @@ def broken_promise(cell: Cell, code: int, served: str, document: dict) -> str:
         "minute": {3},
         "blip": {0},
         "power": {3},
-        "conductor": {3},
+        "runner": {3},
         "master": {0, 5, 6},
     }
     allowed["fail-late"] = allowed["killed"] = allowed["fail"]
     right = allowed[kind]
     if broken_in(cell.scenario):  # that it failed is said, whatever happens to the tidying or to a first Ctrl-C
         right = {6 if code in (0, 5) else code for code in right}
-        right |= {6} if step.title in TIDYING or kind.startswith("sigint") else set()
+        right |= {6} if step.id in TIDYING or kind.startswith("sigint") else set()
     if code not in right:
         return f"exit {code}, not {' or '.join(map(str, sorted(right)))}"
     if document.get("site_state", "").startswith("unknown"):

@@ -55,7 +55,7 @@ def count(target: Target) -> dict[str, int]:
 
 def calm(target: Target, scenario: str) -> Row:
     """One run without a fault, and a plain deploy after a rollback, so that the newest version is live again."""
-    row = Row(Cell(scenario, TracedStep("-", live=False, seconds=0, commands=0), "-"))
+    row = Row(Cell(scenario, TracedStep("-", "-", live=False, seconds=0, commands=0), "-"))
     began = time.monotonic()
     try:
         with target.visitors(rate=10, long=True) as traffic:

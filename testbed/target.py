@@ -76,7 +76,7 @@ for pid in $(pgrep -u deploy); do
   grep -q -e ":$main\$" -e '/user@[0-9]*.service/init.scope$' /proc/$pid/cgroup 2>/dev/null && continue
   tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | cut -c1-100 | sed "s/^/process $pid: /"
 done
-pgrep -a 'conductor|tail' | sed 's/^/process /'
+pgrep -a 'runner|tail' | sed 's/^/process /'
 systemctl --failed --plain --no-legend
 ss -xlH | grep -o '/[^ ]*proof[^ ]*'
 flock --nonblock deploy.lock true || echo "the lock is held: $(cat deploy.lock)"

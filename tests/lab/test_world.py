@@ -12,10 +12,12 @@ from fabfile.config.inventory import Host
 from fabfile.config.layout import Layout
 from fabfile.config.settings import Settings, Timeouts
 from fabfile.plan.lock import Lock, card
-from fabfile.ssh import connection as remote_module
+from fabfile.ssh import connection as connections
+from fabfile.ssh import library
 from fabfile.ssh.connection import connect
 from fabfile.ssh.runner import ConnectionLost
-from fabfile.steps.step import Step
+from testbed import bash
+from testbed.bash import shell
 from testbed.harness import VIEWS, WSGI, Site, interrupted, wait_for
 from testbed.lab import LabHost, down, up
 from testbed.world import TIMEOUTS, Relay, answers, fails, healed, instead, limit, relay, small_disk, stopped, undone
@@ -355,18 +357,24 @@ def through(way: Relay, site: Site) -> Host:
     return Host("t-world", "test", Settings(address="127.0.0.1", port=way.port, key=key, known_hosts=str(known)))
 
 
+@pytest.fixture(autouse=True)
+def free_bash(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps of a test's own reach the host too."""
+    monkeypatch.setattr(library, "files", bash.files)
+
+
 def test_ssh_that_hangs_up_on_some(site: Site) -> None:
     """A busy sshd drops logins: those are tried again."""
     with relay((site.host.address, 22)) as way:
         way.hangs_up = 3
-        with connect(through(way, site)) as remote, remote.conduct() as conductor:
-            assert conductor.run([Step("Speak", "echo here")])[0].output == "here"
+        with connect(through(way, site)) as connection, connection.runner() as runner:
+            assert runner.run([shell("speak", "echo here")])["speak"].output == "here"
         assert way.hangs_up == 0
 
 
 def test_fifty_at_once(site: Site) -> None:
     """Fifty clients of one real sshd, which takes ten logins at a time: all get in, one after the other."""
-    work = Step("Be alone", "mkdir /tmp/alone; sleep 0.02; rmdir /tmp/alone")
+    work = shell("be alone", "mkdir /tmp/alone; sleep 0.02; rmdir /tmp/alone")
 
     def come(number: int) -> str:
         settings = Settings(
@@ -374,8 +382,8 @@ def test_fifty_at_once(site: Site) -> None:
             timeouts=Timeouts(connect=60),
         )  # fmt: skip
         lock = Lock(Layout.of(settings).lock, card(f"number {number}"), 300)
-        with connect(Host("t-world", "test", settings)) as remote, remote.conduct(lock=lock) as conductor:
-            return "ok" if conductor.run([work])[0].ok else "failed"
+        with connect(Host("t-world", "test", settings)) as connection, connection.runner(lock=lock) as runner:
+            return "ok" if runner.run([work])[work.id].ok else "failed"
 
     with ThreadPoolExecutor(50) as pool:
         assert list(pool.map(come, range(50))) == ["ok"] * 50
@@ -385,15 +393,15 @@ def test_fifty_at_once(site: Site) -> None:
 @pytest.mark.parametrize("when", ["before a command", "in a step"])
 def test_a_connection_that_is_swallowed(site: Site, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
     """TCP acknowledges, nobody answers: the wait ends after SILENCE seconds."""
-    monkeypatch.setattr(remote_module, "SILENCE", 3)
-    monkeypatch.setattr(remote_module, "HEARTBEAT", 1)
+    monkeypatch.setattr(connections, "SILENCE", 3)
+    monkeypatch.setattr(connections, "HEARTBEAT", 1)
     with relay((site.host.address, 22)) as way:
-        with connect(through(way, site)) as remote:
+        with connect(through(way, site)) as connection:
             began = time.monotonic()
             way.swallows = when == "before a command"
-            with pytest.raises(ConnectionLost), remote.conduct() as conductor:  # noqa: PT012 - both may raise
+            with pytest.raises(ConnectionLost), connection.runner() as runner:  # noqa: PT012 - both may raise
                 way.swallows = True
-                conductor.run([Step("Wait", "sleep 6")])
+                runner.run([shell("wait", "sleep 6")])
         assert time.monotonic() - began < 10
     wait_for(lambda: site.leftovers() == "", seconds=45)
 

@@ -23,7 +23,8 @@ POLL = 0.05  # seconds
 LOOK = 1
 
 # When the service has stopped so many times in a row, or each of its workers while it booted, it is no accident, and to
-# wait on would help nobody. The proof has shown that the code boots: this is what only the unit forbids, as its sandbox.
+# wait on would help nobody. The proof has shown that the code boots: this is what only the unit forbids, as its
+# sandbox.
 ENOUGH = 3
 
 
