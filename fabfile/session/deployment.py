@@ -8,7 +8,6 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
-from typing import Any
 
 from fabfile.config.inventory import Host
 from fabfile.config.layout import Layout, Release
@@ -16,7 +15,7 @@ from fabfile.config.settings import Settings
 from fabfile.errors import DeployError, ProvisionError, StepFailed, Unhealthy
 from fabfile.output.report import Outcome, Report
 from fabfile.plan import lock, rendering
-from fabfile.plan.activation import Activation, choose
+from fabfile.plan.activation import Activation, Comparison, choose
 from fabfile.plan.lock import Lock
 from fabfile.plan.state import HostState, parse
 from fabfile.session import watch as health
@@ -355,7 +354,7 @@ def note_migrations(outcome: Outcome, ends: Sequence[StepEnd]) -> str:
     return f", but the schema: {'; '.join(kept)}" if kept else ""
 
 
-def _json(text: str) -> dict[str, Any]:
+def _json(text: str) -> Comparison:
     try:
         return json.loads(text.splitlines()[-1])
     except (ValueError, IndexError) as error:
