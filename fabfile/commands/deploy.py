@@ -59,7 +59,8 @@ def new_release(work: Work, release: Release, commit: str, ref: str, *, files: d
         "by": operator(),
         "fingerprint": fingerprint(settings),
     }
-    work.conductor.put("gunicorn.conf.py", rendering.gunicorn_conf(settings).encode())
+    work.conductor.put("gunicorn.conf.py", rendering.gunicorn_conf().encode())
+    work.conductor.put("gunicorn.json", rendering.gunicorn_json(settings).encode())
     work.conductor.put("release.json", f"{json.dumps(notes)}\n".encode())
     return Change(
         release,
@@ -101,7 +102,7 @@ def fingerprint(settings: Settings) -> str:
     )
     built_from = {
         **settings.model_dump(mode="json", include=set(names)),
-        "conf": rendering.gunicorn_conf(settings),
+        "conf": [rendering.gunicorn_conf(), rendering.gunicorn_values(settings)],
     }
     return hashlib.sha256(json.dumps(built_from, sort_keys=True).encode()).hexdigest()[:16]
 

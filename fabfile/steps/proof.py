@@ -8,7 +8,7 @@ from fabfile.config.settings import Settings
 from fabfile.steps.django import doppler_run, secrets
 from fabfile.steps.step import Step
 
-COMPARE = (Path(__file__).parent / "compare_masters.py").read_text()
+COMPARE = (Path(__file__).parents[1] / "host/programs/compare_masters.py").read_text()
 
 # The conductor's work folder goes with the conductor, and so does every process group whose leader stands in a *.pid file
 # there. For a conductor that was killed, the group has a member that watches it.
@@ -33,7 +33,7 @@ def start(layout: Layout, release: Release, settings: Settings) -> Step:
 mkdir -m 700 "$proof"
 {secrets(layout)}
 cd {quote(str(release.project))}
-export RUNTIME_DIRECTORY=$proof DEPLOY_PROOF=1
+export RUNTIME_DIRECTORY=$proof DEPLOY_PROOF=1 DEPLOY_LIVE_MASTER={quote(str(layout.state / "master.json"))}
 setsid bash --norc -c {WATCHED} - timeout --kill-after=5 {limit} {doppler_run(settings)} {gunicorn} </dev/null >"$proof/log" 2>&1 9>&- &
 echo $! >"$DEPLOY_WORK/proof.pid"
 """,
@@ -59,7 +59,7 @@ done
 
 def compare(layout: Layout, release: Release) -> Step:
     """Answer with one line of JSON: what differs between the running master and the proof's, for `activation.choose`."""
-    arguments = f'{quote(str(layout.state / "master.json"))} "$proof/master.json" {quote(str(release.root))} {quote(str(layout.app))}'
+    arguments = f'{quote(str(layout.state / "master.json"))} "$proof/master.json"'
     return Step(
         "Compare it with the running gunicorn",
         f"{PROOF}\n{quote(str(release.python))} -c {quote(COMPARE)} {arguments}\n",

@@ -67,7 +67,7 @@ fi
 def lay_out(layout: Layout, release: Release, commit: str, settings: Settings) -> Step:
     """Check the commit out as a worktree with the linked folders and files in place.
 
-    Takes `gunicorn.conf.py` and `release.json` from the files sent to the conductor.
+    Takes `gunicorn.conf.py`, `gunicorn.json` and `release.json` from the files sent to the conductor.
     """
     links = "\n".join(
         [f"link_dir {quote(name)}" for name in settings.linked_dirs]
@@ -97,7 +97,7 @@ cd "$release"
 [ ! -f .gitmodules ] || git submodule --quiet update --init --recursive
 [ -d {quote(settings.project)} ] || {{ echo "the commit has no folder {settings.project} (project in hosts.toml)"; exit 1; }}
 mkdir -p .deploy
-cp "$DEPLOY_FILES/gunicorn.conf.py" "$DEPLOY_FILES/release.json" .deploy/
+cp "$DEPLOY_FILES/gunicorn.conf.py" "$DEPLOY_FILES/gunicorn.json" "$DEPLOY_FILES/release.json" .deploy/
 chmod 644 .deploy/*
 {links}
 """,
