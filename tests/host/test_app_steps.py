@@ -4,7 +4,6 @@ uv, git, Python and curl are real. doppler is a stand-in that notes its argument
 given; gunicorn one of ten lines: the real ones have tests/gunicorn and tests/lab.
 """
 
-import hashlib
 import json
 import os
 import subprocess
@@ -16,7 +15,7 @@ import pytest
 
 from fabfile.config.layout import Release
 from fabfile.config.settings import Settings, Timeouts
-from fabfile.plan.activation import choose
+from fabfile.plan.activation import Comparison, choose
 from fabfile.ssh.runner import StepError
 from fabfile.steps import django, proof, python
 from fabfile.steps.step import Step
@@ -360,12 +359,13 @@ def test_names_with_odd_characters_are_refused(field: str, value: str) -> None:
 
 def master(root: object, pid: int, **changes: object) -> dict[str, object]:
     return {
-        "pid": pid, "release": str(root), "python": "3.12.1 (main)", "gunicorn": "23.0.0", "preload": False,
+        "pid": pid, "release": str(root), "python": {"version": "3.12.1 (main)", "executable": "/usr/bin/python3.12"},
+        "gunicorn": "23.0.0", "preload": False,
         "worker_class": "sync", "modules": {}, "pth": {}, "environment": {"KEY": "keyed", "OLD": "keyed"}, **changes,
     }  # fmt: skip
 
 
-def compare(world: World, release: Release, live: object) -> dict[str, object]:
+def compare(world: World, release: Release, live: object) -> Comparison:
     """Run the comparison with a proof; return its answer."""
     Path(world.layout.state / "master.json").write_text(live if isinstance(live, str) else json.dumps(live))
     step = proof.compare(world.layout, release)
@@ -377,15 +377,11 @@ def compare(world: World, release: Release, live: object) -> dict[str, object]:
 
 def test_what_differs_between_two_masters(world: World, release: Release) -> None:
     """Python, gunicorn, imported files and names of secrets; never a digest."""
-    own_path = f"# lies in {release.root}\n"
-    for name, text in {"same.py": "same", "own.py": own_path, "changed.py": "new"}.items():
-        Path(release.root, name).write_text(text)
-    live_path = f"# lies in {world.layout.app}\n"
-    imported = {"same.py": "same", "own.py": live_path, "changed.py": "old", "gone.py": "old", "proven.py": "old"}
-    modules = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in imported.items()}
+    modules = {"same.py": "digest of same", "changed.py": "digest of old", "gone.py": "digest of gone"}
+    modules_now = {**modules, "changed.py": "digest of new", "gone.py": None, "only_in_the_proof.py": "digest"}
     new = master(
         release.root, 1, gunicorn="27.0.1", environment={"KEY": "other", "NEW": "keyed"}, pth={"editable.pth": "new"},
-        modules={"proven.py": modules["proven.py"]},
+        modules=modules_now,
     )  # fmt: skip
     Path(release.project, "master.json").write_text(json.dumps(new))
     answer = compare(world, release, master("/gone", os.getpid(), modules=modules, pth={"editable.pth": "old"}))
@@ -393,7 +389,7 @@ def test_what_differs_between_two_masters(world: World, release: Release) -> Non
     assert answer["modules"] == ["changed.py", "gone.py"]
     assert answer["pth"] == ["editable.pth"]
     assert answer["environment"] == ["KEY", "NEW", "OLD"]
-    assert not [secret for secret in ("keyed", "other", modules["changed.py"]) if secret in json.dumps(answer)]
+    assert not [secret for secret in ("keyed", "other", "digest") if secret in json.dumps(answer)]
     assert choose(answer).kind == "restart"
 
 

@@ -20,7 +20,7 @@ from fabfile.steps import release as steps
 from fabfile.steps.step import Step
 from tests.host.local_host import HOSTILE, World, alive, eventually
 
-FILES = {"gunicorn.conf.py": b"workers = 2\n", "release.json": b'{"commit": "x"}\n'}
+FILES = {"gunicorn.conf.py": b"workers = 2\n", "gunicorn.json": b"{}\n", "release.json": b'{"commit": "x"}\n'}
 ID = "20260102T030405Z-abcdef0"
 
 
@@ -185,7 +185,7 @@ def test_lay_out_makes_a_worktree(world: World, origin: Origin) -> None:
     root = lay_out(world, commit)
     assert (root / "apps/web/manage.py").exists()
     assert (root / "a file with spaces").read_text() == "x"
-    assert (root / ".deploy/gunicorn.conf.py").read_bytes() == FILES["gunicorn.conf.py"]
+    assert {name: (root / ".deploy" / name).read_bytes() for name in FILES} == FILES
     assert (root / ".deploy/release.json").stat().st_mode & 0o777 == 0o644
     status = ["git", "-c", "safe.directory=*", "status", "--porcelain"]
     assert subprocess.run(status, cwd=root, capture_output=True, text=True, check=True).stdout == ""
