@@ -7,11 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from fabric import Connection
-from fabric import task as fabric_task
-from invoke import Context, Exit
+from invoke import Context, Exit, task
 
 from fabfile.errors import ConfigError, DeployError
+from fabfile.executor import hosts_of
 from fabfile.output.report import Outcome, Report
 
 if TYPE_CHECKING:
@@ -57,7 +56,7 @@ def verb(
         texts = {**HELP, **(help or {})}
         names = {p.name for p in parameters}
         known = {name: text for name, text in texts.items() if name in names}
-        return fabric_task(help=known, optional=sorted(names & {"wait"}))(run)
+        return task(help=known, optional=sorted(names & {"wait"}))(run)
 
     return decorate
 
@@ -80,7 +79,7 @@ class Run:
                 if outcomes[-1].exit_code:
                     break
         except DeployError as error:
-            outcomes.append(Outcome(self.name, server=getattr(context, "original_host", "")))
+            outcomes.append(Outcome(self.name, server=str(context.config.get("hosts", ""))))
             outcomes[-1].fail(error)
             self.report.error(error)
         self.report.finish([outcome.document() for outcome in outcomes])
@@ -92,9 +91,8 @@ class Run:
         from fabfile.config import hosts_file
 
         known = hosts_file.load()
-        if isinstance(context, Connection):
-            _refuse_address(context)
-            return known.select(str(context.original_host), settings)
+        if names := hosts_of(context):
+            return known.select(names, settings)
         names = ", ".join(dict.fromkeys([*known.environments, *known.hosts]))
         raise ConfigError(
             f"{self.name} needs to know where: -H with a host or an environment of hosts.toml ({names})",
@@ -119,17 +117,6 @@ class Run:
             self.report.headline(f"{host.name}: interrupted; the site is {outcome.site_state}", good=False)
         outcome.timing = {**self.report.timing, "total": round(time.monotonic() - began, 3)}
         return outcome
-
-
-def _refuse_address(connection: Connection) -> None:
-    """Refuse user@NAME and NAME:port, which Fabric takes apart: user and port come from hosts.toml."""
-    for part in ("user", "port"):
-        usual = (connection.ssh_config or {}).get(part, connection.config.get(part))
-        if str(getattr(connection, part)) != str(usual):
-            raise ConfigError(
-                f"-H takes a name of hosts.toml alone, without the {part} {getattr(connection, part)}",
-                hint=f"-H {connection.original_host}, and {part} in hosts.toml",
-            )
 
 
 def _parameter(name: str, **more: Any) -> inspect.Parameter:
