@@ -191,8 +191,8 @@ def install(driver: Driver) -> None:
     ):
         setattr(place, name, value)
     for place, name in (
-        (remote, "SILENCE"),
-        (remote, "HEARTBEAT"),
+        (remote, "KEEPALIVE_TIMEOUT"),
+        (remote, "KEEPALIVE_INTERVAL"),
         (conductor, "PATIENCE"),
         (conductor, "HEARTBEAT"),
     ):
