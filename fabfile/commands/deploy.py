@@ -5,75 +5,41 @@ import hashlib
 import json
 from datetime import UTC, datetime
 
-from fabfile.config.inventory import Host
-from fabfile.config.layout import Release
 from fabfile.config.settings import Settings
 from fabfile.errors import ConfigError
-from fabfile.output.report import Outcome, Report, printable
+from fabfile.output.console import printable
 from fabfile.plan import rendering
 from fabfile.plan.lock import operator
-from fabfile.session import deployment as live
-from fabfile.session.deployment import Change, Work
-from fabfile.steps import django, python
-from fabfile.steps import release as steps
+from fabfile.plan.plan import Plan
+from fabfile.session import deployment
+from fabfile.session.run import Run
+from fabfile.session.session import Session, open_session
+from fabfile.steps import release
 
 
-def deploy(host: Host, report: Report, outcome: Outcome, force: bool, wait: int) -> None:
-    """The recipe: read, build, prove, switch, check, tidy."""
-    if not host.settings.repo:
-        raise ConfigError(f"{host.name} has no repo", hint="set repo in hosts.toml")
-    ref = outcome.git_branch = host.settings.branch
-    fetch = steps.fetch(host.layout, host.settings, ref)
-    with live.work_on(host, report, outcome, f"deploy {ref}", wait, fetch) as work:
-        commit, subject = find_commit(work.answers[0], ref, host)
-        outcome.git_commit = commit
-        change = plan(work, commit, ref, force=force)
-        if change is None:
-            nothing_to_do(work, ref, commit)
+def deploy(run: Run, *, force: bool, wait: int) -> None:
+    """The recipe: read, decide, build, prove, switch, check, tidy."""
+    if not run.settings.repo:
+        raise ConfigError(f"{run.name} has no repo", hint="set repo in hosts.toml")
+    ref = run.outcome.git_branch = run.settings.branch
+    with open_session(run, f"deploy {ref}", wait, release.fetch(run.settings)) as session:
+        commit, subject = find_commit(run, session.results[release.FETCH].output)
+        run.outcome.git_commit = commit
+        plan = decide(session, commit, force=force)
+        if plan is None:
+            run.outcome.activation = "nothing"
+            run.outcome.reason = f"{commit[:7]} is live and every file is as it should be"
+            session.nothing_to_do(f"{ref} ({commit[:7]}) is live as {session.state.live}", session.state.live)
             return
-        report.say(f"  {ref} is {commit[:7]} {printable(subject)}")
-        live.bring(work, change)
-        done(work, change)
+        run.console.say(f"  {ref} is {commit[:7]} {printable(subject)}")
+        if plan.commit:
+            send_release_files(session, plan)
+        deployment.deploy(session, plan)
 
 
-def plan(work: Work, commit: str, ref: str, *, force: bool) -> Change | None:
-    """What has to change on the host for `commit` to be live; None when nothing has."""
-    files = work.changed_files()
-    now = work.state.live_release
-    same = now is not None and now.commit == commit and now.fingerprint == fingerprint(work.settings)
-    if work.live and now and same and not now.bad and not force and work.state.serves_live:
-        # Not marked good: the run that made it live was cut before its last check, which is made up for.
-        return Change(work.live, files) if files or not now.good else None
-    release = work.layout.release(next_id(work.state.now, [r.id for r in work.state.releases], commit))
-    return new_release(work, release, commit, ref, files=files)
-
-
-def new_release(work: Work, release: Release, commit: str, ref: str, *, files: dict) -> Change:
-    """The change that builds `release` from `commit` and makes it live."""
-    layout, settings = work.layout, work.settings
-    notes = {
-        "id": release.id,
-        "commit": commit,
-        "branch": ref,
-        "created": datetime.fromtimestamp(work.state.now, UTC).isoformat(),
-        "by": operator(),
-        "fingerprint": fingerprint(settings),
-    }
-    work.conductor.put("gunicorn.conf.py", rendering.gunicorn_conf(settings).encode())
-    work.conductor.put("release.json", f"{json.dumps(notes)}\n".encode())
-    return Change(
-        release,
-        files,
-        build=[steps.lay_out(layout, release, commit, settings), python.sync(layout, release, settings)],
-        during_boot=[django.collect_static(layout, release, settings)],
-        before_health=[django.migrate(layout, release, settings), steps.mark_built(release)],
-        undo_build=[steps.drop(release)],
-    )
-
-
-def find_commit(answer: str, ref: str, host: Host) -> tuple[str, str]:
-    """Read the answer of `fetch`: the commit that `ref` names and its subject. ConfigError names the nearest refs."""
-    known = []
+def find_commit(run: Run, answer: str) -> tuple[str, str]:
+    """Read the answer of `fetch`: the commit that the ref names and its subject. ConfigError names the nearest refs."""
+    ref, known = run.settings.branch, []
     for line in answer.splitlines():
         word, _, rest = line.partition(" ")
         if word == "commit":
@@ -83,26 +49,39 @@ def find_commit(answer: str, ref: str, host: Host) -> tuple[str, str]:
             known.append(rest)
     nearest = difflib.get_close_matches(ref, known, n=3)
     hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"git push origin {ref}"
-    raise ConfigError(f"{host.name}: {host.settings.repo} has no branch, tag or commit {ref}", hint=hint)
+    raise ConfigError(f"{run.name}: {run.settings.repo} has no branch, tag or commit {ref}", hint=hint)
+
+
+def decide(session: Session, commit: str, *, force: bool) -> Plan | None:
+    """What has to change on the host for `commit` to be live; None when nothing has."""
+    settings, layout, state = session.settings, session.layout, session.state
+    files, now = session.changed_files(), state.live_release
+    same = now is not None and now.commit == commit and now.fingerprint == fingerprint(settings)
+    if session.live and now and same and not now.bad and not force and state.serves_live:
+        # Not marked good: the run that made it live was cut before its last check, which is made up for.
+        return Plan(settings, layout, session.live, session.live, files) if files or not now.good else None
+    new = layout.release(next_id(state.now, [each.id for each in state.releases], commit))
+    return Plan(settings, layout, new, session.live, files, commit)
+
+
+def send_release_files(session: Session, plan: Plan) -> None:
+    """Send the files that a new release gets from us."""
+    notes = {
+        "id": plan.release.id,
+        "commit": plan.commit,
+        "branch": session.outcome.git_branch,
+        "created": datetime.fromtimestamp(session.state.now, UTC).isoformat(),
+        "by": operator(),
+        "fingerprint": fingerprint(session.settings),
+    }
+    session.runner.put("gunicorn.conf.py", rendering.gunicorn_conf().encode())
+    session.runner.put("gunicorn.json", rendering.gunicorn_json(session.settings).encode())
+    session.runner.put("release.json", f"{json.dumps(notes)}\n".encode())
 
 
 def fingerprint(settings: Settings) -> str:
-    """A digest of every setting that a release is built from: a change of one needs a new release."""
-    names = (
-        "repo",
-        "project",
-        "manage",
-        "wsgi",
-        "static_root",
-        "python",
-        "sync_args",
-        "linked_dirs",
-        "linked_files",
-    )
-    built_from = {
-        **settings.model_dump(mode="json", include=set(names)),
-        "conf": rendering.gunicorn_conf(settings),
-    }
+    """A digest of all that a release is built from besides its commit: a change of it needs a new release."""
+    built_from = {"settings": settings.built_from(), "gunicorn": rendering.gunicorn_conf()}
     return hashlib.sha256(json.dumps(built_from, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -119,30 +98,3 @@ def _seconds(release_id: str) -> int:
     except ValueError:
         return 0
     return int(stamp.replace(tzinfo=UTC).timestamp())
-
-
-def nothing_to_do(work: Work, ref: str, commit: str) -> None:
-    """Say why nothing is touched."""
-    outcome = work.outcome
-    outcome.status, outcome.release = "unchanged", work.state.live
-    outcome.activation, outcome.reason = "nothing", f"{commit[:7]} is live and every file is as it should be"
-    outcome.url = site_url(work.settings)
-    work.report.headline(f"{work.host.name}: nothing to do, {ref} ({commit[:7]}) is live as {work.state.live}")
-
-
-def done(work: Work, change: Change) -> None:
-    """Say what is live now."""
-    outcome, settings = work.outcome, work.settings
-    outcome.release = change.release.id
-    outcome.site_state = f"{change.release.id} is live"
-    outcome.url = site_url(settings)
-    outcome.admin_url = f"{outcome.url}/admin/"
-    watched, seen = outcome.watch, ""
-    if work.state.live and "requests" in watched:
-        seen = f"; watched {watched['requests']} requests, {watched['failed']} failed"
-        seen += f", slowest {watched['slowest_ms']:.0f} ms"
-    work.report.headline(f"{work.host.name}: {change.release.id} is live ({outcome.activation}){seen}")
-
-
-def site_url(settings: Settings) -> str:
-    return (settings.public_url or f"http://{settings.domain}").rstrip("/")

@@ -3,71 +3,68 @@
 import os
 import re
 import sys
+from dataclasses import replace
 
 from fabfile.config.inventory import Host
 from fabfile.errors import ConfigError, ProvisionError
-from fabfile.output.report import Outcome, Report
 from fabfile.plan import rendering
+from fabfile.plan.rights import sudo_lines
+from fabfile.session.run import Run
 from fabfile.ssh.connection import connect
 from fabfile.ssh.runner import StepError
 from fabfile.steps import server
+from fabfile.steps.step import Results
 
 TOKEN = re.compile(r"dp\.[A-Za-z0-9._-]+")
+CHANGED, DEPLOY_KEY = "changed: ", "deploy-key "  # begin the lines of host/lib/server.sh that are more than words
 
 
-def provision(host: Host, report: Report, outcome: Outcome, token: str | None) -> None:
+def provision(run: Run, *, token: str | None) -> None:
     """The recipe: look, install, make, write, grant; every step may run again and says what it changed."""
-    settings, layout = host.settings, host.layout
-    admin = Host(host.name, host.environment, settings.model_copy(update={"user": settings.admin}))
+    host, settings = run.host, run.settings
+    admin = replace(host, settings=settings.model_copy(update={"user": settings.admin}))
     files = rendering.files(settings)
-    steps = [
-        server.look(layout),
-        server.packages(),
-        server.uv(),
-        server.doppler(),
-        server.user(settings),
-        server.folders(layout, settings),
-        server.token(layout, settings),
-        server.sudo(layout, settings),
-        server.service(layout, settings, list(files)),
-        *([server.repository(layout, settings)] if settings.repo else []),
-    ]
-    with connect(admin) as remote, remote.conduct(report, as_root=settings.admin != "root") as conductor:
+    with (
+        connect(admin) as connection,
+        connection.runner(run.console, as_root=settings.admin != "root") as runner,
+    ):
         if token:
-            conductor.put("doppler.env", f"DOPPLER_TOKEN={token}\n".encode())
+            runner.put("doppler.env", f"DOPPLER_TOKEN={token}\n".encode())
+        runner.put("sudoers", rendering.sudoers(settings).encode())
         for path, text in files.items():
-            conductor.put(path.name, text.encode())
+            runner.put(path.name, text.encode())
         try:
-            ends = conductor.run(steps)
+            results = runner.run(server.provision(settings, files))
         except StepError as error:
-            raise ProvisionError(
-                f"{host.name}: {error.message}", evidence=error.evidence, hint=f"fab -H {host.name} provision"
-            ) from error
-    lines = [line for end in ends for line in end.output.splitlines()]
-    tell(host, report, outcome, lines)
+            again = f"fab -H {run.name} provision"
+            raise ProvisionError(f"{run.name}: {error.message}", evidence=error.evidence, hint=again) from error
+    tell(run, results)
 
 
-def tell(host: Host, report: Report, outcome: Outcome, lines: list[str]) -> None:
+def tell(run: Run, results: Results) -> None:
     """Say what changed, what the user may run as root, and what is left to do."""
-    changes = [line.removeprefix("changed: ") for line in lines if line.startswith("changed: ")]
-    outcome.details = {"changes": changes, "sudo": server.sudo_lines(host.layout, host.settings)}
+    settings, say = run.settings, run.console.say
+    lines = [line for result in results.values() for line in result.output.splitlines()]
+    changes = [line.removeprefix(CHANGED) for line in lines if line.startswith(CHANGED)]
+    rights = sudo_lines(run.host.layout, settings.user)
+    run.outcome.details = {"changes": changes, "sudo": rights}
     for change in changes:
-        report.say(f"  changed: {change}")
+        say(f"  changed: {change}")
     for line in lines:
-        if line.startswith("deploy-key "):
-            key = line.removeprefix("deploy-key ")
-            outcome.suggestions.append(f"let this key read {host.settings.repo}: {key}")
-            report.say(f"  {host.settings.repo} lets nobody in yet; add this deploy key there (read only):\n  {key}")
-        elif not line.startswith("changed: "):
-            report.say(f"  {line}")
+        if line.startswith(DEPLOY_KEY):
+            key = line.removeprefix(DEPLOY_KEY)
+            run.outcome.suggestions.append(f"let this key read {settings.repo}: {key}")
+            say(f"  {settings.repo} refuses this server; add this deploy key there (read only):\n  {key}")
+        elif not line.startswith(CHANGED):
+            say(f"  {line}")
     if changes:
-        report.say(f"  {host.settings.user} may run as root, without a password, exactly:")
-        for line in outcome.details["sudo"]:
-            report.say(f"    {line.split('NOPASSWD: ', 1)[1]}")
+        say(f"  {settings.user} may run as root, without a password, exactly:")
+        for line in rights:
+            say(f"    {line.split('NOPASSWD: ', 1)[1]}")
     else:
-        outcome.status = "unchanged"
-    outcome.suggestions.append(f"fab -H {host.name} deploy")
-    report.headline(f"{host.name}: ready for deploys" + ("" if changes else "; nothing had to be changed"))
+        run.outcome.status = "unchanged"
+    run.outcome.suggestions.append(f"fab -H {run.name} deploy")
+    run.headline("ready for deploys" + ("" if changes else "; nothing had to be changed"))
 
 
 def read_token(host: Host, *, stdin: bool) -> str | None:

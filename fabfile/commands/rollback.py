@@ -2,32 +2,31 @@
 
 import difflib
 
-from fabfile.commands.deploy import done
-from fabfile.config.inventory import Host
 from fabfile.errors import ConfigError
-from fabfile.output.report import Outcome, Report
+from fabfile.plan.plan import Plan
 from fabfile.plan.state import HostState, ReleaseState
-from fabfile.session import deployment as live
-from fabfile.session.deployment import Change
+from fabfile.session import deployment
+from fabfile.session.run import Run
+from fabfile.session.session import open_session
 
 
-def rollback(host: Host, report: Report, outcome: Outcome, to: str, wait: int) -> None:
+def rollback(run: Run, *, to: str, wait: int) -> None:
     """The recipe: read, choose, prove, switch, check."""
-    with live.work_on(host, report, outcome, f"rollback {to}".strip(), wait) as work:
-        target = find_release(work.state, to, host)
-        outcome.git_commit, outcome.git_branch = target.commit, target.branch
-        if target.id == work.state.live and work.state.serves_live:
-            outcome.status, outcome.release = "unchanged", target.id
-            report.headline(f"{host.name}: nothing to do, {target.id} is live")
+    with open_session(run, f"rollback {to}".strip(), wait) as session:
+        state = session.state
+        target = find_release(state, to, run.name)
+        run.outcome.git_commit, run.outcome.git_branch = target.commit, target.branch
+        if target.id == state.live and state.serves_live:
+            session.nothing_to_do(f"{target.id} is live", target.id)
             return
-        report.say(f"  back to {target.id}")
-        leaves = work.live if target.id < work.state.live else None
-        change = Change(work.layout.release(target.id), work.changed_files(), leaves=leaves)
-        live.bring(work, change)
-        done(work, change)
+        run.console.say(f"  back to {target.id}")
+        release = session.layout.release(target.id)
+        leaves = session.live if target.id < state.live else None
+        plan = Plan(session.settings, session.layout, release, session.live, session.changed_files(), leaves=leaves)
+        deployment.deploy(session, plan)
 
 
-def find_release(state: HostState, to: str, host: Host) -> ReleaseState:
+def find_release(state: HostState, to: str, host: str) -> ReleaseState:
     """The release that `to` names (an id, its beginning, or a commit), or the newest good one before the live one.
 
     One that a rollback has left counts as good only by its name: deployed, left, and deployed anew, a commit has two
@@ -37,7 +36,7 @@ def find_release(state: HostState, to: str, host: Host) -> ReleaseState:
         if before := state.before_live():
             return before
         raise ConfigError(
-            f"{host.name}: there is no good release before {state.live or 'the first deploy'}",
+            f"{host}: there is no good release before {state.live or 'the first deploy'}",
             hint=listing(host),
         )
     found = [r for r in state.releases if r.id == to]
@@ -45,13 +44,13 @@ def find_release(state: HostState, to: str, host: Host) -> ReleaseState:
     if not found:
         nearest = difflib.get_close_matches(to, [r.id for r in state.releases], n=1, cutoff=0.5)
         more = f"; did you mean {nearest[0]}?" if nearest else ""
-        raise ConfigError(f"{host.name} has no release {to}{more}", hint=listing(host))
+        raise ConfigError(f"{host} has no release {to}{more}", hint=listing(host))
     if len({r.id for r in found}) > 1:
-        raise ConfigError(f"{host.name}: {to} may be {' or '.join(r.id for r in found)}", hint="name one of them whole")
+        raise ConfigError(f"{host}: {to} may be {' or '.join(r.id for r in found)}", hint="name one of them whole")
     if not found[0].built:
-        raise ConfigError(f"{host.name}: {found[0].id} was never finished", hint=listing(host))
+        raise ConfigError(f"{host}: {found[0].id} was never finished", hint=listing(host))
     return found[0]
 
 
-def listing(host: Host) -> str:
-    return f"fab -H {host.name} releases"
+def listing(host: str) -> str:
+    return f"fab -H {host} releases"

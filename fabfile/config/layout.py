@@ -151,9 +151,23 @@ class Layout:
         return PurePosixPath("/etc/nginx/sites-enabled") / self.unit
 
     @property
+    def installed_files(self) -> tuple[PurePosixPath, ...]:
+        """The files that only root may write: service, socket and nginx site."""
+        return (self.service_file, self.socket_file, self.site_file)
+
+    @property
     def live(self) -> Release:
         """The live release, by its public name."""
         return Release(self.app, self.project)
 
     def release(self, release_id: str) -> Release:
         return Release(self.releases / release_id, self.project)
+
+    def constants(self) -> dict[str, str]:
+        """The names and places that functions on the host know as constants, by their names there."""
+        names = (
+            "unit", "app", "base", "repo", "releases", "current", "shared", "kept_static", "staged", "cache", "pythons",
+            "history", "lock", "digest_key", "secrets", "socket", "state", "pid_file", "doppler_home", "service_file",
+            "socket_file", "site_file", "site_link",
+        )  # fmt: skip
+        return {name.upper(): str(getattr(self, name)) for name in names}

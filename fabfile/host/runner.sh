@@ -1,13 +1,14 @@
-# What conductor.py starts on a host, by bash -c; its arguments: a mark, a lock file, who takes it, and two times (s).
+# What ssh/runner.py starts on a host, by bash -c; its arguments: a mark, a lock file, who takes it, and two times (s).
 #
-# The conductor writes only to its log, never to the channel: with the client gone, a write would end it in the midst of
-# a migration (facts 17). `tail` carries the log to the client. The lock is an flock of file descriptor 9; the
-# steps inherit it, so it lasts as long as the work. Batches arrive whole before they begin. TERM ends the running step.
+# The runner writes only to its log, never to the channel: with the client gone, a write would end it in the midst of
+# a migration (decision 17). `tail` carries the log to the client. The lock is an flock of file descriptor 9; the
+# steps inherit it, so it lasts as long as the work. The library comes first, and batches arrive whole before they begin.
+# TERM ends the running step.
 set -u
 umask 022
 mark=$1 lock=$2 holder=$3 wait=$4 patience=$5
 work=$(mktemp -d "${TMPDIR:-/tmp}/deploy-$$-XXXX") || exit 1
-files=$work/files; mkdir "$files"
+files=$work/files library=$work/library; mkdir "$files" "$library"
 log=$work/log
 child='' failed='' cancelled='' held='' mute=''
 export LC_ALL=C.UTF-8
@@ -17,9 +18,9 @@ leave() {
   rm -rf "$work"
 }
 trap leave EXIT
-export DEPLOY_WORK=$work DEPLOY_FILES=$files DEPLOY_CONDUCTOR=$$
+export DEPLOY_WORK=$work DEPLOY_FILES=$files DEPLOY_LIBRARY=$library DEPLOY_RUNNER=$$
 : >"$log" || exit 1
-exec 8<"$log" # a conductor that is refused may be gone, with its log, before tail can open it
+exec 8<"$log" # a runner that is refused may be gone, with its log, before tail can open it
 tail -c +1 -s 0.01 --pid=$$ -f /dev/fd/8 2>/dev/null &
 exec 8<&-
 exec >>"$log" 2>&1
@@ -34,20 +35,20 @@ if [ -n "$lock" ]; then
   exec 9>>"$lock" || { tell refused; exit 1; }
   if ! flock -w 0.5 9; then # `holder` takes it for a moment, to see whether somebody has it
     tell held "$(base64 -w0 <"$lock")"
-    [ "$wait" -gt 0 ] && flock -w "$wait" 9 || { tell locked "$(base64 -w0 <"$lock")"; exit 7; }
+    if ! { [ "$wait" -gt 0 ] && flock -w "$wait" 9; }; then tell locked "$(base64 -w0 <"$lock")"; exit 7; fi
   fi
   held=1
   printf '%s' "$holder" >"$lock"
-  for left in "${TMPDIR:-/tmp}"/deploy-*-*; do # of a killed conductor; its last step held the lock, and is gone too
+  for left in "${TMPDIR:-/tmp}"/deploy-*-*; do # of a killed runner; its last step held the lock, and is gone too
     pid=${left##*/deploy-}
     [ ! -O "$left" ] || kill -0 "${pid%%-*}" 2>/dev/null || rm -rf "$left"
   done
 fi
-step() {
+step() { # NUMBER TIMEOUT FUNCTION name=value...
   [ -z "$failed" ] || return 0
   tell begin "$1"
   if [ -n "$cancelled" ]; then code=130; else
-    timeout --kill-after=5 "$2" bash --norc -euo pipefail -c "$3" </dev/null &
+    timeout --kill-after=5 "$2" bash --norc -euo pipefail "$library/main.sh" "${@:3}" </dev/null &
     child=$!
     [ -z "$cancelled" ] || kill -TERM "$child" 2>/dev/null
     wait "$child"; code=$?
@@ -64,6 +65,7 @@ rescue() { [ -n "$failed" ] || return 1; failed='' cancelled=''; }
 tell ready $$
 while IFS=' ' read -r -t "$patience" word size name; do
   case $word in
+    library) timeout "$patience" head -c "$size" | tar -xzf - -C "$library" || exit 1 ;;
     file)
       (umask 077; timeout "$patience" head -c "$size" >"$files/$name")
       [ "$(stat -c %s "$files/$name")" = "$size" ] || exit 1 ;;
@@ -71,6 +73,7 @@ while IFS=' ' read -r -t "$patience" word size name; do
       timeout "$patience" head -c "$size" >"$work/batch"
       [ "$(stat -c %s "$work/batch")" = "$size" ] || exit 1
       failed='' cancelled=''
+      # shellcheck source=/dev/null
       . "$work/batch"
       tell "done"
       [ -z "$mute" ] || exit 1 ;; # a full disk swallowed what the client waits for

@@ -1,10 +1,12 @@
 """The files that a host gets, as text made from its settings alone; nothing here writes one."""
 
+import json
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fabfile.config.layout import Layout
+from fabfile.plan.rights import sudo_lines
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from fabfile.config.settings import Settings
 
 TEMPLATES = Path(__file__).parents[2] / "templates"
+GUNICORN_CONF = Path(__file__).parents[1] / "host" / "gunicorn.conf.py"
 
 
 def service(settings: "Settings") -> str:
@@ -20,7 +23,7 @@ def service(settings: "Settings") -> str:
 
 
 def socket(settings: "Settings") -> str:
-    """Return the systemd socket, which holds requests while the service restarts (facts 10)."""
+    """Return the systemd socket, which holds requests while the service restarts (decision 10)."""
     return _render("consult-django.socket.j2", settings=settings, layout=Layout.of(settings))
 
 
@@ -29,23 +32,32 @@ def site(settings: "Settings") -> str:
     return _render("nginx-django.conf.j2", settings=settings, layout=Layout.of(settings))
 
 
-def gunicorn_conf(settings: "Settings") -> str:
+def gunicorn_conf() -> str:
     """Return the settings file of gunicorn that every release gets, as `.deploy/gunicorn.conf.py`."""
+    return GUNICORN_CONF.read_text(encoding="utf-8")
+
+
+def gunicorn_values(settings: "Settings") -> dict[str, Any]:
+    """Return what that file reads from the `gunicorn.json` beside it."""
     layout = Layout.of(settings)
-    return _render(
-        "gunicorn.conf.py.j2",
-        app_path=str(layout.app),
-        releases_path=str(layout.releases),
-        project=layout.project,
-        workers=settings.workers,
-        health_path=settings.health_path,
-        health_host=settings.domain,
-        warm_up=settings.warm_up,
-        # An old worker's wait (facts 2) ends before the deploy's own, which then sees how it went.
-        reload_timeout=max(1, settings.timeouts.reload * 2 // 3),
-        graceful_timeout=None,
-        digest_key_path=str(layout.digest_key),
-    )
+    return {
+        "app_path": str(layout.app),
+        "releases_path": str(layout.releases),
+        "project": layout.project,
+        "workers": settings.workers,
+        "graceful_timeout": None,
+        "health_path": settings.health_path,
+        "health_host": settings.domain,
+        "warm_up": list(settings.warm_up),
+        "digest_key_path": str(layout.digest_key),
+        # An old worker's wait (decision 2) ends before the deploy's own, which then sees how it went.
+        "reload_timeout": max(1, settings.timeouts.reload * 2 // 3),
+    }
+
+
+def gunicorn_json(settings: "Settings") -> str:
+    """Return the values as text: `.deploy/gunicorn.json`."""
+    return json.dumps(gunicorn_values(settings), indent=2) + "\n"
 
 
 def files(settings: "Settings") -> dict[PurePosixPath, str]:
@@ -56,6 +68,12 @@ def files(settings: "Settings") -> dict[PurePosixPath, str]:
         layout.socket_file: socket(settings),
         layout.site_file: site(settings),
     }
+
+
+def sudoers(settings: "Settings") -> str:
+    """Return the sudoers file: exactly what the deploying user may run as root."""
+    lines = ["# Written by provision of the deploy tool.", *sudo_lines(Layout.of(settings), settings.user)]
+    return "\n".join(lines) + "\n"
 
 
 @cache

@@ -1,139 +1,24 @@
-"""Whether the site answers: httpx through the SSH connection, once or many times a second."""
+"""The watch on the site during a switch: many requests a second, and whether it settles afterwards."""
 
 import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import httpcore
 import httpx
 
-from fabfile.errors import ConnectError, DeployError, NoForwarding
+from fabfile.errors import DeployError
+from fabfile.ssh.http import BLIND, ask, client
 
 if TYPE_CHECKING:
     from fabfile.config.settings import Settings
-    from fabfile.ssh.connection import Remote
+    from fabfile.ssh.connection import Connection
 
 INTERVAL = 0.05  # seconds between two requests of a watch
-BLIND = "cannot look"  # begins the answer of a watch that has no way to the site
 STEADY = 5  # answers in a row that must be 200 after a switch for a site to count as healthy
-
-
-class _Stream(httpcore.NetworkStream):
-    """An SSH channel as httpcore's network stream."""
-
-    def __init__(self, channel: Any) -> None:
-        self._channel = channel
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        self._channel.settimeout(timeout)
-        with _translated():
-            return self._channel.recv(max_bytes)
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._channel.settimeout(timeout)
-        with _translated():
-            self._channel.sendall(buffer)
-
-    def close(self) -> None:
-        self._channel.close()
-
-    def get_extra_info(self, info: str) -> Any:
-        # How httpcore sees that nginx has closed a kept connection, as its reload does.
-        return self._channel.closed or self._channel.eof_received if info == "is_readable" else None
-
-
-class _ThroughSSH(httpcore.NetworkBackend):
-    """Opens TCP connections on the far side of an SSH connection."""
-
-    def __init__(self, remote: "Remote") -> None:
-        self._remote = remote
-        self.opened = 0
-
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,  # noqa: ARG002 - open_stream has its own
-        local_address: str | None = None,  # noqa: ARG002
-        socket_options: Iterable[Any] | None = None,  # noqa: ARG002
-    ) -> httpcore.NetworkStream:
-        self.opened += 1
-        try:
-            return _Stream(self._remote.open_stream(host, port))
-        except NoForwarding:
-            raise
-        except ConnectError as error:
-            raise httpcore.ConnectError(error.message) from error
-
-
-@contextlib.contextmanager
-def _translated() -> Generator[None]:
-    try:
-        yield
-    except TimeoutError as error:
-        raise httpcore.ReadTimeout(str(error)) from error
-    except (OSError, EOFError) as error:
-        raise httpcore.ReadError(str(error)) from error
-
-
-class _Transport(httpx.BaseTransport):
-    """httpx's way out, through SSH."""
-
-    def __init__(self, remote: "Remote") -> None:
-        self._way = _ThroughSSH(remote)
-        self._pool = httpcore.ConnectionPool(network_backend=self._way, max_connections=4)
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        opened = self._way.opened
-        try:
-            return self._ask(request)
-        except httpx.NetworkError:
-            if self._way.opened != opened:
-                raise
-            # A kept connection, which nginx closes when it reloads: browsers open another one too (RFC 9112, 9.3.1).
-            return self._ask(request)
-
-    def _ask(self, request: httpx.Request) -> httpx.Response:
-        try:
-            answer = self._pool.request(
-                request.method,
-                str(request.url),
-                headers=request.headers.raw,
-                content=request.read(),
-                extensions=request.extensions,
-            )
-        except httpcore.TimeoutException as error:
-            raise httpx.ReadTimeout(str(error)) from error
-        except (httpcore.NetworkError, httpcore.ProtocolError) as error:
-            raise httpx.NetworkError(str(error)) from error
-        return httpx.Response(answer.status, headers=answer.headers, content=answer.content)
-
-    def close(self) -> None:
-        self._pool.close()
-
-
-def client(remote: "Remote", settings: "Settings") -> httpx.Client:
-    """An HTTP client that speaks to the host's nginx as a visitor of `domain` would, over https or not."""
-    return httpx.Client(
-        transport=_Transport(remote),
-        base_url="http://127.0.0.1",
-        headers={"Host": settings.domain, "X-Forwarded-Proto": "https", "User-Agent": "django-deploy"},
-        timeout=10,
-    )
-
-
-def ask(http: httpx.Client, path: str) -> str:
-    """One request; the status, or what went wrong instead of one."""
-    try:
-        return str(http.get(path).status_code)
-    except NoForwarding as error:
-        return f"{BLIND}: {error.message}"
-    except httpx.HTTPError as error:
-        return f"{type(error).__name__}: {error}"
 
 
 @dataclass
@@ -173,14 +58,16 @@ class Watch:
 
 
 @contextlib.contextmanager
-def watching(remote: "Remote", settings: "Settings", counts: dict[str, float | int]) -> Generator[dict[str, Watch]]:
+def watching(
+    connection: "Connection", settings: "Settings", counts: dict[str, float | int]
+) -> Generator[dict[str, Watch]]:
     """Ask for the health path many times a second while the block runs: through SSH, and at `public_url` if set.
 
     However the block ends, `counts` then has what was seen.
     """
     over = threading.Event()
     watches = {"ssh": Watch()}
-    clients = {"ssh": client(remote, settings)}
+    clients = {"ssh": client(connection, settings)}
     if settings.public_url:
         watches["public"] = Watch()
         clients["public"] = httpx.Client(base_url=settings.public_url, timeout=10)

@@ -5,24 +5,25 @@ import io
 import logging
 import random
 import secrets
+import shlex
 import socket
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import fabric
 import paramiko
-from fabric import Connection as FabricConnection
 from paramiko.common import OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
 from paramiko.ssh_exception import NoValidConnectionsError
 
 from fabfile.config.inventory import Host
 from fabfile.errors import ConnectError, NoForwarding, ProvisionError
 from fabfile.plan.lock import Lock
-from fabfile.ssh import host_keys
-from fabfile.ssh.runner import BashFailed, Conductor, ConnectionLost, Progress, Silence, conductor_command
+from fabfile.ssh import host_keys, library
+from fabfile.ssh.runner import BashFailed, ConnectionLost, Progress, Runner, Silence, runner_command
 
 logging.getLogger("paramiko").addHandler(logging.NullHandler())  # what it would print, the errors here say
 
@@ -31,37 +32,38 @@ KEEPALIVE_TIMEOUT = 45  # seconds after which a network that swallows everything
 
 
 @dataclass
-class Remote:
+class Connection:
     """An open SSH connection to one host."""
 
     host: Host
-    fabric: FabricConnection
+    fabric: fabric.Connection
 
     @contextlib.contextmanager
-    def conduct(
+    def runner(
         self,
         progress: Progress | None = None,
         *,
         lock: Lock | None = None,
         on_wait: Callable[[str], None] = lambda _: None,
         as_root: bool = False,
-    ) -> Generator[Conductor]:
-        """Start a conductor on the host; with `lock`, it holds the lock until the block ends."""
+    ) -> Generator[Runner]:
+        """Start a runner on the host; with `lock`, it holds the lock until the block ends."""
         mark = "@" + secrets.token_hex(8)
-        channel = self._execute(conductor_command(mark, lock, as_root=as_root))
-        conductor = Conductor(channel, mark, self.host.name, progress or Silence(), self._end_step)
+        channel = self._execute(runner_command(mark, lock, as_root=as_root))
+        runner = Runner(channel, mark, self.host.name, progress or Silence(), self._end_step)
+        runner.send_library(library.archive(self.host.layout))
         try:
-            self._start(conductor, lock, on_wait)
-            yield conductor
+            self._start(runner, lock, on_wait)
+            yield runner
         except BaseException:
-            conductor.close()
+            runner.close()
             raise
-        conductor.finish()
+        runner.finish()
 
-    def _start(self, conductor: Conductor, lock: Lock | None, on_wait: Callable[[str], None]) -> None:
-        """Start a conductor. Raises ProvisionError when it ends at once on a connection that is alive."""
+    def _start(self, runner: Runner, lock: Lock | None, on_wait: Callable[[str], None]) -> None:
+        """Start a runner. Raises ProvisionError when it ends at once on a connection that is alive."""
         try:
-            conductor.start(lock, on_wait)
+            runner.start(lock, on_wait)
         except (ConnectionLost, BashFailed) as error:
             transport = getattr(self.fabric, "transport", None)
             if transport is None or not transport.is_active():
@@ -86,9 +88,9 @@ class Remote:
                 ) from error
             raise ConnectError(f"{self.host.name}: no way to {address}:{port} through SSH: {error}") from error
 
-    def stream(self, command: str, write: Callable[[str], None]) -> int:
-        """Run a command and pass its output on as it comes; return its exit code."""
-        channel = self._execute(command)
+    def stream(self, words: Sequence[str], write: Callable[[str], None]) -> int:
+        """Run a command, given as words, and pass its output on as it comes; return its exit code."""
+        channel = self._execute(shlex.join(words))
         channel.set_combine_stderr(True)
         while data := channel.recv(65536):
             write(data.decode(errors="replace"))
@@ -98,8 +100,8 @@ class Remote:
         with contextlib.suppress(Exception):
             self.fabric.close()
 
-    def _end_step(self, conductor_pid: int) -> None:
-        self._execute(f"kill -TERM {conductor_pid}").recv_exit_status()
+    def _end_step(self, runner_pid: int) -> None:
+        self._execute(f"kill -TERM {runner_pid}").recv_exit_status()
 
     @property
     def _transport(self) -> paramiko.Transport:
@@ -119,18 +121,18 @@ class Remote:
 
 
 @contextlib.contextmanager
-def connect(host: Host) -> Generator[Remote]:
+def connect(host: Host) -> Generator[Connection]:
     """Log in to `host` with its key checked. Raises ConnectError that says what stands in the way."""
     connection = _connection(host)
-    remote = Remote(host, connection)
+    opened = Connection(host, connection)
     try:
         _open(host, connection)
-        yield remote
+        yield opened
     finally:
-        remote.close()
+        opened.close()
 
 
-def _connection(host: Host) -> FabricConnection:
+def _connection(host: Host) -> fabric.Connection:
     settings = host.settings
     limit = settings.timeouts.connect
     arguments: dict[str, Any] = {"banner_timeout": limit, "auth_timeout": limit}
@@ -138,7 +140,7 @@ def _connection(host: Host) -> FabricConnection:
         arguments["pkey"] = _private_key(host, settings.key_text)
     elif settings.key:
         arguments["key_filename"] = str(Path(settings.key).expanduser())
-    connection = FabricConnection(
+    connection = fabric.Connection(
         settings.address or host.name,
         user=settings.user,
         port=settings.port,
@@ -146,7 +148,7 @@ def _connection(host: Host) -> FabricConnection:
         connect_kwargs=arguments,
     )
     host_keys.check(connection, host)
-    if isinstance(connection.gateway, FabricConnection):
+    if isinstance(connection.gateway, fabric.Connection):
         host_keys.check_gateway(connection.gateway)
     return connection
 
@@ -163,7 +165,7 @@ def _private_key(host: Host, text: str) -> paramiko.PKey:
     )
 
 
-def _open(host: Host, connection: FabricConnection) -> None:
+def _open(host: Host, connection: fabric.Connection) -> None:
     try:
         _log_in(connection, host.settings.timeouts.connect)
     except ConnectError:
@@ -193,24 +195,24 @@ def _open(host: Host, connection: FabricConnection) -> None:
         transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # or each small write waits for an ACK
 
 
-def _unreachable(connection: FabricConnection, host: Host, error: Exception) -> ConnectError:
+def _unreachable(connection: fabric.Connection, host: Host, error: Exception) -> ConnectError:
     inner = next(iter(error.errors.values())) if isinstance(error, NoValidConnectionsError) else error
     reason = getattr(inner, "strerror", None) or str(inner) or type(inner).__name__
     return ConnectError(f"{host.name}: cannot reach {_where(connection)}: {reason}", hint=_ssh(connection, host))
 
 
-def _where(connection: FabricConnection) -> str:
+def _where(connection: fabric.Connection) -> str:
     return f"{connection.user}@{connection.host}:{connection.port}"
 
 
-def _ssh(connection: FabricConnection, host: Host) -> str:
+def _ssh(connection: fabric.Connection, host: Host) -> str:
     """Return the command that shows what OpenSSH has to say."""
     port = f" -p {connection.port}" if connection.port != 22 else ""
     key = f" -i {host.settings.key}" if host.settings.key else ""
     return f"ssh{port}{key} {connection.user}@{connection.host}"
 
 
-def _log_in(connection: FabricConnection, seconds: int) -> None:
+def _log_in(connection: fabric.Connection, seconds: int) -> None:
     """Open the connection; one that is dropped before the login is tried again for so many seconds.
 
     An sshd that is asked for many logins at once hangs up on some of them (MaxStartups of sshd_config).

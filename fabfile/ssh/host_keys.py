@@ -3,14 +3,14 @@
 import base64
 from pathlib import Path
 
+import fabric
 import paramiko
-from fabric import Connection
 
 from fabfile.config.inventory import Host
 from fabfile.errors import ConfigError, ConnectError
 
 
-def check(connection: Connection, host: Host) -> None:
+def check(connection: fabric.Connection, host: Host) -> None:
     """Let `connection` accept the host's known key alone; Fabric itself accepts every key (decision 15)."""
     settings, client = host.settings, _client(connection)
     client.set_missing_host_key_policy(_Refuse(host.name, settings.known_hosts))
@@ -28,14 +28,14 @@ def check(connection: Connection, host: Host) -> None:
             ) from error
 
 
-def check_gateway(connection: Connection) -> None:
+def check_gateway(connection: fabric.Connection) -> None:
     """Let a connection to a jump host accept what the operator's known_hosts has."""
     client = _client(connection)
     client.set_missing_host_key_policy(_Refuse(str(connection.host)))
     client.load_system_host_keys()
 
 
-def _client(connection: Connection) -> paramiko.SSHClient:
+def _client(connection: fabric.Connection) -> paramiko.SSHClient:
     assert connection.client is not None  # noqa: S101 - Fabric makes it with the connection
     return connection.client
 
@@ -52,7 +52,7 @@ def _pin(client: paramiko.SSHClient, entry: str, host: Host) -> None:
     client.get_host_keys().add(entry, key.get_name(), key)
 
 
-def entry_of(connection: Connection) -> str:
+def entry_of(connection: fabric.Connection) -> str:
     """Return the host as known_hosts names it."""
     return str(connection.host) if connection.port == 22 else f"[{connection.host}]:{connection.port}"
 
@@ -79,10 +79,10 @@ class _Refuse(paramiko.MissingHostKeyPolicy):
         )
 
 
-def changed(connection: Connection, host: Host, error: paramiko.BadHostKeyException) -> ConnectError:
+def changed(connection: fabric.Connection, host: Host, error: paramiko.BadHostKeyException) -> ConnectError:
     """Return what to say when `connection` met another key than the known one; on a jump host, its own."""
     failed, settings = connection, host.settings
-    if isinstance(connection.gateway, Connection) and error.hostname == str(connection.gateway.host):
+    if isinstance(connection.gateway, fabric.Connection) and error.hostname == str(connection.gateway.host):
         failed, settings = connection.gateway, None
     pinned = settings is not None and settings.host_key
     entry, key = entry_of(failed), error.key

@@ -1,6 +1,7 @@
-"""The conductor: one bash process on a host per run, which runs the batches of steps that it is sent.
+"""The runner: one bash process on a host per run, which runs the batches of steps that it is sent.
 
-Python's side of it; the bash side is conductor.sh. What the steps say is not its business, nor how the host is reached.
+Python's side of it; the bash side is host/runner.sh. What the steps say is not its business, nor how the host is
+reached.
 """
 
 import base64
@@ -18,32 +19,41 @@ from typing import Any, Protocol
 from fabfile.errors import ConnectError, ProvisionError, StepFailed
 from fabfile.output import advice
 from fabfile.plan.lock import Lock, describe_holder, locked
-from fabfile.steps.step import Step, StepEnd
+from fabfile.steps.step import Results, Step, StepResult
 
-PATIENCE = 30  # seconds that a conductor keeps the lock without a sign of life, between batches
+PATIENCE = 30  # seconds that a runner keeps the lock without a sign of life, between batches
 HEARTBEAT = 5  # seconds between signs of life
+NO_RIGHT = 77  # how a step ends to which sudo refuses a command (host/lib/common.sh)
+ENDED = (124, 137)  # how a step ends at its time limit (timeout of coreutils)
 PROGRAM = (Path(__file__).parents[1] / "host/runner.sh").read_text()
 
 
 class StepError(StepFailed):
-    """A step ended with a code that is not 0; `end` has its output, `rescue` what was done about it.
+    """A step ended with a code that is not 0: `failed`, after `before` had gone well.
 
-    `before` are the steps of the batch that had gone well.
+    `rescue` is what the host did about it.
     """
 
-    def __init__(self, host: str, ends: Sequence[StepEnd]) -> None:
-        number = next(number for number, end in enumerate(ends) if not end.ok)
-        end = ends[number]
-        late = end.code in (124, 137)
-        how = f"took longer than {end.step.timeout} s and was ended" if late else f"exit {end.code}"
-        why = advice.reason(end.output)
-        hint = "see why, or raise its limit (timeouts in hosts.toml)" if late else advice.next_command(host, end.output)
+    def __init__(self, host: str, ended: Sequence[StepResult]) -> None:
+        number = next(number for number, result in enumerate(ended) if not result.ok)
+        self.failed = failed = ended[number]
+        self.before = Results.of(ended[:number])
+        self.rescue = Results.of(ended[number + 1 :])
+        late = failed.code in ENDED
+        how = f"took longer than {failed.step.timeout} s and was ended" if late else f"exit {failed.code}"
+        why = "" if late else advice.reason(failed.output)
         super().__init__(
-            f"{end.step.title}: failed ({how}){f': {why}' if why and not late else ''}", hint=hint, evidence=end.output
+            f"{failed.step.title}: failed ({how}){f': {why}' if why else ''}",
+            hint=self._next(host, late=late),
+            evidence=failed.output,
         )
-        self.end = end
-        self.before = tuple(ends[:number])
-        self.rescue = tuple(ends[number + 1 :])
+
+    def _next(self, host: str, *, late: bool) -> str:
+        if late:
+            return "see why, or raise its limit (timeouts in hosts.toml)"
+        if self.failed.code == NO_RIGHT:
+            return f"fab -H {host} provision"
+        return advice.next_command(host, self.failed.output)
 
 
 class ConnectionLost(ConnectError):
@@ -66,7 +76,7 @@ class Progress(Protocol):
     """Who is told of steps while they run."""
 
     def begin(self, step: Step) -> None: ...
-    def end(self, end: StepEnd) -> None: ...
+    def end(self, result: StepResult) -> None: ...
     def say(self, text: str) -> None: ...
 
 
@@ -74,7 +84,7 @@ class Silence:
     """Progress for nobody."""
 
     def begin(self, step: Step) -> None: ...
-    def end(self, end: StepEnd) -> None: ...
+    def end(self, result: StepResult) -> None: ...
     def say(self, text: str) -> None: ...
 
 
@@ -86,7 +96,7 @@ class Channel(Protocol):
     def close(self) -> Any: ...
 
 
-class Conductor:
+class Runner:
     """Runs batches of steps on one host, one after the other, over one channel; `busy` while one is under way.
 
     Raises StepError at the first step that fails, Locked when somebody holds the lock, ConnectionLost.
@@ -106,8 +116,13 @@ class Conductor:
         self.interrupted = False
         self.busy = False
 
+    def send_library(self, archive: bytes) -> None:
+        """Send what the steps call; there is no need to wait until the runner is ready."""
+        with contextlib.suppress(ConnectionLost):  # `start` finds out why
+            self._send(f"library {len(archive)}\n".encode() + archive)
+
     def start(self, lock: Lock | None, on_wait: Callable[[str], None]) -> None:
-        """Wait until the conductor is ready; tell `on_wait` who holds the lock meanwhile."""
+        """Wait until the runner is ready; tell `on_wait` who holds the lock meanwhile."""
         said = b""
         while (line := self._line()) is not None:
             match self._event(line):
@@ -136,10 +151,10 @@ class Conductor:
         raise ConnectionLost(self._host, None)
 
     def put(self, name: str, content: bytes) -> None:
-        """Send a file; steps find it as "$DEPLOY_FILES/name", mode 0600, gone when the conductor is."""
+        """Send a file; steps find it as "$DEPLOY_FILES/name", mode 0600, gone when the runner is."""
         self._send(f"file {len(content)} {name}\n".encode() + content)
 
-    def run(self, steps: Sequence[Step], rescue: Sequence[Step] = (), *, finish: bool = False) -> list[StepEnd]:
+    def run(self, steps: Sequence[Step], rescue: Sequence[Step] = (), *, finish: bool = False) -> Results:
         """Run `steps` in order; if one fails, the host itself runs `rescue` (each of them must be safe to run).
 
         At Ctrl-C the running step is ended with its children, and KeyboardInterrupt raised after the rescue. With
@@ -155,21 +170,21 @@ class Conductor:
         with self._minding_ctrl_c(finish=finish):
             self.busy = True
             self._send(f"batch {len(text)}\n".encode() + text)
-            ends = self._follow(every)
+            ended = self._follow(every)
             self.busy = False
-        failed = next((end for end in ends if not end.ok), None)
+        failed = next((result for result in ended if not result.ok), None)
         if failed:
             if failed.code == 130:
                 raise KeyboardInterrupt
-            raise StepError(self._host, ends)
+            raise StepError(self._host, ended)
         if self.interrupted and not interrupted_before and not finish:  # it came too late to end a step
             if rescue:
                 self.run(rescue)
             raise KeyboardInterrupt
-        return ends
+        return Results.of(ended)
 
     def close(self) -> None:
-        """Let the conductor go; what it runs it runs to its end."""
+        """Let the runner go; what it runs it runs to its end."""
         self._closed.set()
         with contextlib.suppress(OSError, ConnectionLost):
             self._send(b"bye\n")
@@ -177,15 +192,15 @@ class Conductor:
             self._channel.close()
 
     def finish(self) -> None:
-        """Let the conductor go and wait until it is gone, and the lock with it."""
+        """Let the runner go and wait until it is gone, and the lock with it."""
         self._closed.set()
         self._send(b"bye\n")
         while self._line() is not None:
             pass
         self._channel.close()
 
-    def _follow(self, steps: Sequence[Step]) -> list[StepEnd]:
-        ends: list[StepEnd] = []
+    def _follow(self, steps: Sequence[Step]) -> list[StepResult]:
+        ended: list[StepResult] = []
         step: Step | None = None
         output: list[bytes] = []
         began = 0.0
@@ -199,12 +214,12 @@ class Conductor:
                     self._progress.begin(step)
                 case ["end", number, code]:
                     text = b"\n".join(output).decode(errors="replace").strip("\n")
-                    end = StepEnd(steps[int(number)], int(code), text, time.monotonic() - began)
-                    ends.append(end)
-                    self._progress.end(end)
+                    result = StepResult(steps[int(number)], int(code), text, time.monotonic() - began)
+                    ended.append(result)
+                    self._progress.end(result)
                     step = None
                 case ["done"]:
-                    return ends
+                    return ended
                 case _:
                     output.append(line)
 
@@ -277,11 +292,11 @@ class Conductor:
                 self._send(b"\n")
 
 
-def conductor_command(mark: str, lock: Lock | None, *, as_root: bool = False) -> str:
-    """The command line that starts a conductor; holds no secret, for `ps` shows it."""
+def runner_command(mark: str, lock: Lock | None, *, as_root: bool = False) -> str:
+    """The command line that starts a runner; holds no secret, for `ps` shows it."""
     words = [
         *(["sudo", "-n"] if as_root else []),
-        "bash", "--norc", "-c", PROGRAM, "conductor", mark,
+        "bash", "--norc", "-c", PROGRAM, "runner", mark,
         str(lock.path) if lock else "", lock.holder if lock else "", str(lock.wait if lock else 0),
         str(PATIENCE),
     ]  # fmt: skip
@@ -289,7 +304,7 @@ def conductor_command(mark: str, lock: Lock | None, *, as_root: bool = False) ->
 
 
 def _call(number: int, step: Step) -> str:
-    return f"step {number} {step.timeout} {shlex.quote(step.script)}"
+    return shlex.join(["step", str(number), str(step.timeout), *step.words])
 
 
 def _decode(words: Sequence[str]) -> str:

@@ -1,25 +1,21 @@
-"""Reading the logs of the service and of nginx."""
+"""Steps that read the logs of the service and of nginx (host/lib/logs.sh)."""
 
-from shlex import quote
-
-from fabfile.config.layout import Layout
 from fabfile.steps.step import Step
 
+JOURNAL = "read_the_journal"
+NGINX_ERRORS = "read_nginx_s_error_log"
 
-def tail(layout: Layout, lines: int) -> Step:
+
+def journal(lines: int) -> Step:
     """The last lines of the service's journal."""
-    return Step(
-        "Read the journal",
-        f"journalctl --unit {layout.unit} --lines {int(lines)} --no-pager --output short-iso 2>&1 || true",
-    )
+    return Step(JOURNAL, "Read the journal", "read_journal", {"lines": lines})
 
 
-def nginx_errors(layout: Layout, lines: int) -> Step:
+def follow(unit: str, lines: int) -> list[str]:
+    """The words of the command that shows the journal and goes on showing it."""
+    return ["journalctl", "--unit", unit, "--lines", str(lines), "--no-pager", "--output", "short-iso", "--follow"]
+
+
+def nginx_errors(lines: int) -> Step:
     """The last lines of the site's nginx error log, as far as this user may read it."""
-    log = quote(f"/var/log/nginx/{layout.unit}.error.log")
-    return Step("Read nginx's error log", f"tail -n {int(lines)} {log} 2>/dev/null || true")
-
-
-def follow(layout: Layout, lines: int) -> str:
-    """The command that shows the journal and goes on showing it."""
-    return f"journalctl --unit {layout.unit} --lines {int(lines)} --no-pager --output short-iso --follow"
+    return Step(NGINX_ERRORS, "Read nginx's error log", "read_nginx_errors", {"lines": lines})

@@ -1,37 +1,74 @@
-"""The nginx site: tested in place before it is loaded; the old one comes back if it fails."""
+"""Steps of the nginx site, and the four checks of the site (host/lib/nginx.sh)."""
 
-from shlex import quote
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 
-from fabfile.config.layout import Layout
+from fabfile.config.settings import Settings
+from fabfile.plan.request import header_lines
 from fabfile.steps.step import Step
-from fabfile.steps.systemd import STAGED, SUDO, SYSTEMCTL, install, restore
 
-NGINX = "/usr/sbin/nginx"
+CHECK = "check_the_site"
+LOOK = "look_at_the_site"
 
 
-def test_site(layout: Layout) -> Step:
-    """Install the staged site and let nginx test it without loading it; bring the old one back if it fails."""
-    return Step(
-        "Test the nginx site",
-        f"""{SUDO}
-{install(layout, [layout.site_file])}
-if ! as_root {NGINX} -t -q; then
-  {restore(layout, [layout.site_file])}
-  exit 1
-fi
-""",
-    )
+def test_site(site: Iterable[PurePosixPath]) -> Step:
+    """Install the staged site and let nginx test it without loading it; the old one comes back if it fails."""
+    return Step("test_the_nginx_site", "Test the nginx site", "test_site", {"site": site})
 
 
 def reload() -> Step:
-    return Step("Reload nginx", f"{SUDO}\nas_root {SYSTEMCTL} reload nginx.service\n", live=True)
+    """Let nginx take the site up."""
+    return Step("reload_nginx", "Reload nginx", "reload_nginx", live=True)
 
 
-def put_back(layout: Layout) -> str:
-    """The bash lines that load the site of before."""
-    return f"""
-if [ -e "{STAGED}" ] && ! cmp -s {quote(str(layout.site_file))} {quote(str(layout.staged / layout.site_file.name))}.before; then
-  {restore(layout, [layout.site_file])}
-  as_root {SYSTEMCTL} reload nginx.service
-fi
-"""
+def check_site(settings: Settings) -> Step:
+    """The four checks from inside the host, in order; health may take `timeouts.health` seconds."""
+    wait = settings.timeouts.health
+    return Step(CHECK, "Check the site", "check_site", _checks(settings, wait), timeout=wait + 20, live=True)
+
+
+def look_at_site(settings: Settings) -> Step:
+    """The same checks once, without waiting; the step itself does not fail."""
+    return Step(LOOK, "Look at the site", "check_site", {**_checks(settings, 0), "only_look": True})
+
+
+def _checks(settings: Settings, wait: int) -> dict:
+    asked = {"health_path": settings.health_path, "headers": header_lines(settings)}
+    return {**asked, "wait": wait, "only_look": False}
+
+
+@dataclass(frozen=True)
+class Checks:
+    """What the checks found, by their names, in order: whether each holds, and what is wrong with those that do not."""
+
+    held: dict[str, bool] = field(default_factory=dict)
+    details: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def failed(self) -> str | None:
+        """The first check that fails."""
+        return next(iter(self.details), None)
+
+    @property
+    def trouble(self) -> str:
+        """The first failure in words, or nothing."""
+        return f"{self.failed} fails: {self.details[self.failed]}" if self.failed else ""
+
+    def note(self, name: str, *, ok: bool, detail: str = "") -> None:
+        """Note how a check went; one that has failed before stays so."""
+        self.held[name] = ok and self.held.get(name, True)
+        if not ok:
+            self.details.setdefault(name, detail)
+
+
+def parse_checks(output: str) -> Checks:
+    """Read the lines `check NAME ok` and `check NAME failed DETAIL`."""
+    checks = Checks()
+    for line in output.splitlines():
+        match line.split(" ", 3):
+            case ["check", name, "ok"]:
+                checks.note(name, ok=True)
+            case ["check", name, "failed", *detail]:
+                checks.note(name, ok=False, detail="".join(detail))
+    return checks

@@ -26,8 +26,8 @@ port = 9
 FAB = """
 import sys
 from fabric.main import program
-from fabfile.commands import status
-status.status = status.releases = lambda *_: None
+from fabfile.commands import releases, status
+releases.releases = status.status = lambda *_, **__: None
 program.run(["fab", *sys.argv[1:]])
 """
 

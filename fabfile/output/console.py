@@ -1,4 +1,4 @@
-"""What the caller gets: live progress for a person, one outcome for everybody. Nothing else prints."""
+"""Live progress for a person, and the document at the end. Nothing else prints."""
 
 import json
 import os
@@ -6,63 +6,14 @@ import re
 import sys
 import threading
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
 from typing import Any, TextIO
 
 from fabfile.errors import DeployError
-from fabfile.steps.step import Step, StepEnd
+from fabfile.output.outcome import TAIL
+from fabfile.steps.step import Step, StepResult
 
 GREEN, RED, DIM, BOLD = "32", "31", "2", "1"
 CONTROL = re.compile(r"[^\t\n\x20-\x7e\xa0-\U0010ffff]")  # what a host's output could do to a terminal
-TAIL = 40  # lines of a failed step's output that a person sees
-
-
-@dataclass
-class Outcome:
-    """How a run on one host ended; the fields of the JSON document. Times are in seconds unless they say ms."""
-
-    verb: str
-    server: str
-    status: str = "success"
-    phase: str = "done"
-    failed_check: str | None = None
-    error: str | None = None
-    url: str | None = None
-    admin_url: str | None = None
-    git_branch: str | None = None
-    git_commit: str | None = None
-    release: str | None = None
-    previous: str | None = None
-    activation: str | None = None
-    reason: str | None = None
-    site_state: str = "as before"
-    timing: dict[str, float] = field(default_factory=dict)
-    checks: dict[str, bool] = field(default_factory=dict)
-    watch: dict[str, float | int] = field(default_factory=dict)
-    logs: dict[str, list[str]] = field(default_factory=dict)
-    suggestions: list[str] = field(default_factory=list)
-    details: dict[str, Any] = field(default_factory=dict)
-    exit_code: int = 0
-
-    def fail(self, error: DeployError) -> None:
-        """Take over what `error` says."""
-        self.status = error.status
-        self.phase = error.phase
-        self.error = error.message
-        self.exit_code = error.exit_code
-        if error.evidence:
-            self.logs.setdefault("output", error.evidence.splitlines()[-TAIL:])
-        if error.hint:
-            self.suggestions.append(error.hint)
-
-    def interrupt(self) -> None:
-        """Take over that somebody pressed Ctrl-C."""
-        self.status = self.phase = self.error = "interrupted"
-        self.exit_code = 130
-
-    def document(self) -> dict[str, Any]:
-        fields = asdict(self)
-        return {**fields.pop("details"), **fields}
 
 
 def printable(text: str) -> str:
@@ -70,7 +21,7 @@ def printable(text: str) -> str:
     return CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
-class Report:
+class Console:
     """Tells a person what happens while it happens; with `as_json` only the document at the end, on stdout.
 
     `echo` shows the output of every step, not only of failed ones.
@@ -92,16 +43,16 @@ class Report:
             if self.live:
                 self.write(f"  {step.title} ...")
 
-    def end(self, end: StepEnd) -> None:
+    def end(self, result: StepResult) -> None:
         with self._writing:
             self._open = None
-            key = "_".join("".join(c if c.isalnum() else " " for c in end.step.title.lower()).split())
-            self.timing[key] = round(self.timing.get(key, 0) + end.seconds, 3)
-            sign = self._paint(GREEN, "ok") if end.ok else self._paint(RED, "FAILED")
+            step, seconds = result.step, result.seconds
+            self.timing[step.id] = round(self.timing.get(step.id, 0) + seconds, 3)
+            sign = self._paint(GREEN, "ok") if result.ok else self._paint(RED, "FAILED")
             start = "\r\x1b[K" if self.live else ""
-            self.write(f"{start}  {end.step.title:<44} {self._paint(DIM, f'{end.seconds:6.2f} s')}  {sign}\n")
-            if end.output and (self.echo or not end.ok):
-                lines = end.output.splitlines()
+            self.write(f"{start}  {step.title:<44} {self._paint(DIM, f'{seconds:6.2f} s')}  {sign}\n")
+            if result.output and (self.echo or not result.ok):
+                lines = result.output.splitlines()
                 shown = lines if self.echo else lines[-TAIL:]
                 if len(shown) < len(lines):
                     self.write(f"    ... {len(lines) - len(shown)} lines before (all of them: -e)\n")

@@ -1,4 +1,4 @@
-"""Settings of gunicorn, written into every release by the deploy tool: change its template, not this file.
+"""Settings of gunicorn, copied into every release by the deploy tool: change them there, not in a release.
 
 Put your own settings and hooks into gunicorn.conf.py beside manage.py or at the top of the repository: they are
 taken over below. What this file adds to them, so that `kill -HUP` of the master brings a new release unnoticed:
@@ -8,8 +8,13 @@ taken over below. What this file adds to them, so that `kill -HUP` of the master
 * a release that does not boot, or is not healthy, leaves the old workers serving;
 * the state folder ($RUNTIME_DIRECTORY) tells the deploy tool what runs: master.json, reload, up/<age of a worker>,
   failures (workers in a row that did not boot).
+
+The values of this host lie beside it in gunicorn.json. It is one file, as modules that the master imports survive a
+HUP, while gunicorn executes this file anew. The app's Python runs it, so no syntax is newer than Python 3.9; and what
+it leaves in the master (deploy_state) is read by later versions of it. The reasons are decisions 1-8.
 """
-{#- The reasons for all of this are facts 1-8. #}
+
+from __future__ import annotations
 
 import _thread
 import functools
@@ -31,28 +36,45 @@ import tempfile
 import time
 import types
 import urllib.parse
+from pathlib import Path
+from typing import NamedTuple
 
 from gunicorn import __version__ as gunicorn_version
 from gunicorn.config import KNOWN_SETTINGS
 from gunicorn.errors import AppImportError
 
-APP_LINK = {{ app_path|tojson }}
-RELEASES = {{ releases_path|tojson }}
-PROJECT = {{ project|tojson }}
-WORKERS = {{ workers }}
-GRACEFUL_TIMEOUT = {{ graceful_timeout }}
-HEALTH_PATH = {{ health_path|tojson }}
-HEALTH_HOST = {{ health_host|tojson }}
-WARM_UP = {{ warm_up|tojson }}
-DIGEST_KEY = {{ digest_key_path|tojson }}
 
-RELOAD_TIMEOUT = {{ reload_timeout }}  # seconds that old workers wait for healthy new ones
-UNHEALTHY_AFTER = 5  # seconds of bad answers until a new worker counts as unhealthy
+class Values(NamedTuple):
+    """What gunicorn.json says: each of these and nothing else, except for what has a default here."""
+
+    app_path: str  # the link to the live release
+    releases_path: str
+    project: str  # folder that gunicorn runs in, below the release
+    workers: int | None
+    graceful_timeout: int | None  # seconds
+    health_path: str
+    health_host: str
+    warm_up: list[str]  # paths
+    digest_key_path: str
+    reload_timeout: float  # seconds that old workers wait for healthy new ones
+    unhealthy_after: float = 5  # seconds of bad answers until a new worker counts as unhealthy
+
+
+def read_values() -> Values:
+    """The values of the release that this file is loaded from; a start or a reload without them fails."""
+    path = Path(__file__).with_name("gunicorn.json")
+    try:
+        return Values(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise RuntimeError(f"{path} cannot be used: {error}") from error
+
+
+VALUES = read_values()
 LONGEST_PAUSE = 8  # seconds between a worker that did not boot and the next one; the first pause takes one
 POLL = 0.05  # seconds
 
 # The service names this file through the live link, a proof by its real path: both mean "the folder above .deploy".
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+ROOT = str(Path(__file__).absolute().parents[1])
 LOADED_FROM = os.path.realpath(ROOT)
 
 # Whatever the app's file says, the service decides these: the unit, its socket and the deploy tool rely on them.
@@ -73,11 +95,11 @@ NOT_A_SETTING = re.compile(
 
 def app_settings():
     """The settings and hooks of the app's own gunicorn.conf.py."""
-    for folder in (os.path.join(LOADED_FROM, PROJECT), LOADED_FROM):
-        path = os.path.join(folder, "gunicorn.conf.py")
-        if os.path.isfile(path):
+    for folder in (VALUES.project, "."):
+        path = Path(LOADED_FROM, folder, "gunicorn.conf.py")
+        if path.is_file():
             known = {setting.name for setting in KNOWN_SETTINGS} - DECIDED_BY_THE_SERVICE
-            return {name: value for name, value in runpy.run_path(path).items() if name in known}
+            return {name: value for name, value in runpy.run_path(str(path)).items() if name in known}
     return {}
 
 
@@ -86,9 +108,9 @@ globals().update(APP_SETTINGS)
 
 # gunicorn ignores names in here that it does not know, as an older one does this: a control socket in $HOME.
 control_socket_disable = True
-workers = WORKERS or APP_SETTINGS.get("workers") or int(os.environ.get("WEB_CONCURRENCY", 2))
-if GRACEFUL_TIMEOUT is not None:
-    graceful_timeout = GRACEFUL_TIMEOUT
+workers = VALUES.workers or APP_SETTINGS.get("workers") or int(os.environ.get("WEB_CONCURRENCY", 2))
+if VALUES.graceful_timeout is not None:
+    graceful_timeout = VALUES.graceful_timeout
 
 
 def hook(ours):
@@ -113,11 +135,11 @@ def hook(ours):
 def on_starting(server):
     state = master_state(server)
     for name in ("master.json", "reload", "stopping", "failures", "up"):
-        path = os.path.join(state["folder"], name)
-        if os.path.isdir(path):
+        path = Path(state["folder"], name)
+        if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         elif os.path.lexists(path):
-            os.unlink(path)
+            path.unlink()
 
 
 @hook
@@ -129,16 +151,16 @@ def when_ready(server):
 def on_reload(server):
     state = master_state(server)
     state.update(reloading=True, after=server.worker_age, failures=0)
-    write_state(server.log, os.path.join(state["folder"], "failures"), 0)
+    write_state(server.log, Path(state["folder"], "failures"), 0)
     write_state(
         server.log,
-        os.path.join(state["folder"], "reload"),
+        Path(state["folder"], "reload"),
         {
             "pid": server.pid,
             "release": os.path.realpath(ROOT),
             "after": state["after"],
             "workers": server.cfg.workers,
-            "deadline": time.monotonic() + RELOAD_TIMEOUT,
+            "deadline": time.monotonic() + VALUES.reload_timeout,
         },
     )
     describe_master(server)
@@ -148,14 +170,14 @@ def on_reload(server):
 def child_exit(server, worker):
     state = master_state(server)
     try:
-        os.unlink(os.path.join(state["folder"], "up", str(worker.age)))
+        Path(state["folder"], "up", str(worker.age)).unlink()
     except FileNotFoundError:
         if worker.age <= state["after"]:  # it was still booting when a reload made it an old one
             return
         now = time.monotonic()
         lately = now - state["failed_at"] < 60
         state.update(failed_at=now, failures=state["failures"] + 1 if lately else 1)
-        write_state(server.log, os.path.join(state["folder"], "failures"), state["failures"])
+        write_state(server.log, Path(state["folder"], "failures"), state["failures"])
     except OSError as error:
         server.log.warning("Cannot remove the mark of worker %s: %s", worker.pid, error)
 
@@ -194,7 +216,7 @@ def watch_stop(server):
     stop = server.stop
 
     def marked_stop(graceful=True):
-        write_state(server.log, os.path.join(server.deploy_state["folder"], "stopping"), {"pid": server.pid})
+        write_state(server.log, Path(server.deploy_state["folder"], "stopping"), {"pid": server.pid})
         stop(graceful)
 
     server.stop = marked_stop
@@ -299,15 +321,15 @@ def post_worker_init(worker):
     unasked = is_asynchronous(worker.wsgi) or "DEPLOY_PROOF" in os.environ
     while True:
         worker.notify()
-        status = None if unasked else ask(worker, HEALTH_PATH)
+        status = None if unasked else ask(worker, VALUES.health_path)
         healthy = unasked or (status is not None and status < 500)
-        tried_enough = time.monotonic() - started > UNHEALTHY_AFTER
+        tried_enough = time.monotonic() - started > VALUES.unhealthy_after
         if healthy and not unasked:
             warm_up(worker)
         if healthy or tried_enough:
             write_state(
                 worker.log,
-                os.path.join(worker.deploy.folder, "up", str(worker.age)),
+                Path(worker.deploy.folder, "up", str(worker.age)),
                 {"pid": worker.pid, "release": worker.deploy.release, "status": status, "healthy": healthy},
             )
         if healthy or (tried_enough and not older_worker_serves(worker)):
@@ -398,7 +420,7 @@ def drain(worker):
             busy = len(worker.poller.get_map()) or not all(future.done() for future in list(worker.futures))
             idle = 0 if busy else idle + 1
         # Wakes the main loop, which would look again in a second: SIGTERM has left a byte in this pipe.
-        worker.poller.register(worker.PIPE[0], selectors.EVENT_READ, lambda pipe: None)
+        worker.poller.register(worker.PIPE[0], selectors.EVENT_READ, lambda _: None)
     finally:
         worker.alive = False
 
@@ -410,7 +432,7 @@ def warm_up(worker):
     kills it is not asked again.
     """
     if up_workers(worker) and not worker.deploy.after_failure:
-        for path in WARM_UP:
+        for path in VALUES.warm_up:
             worker.notify()
             ask(worker, path)
     worker.notify()
@@ -425,13 +447,13 @@ def ask(worker, path):
         "PATH_INFO": urllib.parse.unquote(path.partition("?")[0], "latin-1"),
         "QUERY_STRING": path.partition("?")[2],
         "RAW_URI": path,
-        "SERVER_NAME": HEALTH_HOST,
+        "SERVER_NAME": VALUES.health_host,
         "SERVER_PORT": "443",
         "SERVER_PROTOCOL": "HTTP/1.1",
         "SERVER_SOFTWARE": "gunicorn/" + gunicorn_version,
         "REMOTE_ADDR": "127.0.0.1",
         "REMOTE_PORT": "0",
-        "HTTP_HOST": HEALTH_HOST,
+        "HTTP_HOST": VALUES.health_host,
         "HTTP_USER_AGENT": "gunicorn-warm-up",
         "HTTP_ACCEPT": "*/*",
         "HTTP_X_FORWARDED_PROTO": "https",
@@ -446,9 +468,9 @@ def ask(worker, path):
         "wsgi.run_once": False,
     }
 
-    def start_response(status, headers, exc_info=None):
+    def start_response(status, headers, exc_info=None):  # noqa: ARG001 -- names that an app may call it with
         answer.append(status)
-        return lambda data: None
+        return lambda _: None
 
     try:
         body = worker.wsgi(environ, start_response)
@@ -468,16 +490,16 @@ def ask(worker, path):
 
 def is_asynchronous(app):
     """Whether `app` speaks ASGI and cannot be asked here."""
-    return inspect.iscoroutinefunction(app) or inspect.iscoroutinefunction(getattr(type(app), "__call__", None))
+    return inspect.iscoroutinefunction(app) or inspect.iscoroutinefunction(type(app).__call__)
 
 
-def below_release(path):
+def below_release(path: str) -> str | None:
     """The part of `path` below the release that it lies in; None when it lies in none."""
     for name in (path, os.path.realpath(path)):
-        for root in (RELEASES, os.path.realpath(RELEASES)):
+        for root in (VALUES.releases_path, os.path.realpath(VALUES.releases_path)):
             if name.startswith(root + os.sep):
                 return name[len(root) + 1 :].partition(os.sep)[2]
-        for root in (APP_LINK, ROOT, LOADED_FROM):
+        for root in (VALUES.app_path, ROOT, LOADED_FROM):
             if name == root or name.startswith(root + os.sep):
                 return name[len(root) + 1 :]
     return None
@@ -490,11 +512,11 @@ def pin(release, cfg):
     master was started from, or through the live link, which moves while an old worker still serves.
     """
 
-    def moved(path):
+    def moved(path: str) -> str:
         below = below_release(path)
-        return path if below is None else os.path.join(release, below)
+        return path if below is None else str(Path(release, below))
 
-    project = os.path.normpath(os.path.join(release, PROJECT))
+    project = str(Path(release, VALUES.project))
     os.chdir(project)
     for name in ("prefix", "exec_prefix", "executable"):
         setattr(sys, name, moved(getattr(sys, name)))
@@ -504,7 +526,7 @@ def pin(release, cfg):
 
     forget_editable_installs()
     asked_for = (cfg.pythonpath or "").split(",") + os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    first = [project] + [moved(os.path.abspath(path)) for path in asked_for if path]
+    first = [project] + [moved(os.path.normpath(Path(path).absolute())) for path in asked_for if path]
     sys.path[:] = first + [path for path in sys.path if path not in first and below_release(path) is None]
     sys.path_importer_cache.clear()
     importlib.invalidate_caches()
@@ -512,9 +534,9 @@ def pin(release, cfg):
     site.addsitedir(site_packages(release))
 
 
-def site_packages(release):
+def site_packages(release: str) -> str:
     major, minor = sys.version_info[:2]
-    return os.path.join(release, f".venv/lib/python{major}.{minor}/site-packages")
+    return str(Path(release, f".venv/lib/python{major}.{minor}/site-packages"))
 
 
 def forget_editable_installs():
@@ -530,15 +552,14 @@ def forget_editable_installs():
         del sys.modules[name]
 
 
-def write_state(log, path, value):
+def write_state(log, path: Path, value):
     """Write JSON in one step, readable by this user alone; a failure is logged, as the site matters more."""
-    folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f".{name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        os.makedirs(folder, mode=0o700, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             json.dump(value, file, indent=1, sort_keys=True)
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
         log.warning("Cannot write %s: %s", path, error)
 
@@ -546,8 +567,7 @@ def write_state(log, path, value):
 def read_state(worker, *name):
     """The content of a file in the state folder, or None."""
     try:
-        with open(os.path.join(worker.deploy.folder, *name)) as file:
-            return json.load(file)
+        return json.loads(Path(worker.deploy.folder, *name).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 
@@ -555,7 +575,7 @@ def read_state(worker, *name):
 def up_workers(worker):
     """The marks of the workers that have booted and still live, by age (the number in order of their forks)."""
     try:
-        ages = [int(name) for name in os.listdir(os.path.join(worker.deploy.folder, "up")) if name.isdigit()]
+        ages = [int(path.name) for path in Path(worker.deploy.folder, "up").iterdir() if path.name.isdigit()]
     except OSError:
         return {}
     marks = {age: read_state(worker, "up", str(age)) for age in ages}
@@ -565,14 +585,15 @@ def up_workers(worker):
 def describe_master(server):
     """Tell the deploy tool what only a restart can change."""
     state = master_state(server)
-    for name, module in list(sys.modules.items()):
-        path = getattr(module, "__file__", None)
-        below = below_release(path) if path and name != "__config__" else None
+    imported = (getattr(module, "__file__", None) for name, module in list(sys.modules.items()) if name != "__config__")
+    files = {below_release(path): path for path in imported if path}
+    files.update({below: Path(LOADED_FROM, below) for below in modules_of_live_master()})
+    for below, path in files.items():
         if below and below not in state["modules"]:
             state["modules"][below] = release_file_digest(path)
     write_state(
         server.log,
-        os.path.join(state["folder"], "master.json"),
+        Path(state["folder"], "master.json"),
         {
             "pid": server.pid,
             "release": state["release"],
@@ -588,29 +609,33 @@ def describe_master(server):
     )
 
 
-def release_file_digest(path):
+def modules_of_live_master() -> list[str]:
+    """In a proof: what the running master has imported. The proof tells its own digests of that too, to compare."""
+    try:
+        return list(json.loads(Path(os.environ["DEPLOY_LIVE_MASTER"]).read_text(encoding="utf-8"))["modules"])
+    except (KeyError, OSError, ValueError, TypeError):
+        return []
+
+
+def release_file_digest(path: str | Path) -> str | None:
     """SHA-256 of a file in which its release's real path reads as the live link, so that releases compare."""
     try:
-        with open(path, "rb") as file:
-            content = file.read()
+        content = Path(path).read_bytes()
     except OSError:
         return None
     below = below_release(os.path.realpath(path))
     release = os.path.realpath(path)[: -len(below) - 1] if below else LOADED_FROM
-    return hashlib.sha256(content.replace(os.fsencode(release), os.fsencode(APP_LINK))).hexdigest()
+    return hashlib.sha256(content.replace(os.fsencode(release), os.fsencode(VALUES.app_path))).hexdigest()
 
 
-def pth_digests(release):
-    folder = site_packages(release)
-    names = sorted(name for name in os.listdir(folder) if name.endswith(".pth")) if os.path.isdir(folder) else []
-    return {name: release_file_digest(os.path.join(folder, name)) for name in names}
+def pth_digests(release: str) -> dict[str, str | None]:
+    return {path.name: release_file_digest(path) for path in sorted(Path(site_packages(release)).glob("*.pth"))}
 
 
 def environment_digests(server):
     """Keyed digests of the settings in the environment that the master was started with; never a value itself."""
     try:
-        with open(DIGEST_KEY, "rb") as file:
-            key = file.read()
+        key = Path(VALUES.digest_key_path).read_bytes()
     except OSError:
         key = b""
     if not key:

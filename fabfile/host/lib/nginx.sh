@@ -1,0 +1,49 @@
+# The nginx site, and whether the site answers.
+set -euo pipefail
+
+# Install the staged site and let nginx test it without loading it; bring the old one back if it fails.
+test_site() {
+  local site
+  local "$@"
+  install_staged "$site"
+  as_root test_nginx || {
+    restore_staged "$site"
+    exit 1
+  }
+}
+
+reload_nginx() { as_root reload_nginx; }
+
+# The four checks in order, a line each: `check NAME ok` or `check NAME failed DETAIL`. Health may take `wait` seconds.
+# Fails when one of them does, unless it only looks.
+check_site() {
+  local health_path headers wait only_look
+  local "$@"
+  local answer failed='' end=$((SECONDS + wait))
+  local -a active
+  until [ "$(ask "$health_path" "$headers" /dev/null)" = 200 ] || [ "$SECONDS" -ge "$end" ]; do sleep 0.2; done
+  mapfile -t active < <(systemctl is-active "$UNIT.service" nginx.service || true)
+  if [ -S "$SOCKET" ]; then
+    answer=$(ask "$health_path" "$headers" /dev/null --unix-socket "$SOCKET")
+    check gunicorn_socket "$answer" '[1-9]??' "nobody answers at $SOCKET"
+  else
+    check gunicorn_socket missing ok "$SOCKET is missing"
+  fi
+  check systemd_active "${active[0]:-}" active "$UNIT is ${active[0]:-}"
+  check nginx_running "${active[1]:-}" active "nginx is ${active[1]:-}"
+  # Another worker may answer now, one that needs a moment more.
+  until answer=$(ask "$health_path" "$headers" /dev/null) && [ "$answer" = 200 ] || [ "$SECONDS" -ge "$end" ]; do sleep 0.2; done
+  check http_200 "$answer" 200 "$health_path answers $answer"
+  [ -n "$only_look" ] || [ -z "$failed" ] || exit 1
+}
+
+# Say how one check went: check NAME SEEN WANTED DETAIL
+check() {
+  # shellcheck disable=SC2053 # WANTED is a pattern
+  if [[ $2 == $3 ]]; then
+    echo "check $1 ok"
+  else
+    echo "check $1 failed $4"
+    failed=1
+  fi
+}

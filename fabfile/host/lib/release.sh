@@ -1,0 +1,178 @@
+# A release as a folder: fetched, checked out, made live by one rename, marked, recorded, pruned.
+set -euo pipefail
+
+# Never a prompt, and no background gc: it would inherit the lock (decision 17).
+git() {
+  GIT_TERMINAL_PROMPT=0 \
+    GIT_SSH_COMMAND='ssh -oBatchMode=yes -oConnectTimeout=10 -oStrictHostKeyChecking=accept-new' \
+    command git -c gc.auto=0 -c maintenance.auto=false -c advice.detachedHead=false "$@"
+}
+
+# Delete what was thrown away, in a child that outlives the runner and has not its lock.
+delete_trash() {
+  (
+    renice --priority 19 "$BASHPID" # some ten thousand files: visitors come first
+    cd "$RELEASES"
+    rm -rf .trash-*
+    command git -c gc.autoDetach=false -C "$REPO" gc --auto --quiet
+  ) </dev/null >/dev/null 2>&1 9>&- &
+}
+
+# Bring the mirror up to date; answer `commit SHA SUBJECT`, or `known NAME` lines when nothing is called ref.
+# Takes away what a switch or a prune has left that was cut, for there may be nothing else to do.
+fetch() {
+  local repo ref
+  local "$@"
+  local name commit=''
+  rm -f "$CURRENT.new"
+  if compgen -G "$RELEASES/.trash-*" >/dev/null; then delete_trash; fi
+  if [ ! -d "$REPO" ]; then
+    rm -rf "$REPO.new"
+    git init --quiet --bare "$REPO.new"
+    mv -T "$REPO.new" "$REPO"
+  fi
+  cd "$REPO"
+  # A git that was killed leaves its locks; nobody else is here, the deploy's own lock sees to that.
+  find . \( -path ./objects -o -path ./worktrees \) -prune -o -name '*.lock' -type f -exec rm -f {} +
+  rm -f objects/pack/tmp_* objects/??/tmp_obj_* # half of what a killed fetch had got
+  grep -qsx /.deploy/ info/exclude || echo /.deploy/ >>info/exclude
+  [ "$(git config remote.origin.url || true)" = "$repo" ] || git config remote.origin.url "$repo"
+  git fetch --quiet --prune --force --no-tags origin '+refs/heads/*:refs/heads/*' '+refs/tags/*:refs/tags/*'
+  for name in "refs/heads/$ref" "refs/tags/$ref"; do
+    if commit=$(git rev-parse --verify --quiet "$name^{commit}"); then break; fi
+  done
+  if [ -z "$commit" ] && [[ $ref =~ ^[0-9a-f]{7,40}$ ]]; then
+    commit=$(git rev-parse --verify --quiet "$ref^{commit}" || true)
+  fi
+  if [ -n "$commit" ]; then
+    git log -1 --format='commit %H %s' "$commit"
+  else
+    git for-each-ref --count=500 --sort=-committerdate --format='known %(refname:lstrip=2)' refs/heads refs/tags
+  fi
+}
+
+# Check the commit out as a worktree with the linked folders and files in place.
+# Takes gunicorn.conf.py, gunicorn.json and release.json from the files sent to the runner.
+check_out() {
+  local release commit project linked_dirs linked_files
+  local "$@"
+  local name
+  cd "$REPO"
+  [ -e "$release/.deploy/built" ] || rm -rf "$release" "worktrees/${release##*/}" # left by a run that was cut
+  rm -f worktrees/*/locked # a killed `worktree add` leaves it, and prune would keep that one for ever
+  git worktree prune --expire=now
+  git worktree add --quiet --detach --force "$release" "$commit"
+  cd "$release"
+  [ ! -f .gitmodules ] || git submodule --quiet update --init --recursive
+  [ -d "$project" ] || fail "the commit has no folder $project (project in hosts.toml)"
+  mkdir -p .deploy
+  cp "$DEPLOY_FILES"/{gunicorn.conf.py,gunicorn.json,release.json} .deploy/
+  chmod 644 .deploy/*
+  for name in $linked_dirs; do link_dir "$name"; done
+  for name in $linked_files; do link_file "$name"; done
+}
+
+# Replace a folder of the release by a link to shared/; what the commit has in it comes along, once.
+link_dir() {
+  mkdir -p "$SHARED/$1" "$(dirname "$1")"
+  [ "$(realpath "$1")" != "$(realpath "$SHARED/$1")" ] || return 0 # it lies inside another linked folder
+  if [ -d "$1" ] && [ ! -L "$1" ]; then
+    tar -C "$1" -c . | tar -C "$SHARED/$1" -x --skip-old-files
+    rm -rf "$1"
+  fi
+  ln -sfn "$SHARED/$1" "$1"
+}
+
+link_file() {
+  [ -e "$SHARED/$1" ] || fail "the linked file $SHARED/$1 is not there"
+  mkdir -p "$(dirname "$1")"
+  ln -sfn "$SHARED/$1" "$1"
+}
+
+# Remove a release that was never live.
+remove_release() {
+  local release
+  local "$@"
+  rm -rf "$release"
+}
+
+# Say that the release is whole, once the disk has it: a power cut must not leave `current` on empty files.
+mark_built() {
+  local release
+  local "$@"
+  sync --file-system "$release"
+  touch "$release/.deploy/built"
+}
+
+# Make a release the live one: a new link beside the old one, and one rename.
+make_live() {
+  ln -sfn "releases/$1" "$CURRENT.new"
+  mv -T "$CURRENT.new" "$CURRENT"
+}
+
+# Say that the release is live and healthy, with its files; `left` is the one that a rollback went back from.
+mark_good() {
+  local release left
+  local "$@"
+  [ -z "$left" ] || touch "$left/.deploy/left"
+  touch "$release/.deploy/good"
+  rm -f "$release/.deploy/bad" "$release/.deploy/left" "$STAGED"/*.pending
+}
+
+# Append one line of JSON to the host's history, also after half a line of a run that was cut.
+record() {
+  local entry
+  local "$@"
+  [ -z "$(tail -c 1 "$HISTORY" 2>/dev/null || true)" ] || echo >>"$HISTORY"
+  printf '%s\n' "$entry" >>"$HISTORY"
+}
+
+# Names of the releases that are live or that a process still uses, in spaces: " a b ".
+releases_in_use() {
+  local live master
+  live=$(readlink -e "$CURRENT" || true)
+  master=$(sed -n 's/.*"release": *"\([^"]*\)".*/\1/p' "$STATE/master.json" 2>/dev/null || true)
+  echo " ${live##*/} ${master##*/} $( (readlink /proc/[0-9]*/cwd /proc/[0-9]*/exe 2>/dev/null || true) |
+    sed -n "s#^$RELEASES/\\([^/]*\\).*#\\1#p" | sort -u | tr '\n' ' ')"
+}
+
+# Remove old and half-made releases, except the newest that failed and those in use.
+# Kept are the newest `keep` good ones, and as many that a rollback may go to, should it have left some of the newest.
+# The folders are renamed under the lock, and deleted without it.
+prune() {
+  local keep keep_static
+  local "$@"
+  local folder used newest=0 ways_back=0 failed=''
+  cd "$RELEASES"
+  used=$(releases_in_use)
+  for folder in $(printf '%s\n' [0-9]*T[0-9]*Z-[0-9a-f]* | sort -r); do
+    [ -d "$folder" ] || continue
+    if [ -e "$folder/.deploy/bad" ] && [ -z "$failed" ]; then
+      failed=$folder
+      continue
+    fi
+    if [ -e "$folder/.deploy/good" ]; then
+      newest=$((newest + 1))
+      [ -e "$folder/.deploy/left" ] || ways_back=$((ways_back + 1))
+      [ "$newest" -gt "$keep" ] || continue
+      [ -e "$folder/.deploy/left" ] || [ "$ways_back" -gt "$keep" ] || continue
+    fi
+    case $used in *" $folder "*) continue ;; esac
+    mv -T "$folder" ".trash-$folder"
+  done
+  git -C "$REPO" worktree prune --expire=now || true
+  prune_static "$keep_static"
+  delete_trash
+}
+
+# Delete the kept static files that none of the newest lists names.
+prune_static() {
+  local lists list
+  cd "$KEPT_STATIC"
+  mkdir -p .lists
+  lists=$(find .lists -type f -printf '%f\n' | sort -r | tail -n "+$(($1 + 1))")
+  [ -n "$lists" ] || return 0
+  for list in $lists; do rm -f ".lists/$list"; done
+  find . -type f -not -path './.lists/*' | sed 's#^./##' | sort | comm -23 - <(sort -u .lists/*) |
+    tr '\n' '\0' | xargs -0 -r rm -f
+}

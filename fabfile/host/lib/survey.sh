@@ -1,0 +1,85 @@
+# Reading a host in one trip: `key value` lines for plan/state.py. Writes nothing but the freeze.
+set -euo pipefail
+
+# `linked_files` are files in shared/ that must be there.
+read_host() {
+  local linked_files
+  local "$@"
+  local name space inodes disk=$BASE
+  echo "now $(date +%s)"
+  for name in git uv doppler nginx curl flock python3; do
+    command -v "$name" >/dev/null || [ -x "/usr/sbin/$name" ] || echo "missing the program $name"
+  done
+  for name in "$RELEASES" "$SHARED" "$STAGED"; do [ -w "$name" ] || echo "missing the folder $name"; done
+  [ -r "$SECRETS" ] || echo "missing the token file $SECRETS"
+  for name in $linked_files; do [ -e "$SHARED/$name" ] || echo "missing the linked file $SHARED/$name"; done
+  if [ -L "$APP" ]; then echo "app link"; elif [ -e "$APP" ]; then echo "app folder"; else echo "app nothing"; fi
+  echo "live $(readlink -e "$CURRENT" || true)"
+  [ -d "$disk" ] || disk=/
+  read -r space inodes < <(df --output=avail,iavail -k "$disk" | tail -n 1)
+  echo "disk $space"
+  echo "inodes ${inodes/#-/1000000}"
+  read_releases
+  read_files
+  [ ! -s "$BASE/frozen" ] || echo "frozen $(tr '\n' ' ' <"$BASE/frozen")"
+  read_services
+}
+
+# A line for each release: `release ID MARKS NOTES`, marks like -,built,good; notes are its release.json.
+read_releases() {
+  local folder mark marks notes
+  for folder in "$RELEASES"/[0-9]*Z-*; do
+    [ -d "$folder" ] || continue
+    marks=-
+    for mark in built good bad left; do [ ! -e "$folder/.deploy/$mark" ] || marks=$marks,$mark; done
+    notes=''
+    [ ! -r "$folder/.deploy/release.json" ] || IFS= read -r notes <"$folder/.deploy/release.json" || true
+    echo "release ${folder##*/} $marks $notes"
+  done
+}
+
+# The digests of the installed files; one that a cut run has left pending counts as not there.
+read_files() {
+  local file
+  for file in "$SERVICE_FILE" "$SOCKET_FILE" "$SITE_FILE"; do
+    if [ "$(readlink "$file" || true)" = /dev/null ]; then echo "masked ${file##*/}"; fi
+    [ -e "$STAGED/${file##*/}.pending" ] || sha256sum "$file" 2>/dev/null | sed 's/^/file /; s/  / /' || true
+  done
+}
+
+# Whether unit, socket and nginx run, and which release each worker serves (its cwd: decision 12).
+read_services() {
+  local master pid cwd
+  local -a active
+  mapfile -t active < <(systemctl is-active "$UNIT.service" "$UNIT.socket" nginx.service || true)
+  echo "service ${active[0]:-}"
+  echo "socket ${active[1]:-}"
+  echo "nginx ${active[2]:-}"
+  master=$(cat "$PID_FILE" 2>/dev/null || true)
+  [ -n "$master" ] && kill -0 "$master" 2>/dev/null || return 0
+  echo "master $master"
+  for pid in $(pgrep -P "$master" || true); do
+    cwd=$(readlink "/proc/$pid/cwd" || true)
+    cwd=${cwd#"$RELEASES/"}
+    echo "worker $pid ${cwd%%/*}"
+  done
+}
+
+# Answer with the card of whoever works on the host, or nothing.
+read_holder() {
+  flock --nonblock --shared "$LOCK" true 2>/dev/null || cat "$LOCK" 2>/dev/null || true
+}
+
+# Close the host by hand; answers with the card that was there before, if one was.
+freeze() {
+  local card
+  local "$@"
+  if [ -s "$BASE/frozen" ]; then cat "$BASE/frozen"; else printf '%s' "$card" >"$BASE/frozen"; fi
+}
+
+# Open the host again; answers with the card that closed it, if one did.
+unfreeze() {
+  [ -s "$BASE/frozen" ] || return 0
+  cat "$BASE/frozen"
+  rm -f "$BASE/frozen"
+}

@@ -1,0 +1,21 @@
+"""How the health path is asked: as nginx hands on a visitor's request. Said here once, for curl and httpx alike."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fabfile.config.settings import Settings
+
+
+def headers(settings: "Settings") -> dict[str, str]:
+    """The headers of a request to `domain` that came over https: SECURE_SSL_REDIRECT would answer another with 301."""
+    return {
+        "Host": settings.domain,
+        "X-Forwarded-Proto": "https",
+        "X-Forwarded-For": "127.0.0.1",
+        "User-Agent": "django-deploy",
+    }
+
+
+def header_lines(settings: "Settings") -> list[str]:
+    """The same as lines of HTTP."""
+    return [f"{name}: {value}" for name, value in headers(settings).items()]

@@ -1,0 +1,52 @@
+"""What runs as root on a host during a deploy: the one table.
+
+The sudo lines that `provision` installs, the question whether the rights are there, and the calls (`as_root NAME` in
+host/lib) all come from here.
+"""
+
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+
+from fabfile.config.layout import Layout
+from fabfile.plan.activation import Kind
+
+SYSTEMCTL = "/usr/bin/systemctl"
+NGINX = "/usr/sbin/nginx"
+INSTALL = "/usr/bin/install -m 644 -o root -g root"
+
+
+def root_commands(layout: Layout) -> dict[str, str]:
+    """Every command that the deploying user may run as root, to the letter, by the name that calls it."""
+    unit = layout.unit
+    return {
+        "restart_service": f"{SYSTEMCTL} restart {unit}.service",
+        "stop_units": f"{SYSTEMCTL} stop {unit}.socket {unit}.service",
+        "restart_socket": f"{SYSTEMCTL} restart {unit}.socket",
+        "reload_units": f"{SYSTEMCTL} daemon-reload",
+        "reload_nginx": f"{SYSTEMCTL} reload nginx.service",
+        "test_nginx": f"{NGINX} -t -q",
+        **{install(file): f"{INSTALL} {layout.staged / file.name} {file}" for file in layout.installed_files},
+    }
+
+
+def install(file: PurePosixPath) -> str:
+    """The name of the command that installs a file from where it is staged."""
+    return f"install:{file}"
+
+
+def needed(layout: Layout, files: Iterable[PurePosixPath], activation: Kind) -> list[str]:
+    """Names of the commands that a switch with these changed files and this activation runs."""
+    files = list(files)
+    names = [install(file) for file in files]
+    if layout.site_file in files:
+        names += ["test_nginx", "reload_nginx"]
+    if set(files) - {layout.site_file}:
+        names.append("reload_units")
+    if activation in ("restart", "start"):
+        names.append("restart_service")
+    return names
+
+
+def sudo_lines(layout: Layout, user: str) -> list[str]:
+    """The table as lines of a sudoers file."""
+    return [f"{user} ALL=(root) NOPASSWD: {command}" for command in root_commands(layout).values()]

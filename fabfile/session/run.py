@@ -1,0 +1,35 @@
+"""One call of a verb on one host: what every recipe gets."""
+
+from dataclasses import dataclass
+
+from fabfile.config.inventory import Host
+from fabfile.config.settings import Settings
+from fabfile.output.console import Console
+from fabfile.output.outcome import Outcome
+
+
+@dataclass
+class Run:
+    """The host, the console that tells of progress, and the outcome that the recipe fills."""
+
+    host: Host
+    console: Console
+    outcome: Outcome
+
+    @property
+    def name(self) -> str:
+        """What stands behind -H."""
+        return self.host.name
+
+    @property
+    def settings(self) -> Settings:
+        return self.host.settings
+
+    @property
+    def url(self) -> str:
+        """The site's address for a person."""
+        return (self.settings.public_url or f"http://{self.settings.domain}").rstrip("/")
+
+    def headline(self, text: str, *, good: bool = True) -> None:
+        """Say how it ended, with the host's name."""
+        self.console.headline(f"{self.name}: {text}", good=good)

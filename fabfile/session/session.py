@@ -1,0 +1,124 @@
+"""A session on a host: connected, locked, and read in one trip. Verbs that change something work in one."""
+
+import contextlib
+import hashlib
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from fabfile.config.inventory import Host
+from fabfile.config.layout import Layout, Release
+from fabfile.config.settings import Settings
+from fabfile.errors import ProvisionError, StepFailed
+from fabfile.output.outcome import Outcome
+from fabfile.plan import lock, rendering
+from fabfile.plan.lock import Lock
+from fabfile.plan.state import HostState, parse
+from fabfile.session.run import Run
+from fabfile.ssh.connection import Connection, connect
+from fabfile.ssh.runner import Runner
+from fabfile.steps import logs, survey
+from fabfile.steps.step import Results, Step
+
+DISK_FREE = 100 * 1024  # kB that must be free before a release is built
+INODES_FREE = 5000
+QUEUE = 3600  # seconds to queue when --wait has no number
+
+
+@dataclass
+class Session:
+    """What a run works with on its host; `results` are those of the first trip."""
+
+    run: Run
+    connection: Connection
+    runner: Runner
+    state: HostState
+    results: Results
+
+    @property
+    def settings(self) -> Settings:
+        return self.run.settings
+
+    @property
+    def layout(self) -> Layout:
+        return self.run.host.layout
+
+    @property
+    def outcome(self) -> Outcome:
+        return self.run.outcome
+
+    @property
+    def live(self) -> Release | None:
+        return self.layout.release(self.state.live) if self.state.live else None
+
+    def changed_files(self) -> dict[PurePosixPath, str]:
+        """The rendered unit, socket and site whose text is not what the host has."""
+        return {
+            path: text
+            for path, text in rendering.files(self.settings).items()
+            if self.state.files.get(str(path)) != hashlib.sha256(text.encode()).hexdigest()
+        }
+
+    def nothing_to_do(self, reason: str, release: str) -> None:
+        """Say why nothing is touched."""
+        self.outcome.status, self.outcome.release = "unchanged", release
+        self.outcome.url = self.run.url
+        self.run.headline(f"nothing to do, {reason}")
+
+
+@contextlib.contextmanager
+def open_session(run: Run, what: str, wait: int, *further: Step) -> Generator[Session]:
+    """Connect, take the host's lock for `what`, and read the host in one trip with `further` steps.
+
+    `wait` is how many seconds to queue for the lock; True means as long as anybody would. Raises Locked, or
+    ProvisionError for a host that is not ready.
+    """
+    seconds = QUEUE if wait is True else wait
+    taken = Lock(run.host.layout.lock, lock.card(what), seconds)
+    with (
+        connect(run.host) as connection,
+        connection.runner(run.console, lock=taken, on_wait=run.console.waiting) as runner,
+    ):
+        results = runner.run([survey.read_host(run.settings), *further])
+        state = parse(results[survey.READ].output.splitlines())
+        run.outcome.previous = state.live or None
+        require_ready(state, run.host)
+        yield Session(run, connection, runner, state, results)
+
+
+def require_ready(state: HostState, host: Host) -> None:
+    """Refuse a host that is locked by hand or lacks what a deploy needs."""
+    settings = host.settings
+    if state.frozen:
+        raise lock.frozen(host.name, state.frozen)
+    if state.app_is == "folder":
+        raise ProvisionError(
+            f"{host.name}: {settings.path} is a real folder, not the link to the live release",
+            hint=f"move it away (mv {settings.path} {settings.path}.old), then: fab -H {host.name} provision",
+        )
+    if state.masked:
+        raise ProvisionError(
+            f"{host.name}: {state.masked} is masked: somebody has decided that it must not run",
+            hint=f"if it may run again: ssh {host.address} sudo systemctl unmask {state.masked}",
+        )
+    if state.disk_free < DISK_FREE or state.inodes_free < INODES_FREE:
+        raise StepFailed(
+            f"{host.name}: {host.layout.base} has room for {state.disk_free // 1024} MB and {state.inodes_free} files; "
+            f"a release needs at least {DISK_FREE // 1024} MB and {INODES_FREE}",
+            hint=f"make room, or lower keep (now {settings.keep}) in hosts.toml",
+        )
+    missing = [*state.missing, *([f"the link {settings.path}"] if state.app_is == "nothing" else [])]
+    if missing:
+        raise ProvisionError(
+            f"{host.name} is not ready for a deploy; missing: {', '.join(missing)}",
+            hint=f"fab -H {host.name} provision",
+        )
+
+
+def read_logs(runner: Runner) -> dict[str, list[str]]:
+    """The ends of the logs, for the outcome."""
+    results = runner.run([logs.journal(40), logs.nginx_errors(20)])
+    return {
+        "django_service": results[logs.JOURNAL].output.splitlines(),
+        "nginx_error": results[logs.NGINX_ERRORS].output.splitlines(),
+    }

@@ -1,0 +1,38 @@
+"""What travels to a host at the start of a run: the functions and programs of `host/`, and the app's constants."""
+
+import gzip
+import io
+import shlex
+import tarfile
+from functools import cache
+from pathlib import Path
+
+from fabfile.config.layout import Layout
+from fabfile.plan.rights import root_commands
+
+HOST = Path(__file__).parents[1] / "host"
+
+
+def archive(layout: Layout) -> bytes:
+    """A compressed archive of the library, some 15 kB: few enough for the first round trip of a connection."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        for name, content in {**files(), "context.sh": context(layout).encode()}.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    return gzip.compress(packed.getvalue(), mtime=0)
+
+
+@cache
+def files() -> dict[str, bytes]:
+    """The host's functions and programs, by their places in the library."""
+    paths = [HOST / "main.sh", *sorted(HOST.glob("lib/*.sh")), *sorted(HOST.glob("programs/*.py"))]
+    return {str(path.relative_to(HOST)): path.read_bytes() for path in paths}
+
+
+def context(layout: Layout) -> str:
+    """The app's constants and the table of root commands, as assignments of bash."""
+    lines = [f"{name}={shlex.quote(value)}" for name, value in layout.constants().items()]
+    table = [f"[{shlex.quote(name)}]={shlex.quote(command)}" for name, command in root_commands(layout).items()]
+    return "\n".join([*lines, "declare -A ROOT=(", *table, ")", ""])

@@ -1,0 +1,67 @@
+"""Which steps carry a plan out, in which order: build and proof, switch, the way back, the end. Pure."""
+
+from fabfile.plan import rights
+from fabfile.plan.activation import Activation
+from fabfile.plan.plan import Plan
+from fabfile.steps import django, nginx, proof, release, service
+from fabfile.steps.step import Step
+
+
+def build_and_boot(plan: Plan) -> list[Step]:
+    """Build the release if it is new, and boot it on a private socket. Nothing live changes."""
+    settings, new = plan.settings, plan.release
+    build = [release.check_out(settings, new, plan.commit), django.build_virtualenv(settings, new)]
+    while_it_boots = [django.collect_static(settings, new)]
+    return [
+        *(build if plan.commit else []),
+        proof.start(settings, new),
+        *(while_it_boots if plan.commit else []),
+        proof.boot(settings),
+        proof.compare(new),
+    ]
+
+
+def abandon_build(plan: Plan) -> list[Step]:
+    """What is left to do on the host when the proof fails."""
+    return [proof.stop(), *([release.remove(plan.release)] if plan.commit else [])]
+
+
+def switch(plan: Plan, activation: Activation) -> list[Step]:
+    """From the first step that can be felt outside to the last check, as one batch: the host brings it to its end."""
+    settings, kind = plan.settings, activation.kind
+    migrate = [django.migrate(settings, plan.release), release.mark_built(plan.release)] if plan.commit else []
+    activate = service.switch(plan.release, kind) if plan.switches else service.activate(kind)
+    stage = [service.stage(plan.files)] if plan.files else []
+    test = [nginx.test_site(plan.site)] if plan.site else []
+    service_steps = [
+        *migrate,
+        proof.health(settings),
+        proof.stop(),
+        *stage,
+        *test,
+        *([service.install_units(plan.units)] if plan.units else []),
+        activate,
+        service.wait_for_workers(settings, plan.release),
+    ]
+    return [
+        *_rights(plan, activation),
+        *([*stage, *test] if kind == "nginx" else service_steps),
+        *([nginx.reload()] if plan.site else []),
+        nginx.check_site(settings),
+        release.mark_good(plan.release, plan.leaves),
+    ]
+
+
+def _rights(plan: Plan, activation: Activation) -> list[Step]:
+    names = rights.needed(plan.layout, plan.files, activation.kind)
+    return [service.require_rights(names)] if names else []
+
+
+def revert(plan: Plan, activation: Activation) -> list[Step]:
+    """The way back from any point of the switch."""
+    return [service.revert(plan, activation.kind)]
+
+
+def finish(plan: Plan, entry: str) -> list[Step]:
+    """Record how the run went, and tidy up."""
+    return [release.record(entry), release.prune(plan.settings)]
