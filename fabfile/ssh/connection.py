@@ -149,7 +149,7 @@ def _connection(host: Host) -> fabric.Connection:
     )
     host_keys.check(connection, host)
     if isinstance(connection.gateway, fabric.Connection):
-        host_keys.check_gateway(connection.gateway)
+        host_keys.check_jump_host(connection.gateway, host)
     return connection
 
 

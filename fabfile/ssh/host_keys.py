@@ -28,10 +28,10 @@ def check(connection: fabric.Connection, host: Host) -> None:
             ) from error
 
 
-def check_gateway(connection: fabric.Connection) -> None:
-    """Let a connection to a jump host accept what the operator's known_hosts has."""
+def check_jump_host(connection: fabric.Connection, host: Host) -> None:
+    """Let a connection to the jump host before `host` accept what the operator's known_hosts has."""
     client = _client(connection)
-    client.set_missing_host_key_policy(_Refuse(str(connection.host)))
+    client.set_missing_host_key_policy(_Refuse(host.name, jump=True))
     client.load_system_host_keys()
 
 
@@ -66,15 +66,17 @@ def _scanned(entry: str) -> str:
 class _Refuse(paramiko.MissingHostKeyPolicy):
     """Refuses a key that nobody knows, and says how to accept it."""
 
-    def __init__(self, name: str, known_hosts: str | None = None) -> None:
+    def __init__(self, name: str, known_hosts: str | None = None, *, jump: bool = False) -> None:
         self.name = name
         self.known_hosts = known_hosts or "~/.ssh/known_hosts"
+        self.jump = jump
 
     def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:  # noqa: ARG002
+        pin = f'host_key = "{key.get_name()} {key.get_base64()}" in hosts.toml, or'
         raise ConnectError(
             f"{self.name}: unknown host key (Host key verification failed): "
-            f"{hostname} shows {key.get_name()} {key.fingerprint}\n"
-            f'  if it is the right one: host_key = "{key.get_name()} {key.get_base64()}" in hosts.toml, or',
+            f"{hostname} shows {key.get_name()} {key.fingerprint}"
+            + ("" if self.jump else f"\n  if it is the right one: {pin}"),
             hint=f"ssh-keyscan {_scanned(hostname)} >> {self.known_hosts}",
         )
 

@@ -81,7 +81,7 @@ def known(path: Path, port: int, key: paramiko.PKey, *, hashed: bool = False) ->
 def log_in(port: int, **settings: object) -> None:
     """Log in to the server on `port`, and out again."""
     given = {"key_text": text_of(USER_KEY), "timeouts": Timeouts(connect=5), **settings}
-    with connect(Host("web1", "test", Settings.model_validate({"address": "127.0.0.1", "port": port, **given}))):
+    with connect(Host("web1", "test", Settings.model_validate({"address": "127.0.0.1", "port": port} | given))):
         pass
 
 
@@ -137,6 +137,20 @@ def test_an_unknown_host_key(port: int, home: Path) -> None:
     assert error.hint == f"ssh-keyscan -p {port} 127.0.0.1 >> ~/.ssh/known_hosts"
     log_in(port, host_key=error.message.split('"')[1])
     assert refusal(port, known_hosts=known(home / "k", 1, SERVER_KEY)).hint.endswith(f">> {home}/k")
+
+
+def test_the_host_key_of_a_jump_host(port: int, home: Path) -> None:
+    """It is checked too, by the operator's known_hosts: what is pinned is the key of the host behind it."""
+    jump = f"Host localhost\n  ProxyJump jump\nHost jump\n  HostName 127.0.0.1\n  Port {port}\n"
+    (home / ".ssh/config").write_text(jump)
+    behind = {"address": "localhost", "host_key": public(SERVER_KEY)}
+    error = refusal(port, **behind)
+    assert f"unknown host key (Host key verification failed): [127.0.0.1]:{port} shows" in error.message
+    assert "hosts.toml" not in error.message
+    known(home / ".ssh/known_hosts", port, SAME_KIND)
+    error = refusal(port, **behind)
+    assert f"known_hosts is {SAME_KIND.fingerprint}" in error.message
+    assert error.hint.startswith(f"ssh-keygen -R '[127.0.0.1]:{port}' ")
 
 
 def test_authentication_failed(port: int, home: Path) -> None:
