@@ -20,7 +20,9 @@ LINE 1: ALTER TABLE nowhere
 UV = "error: Failed to download `a==1`\n  cause: dns error\n  cause: failed to lookup address information\n"
 GIT = "fatal: unable to connect to 127.0.0.1:\n127.0.0.1[0: 127.0.0.1]: errno=Connection refused\n\n"
 NGINX = '[emerg] 1#1: unknown directive "x" in /etc/nginx/sites-enabled/b:1\nnginx: configuration file test failed\n'
-HEALTH = "curl: (28) timed out\n/healthz answered:\n{}\nits log:\nValueError: x\nfailed: /healthz answered 503, not 200\n"
+HEALTH = (
+    "curl: (28) timed out\n/healthz answered:\n{}\nits log:\nValueError: x\nfailed: /healthz answered 503, not 200\n"
+)
 WORKERS = "ImportError: lost in the journal\nfailed: after 9 s: gunicorn has stopped 3 times in a row\n"
 RIGHTS = "failed: web may not run as root: /usr/bin/systemctl daemon-reload\n"
 
