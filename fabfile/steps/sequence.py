@@ -1,9 +1,7 @@
 """Which steps carry a plan out, in which order: build and proof, switch, the way back, the end. Pure."""
 
-from collections.abc import Sequence
-
 from fabfile.plan import rights
-from fabfile.plan.activation import Activation, Kind
+from fabfile.plan.activation import Activation
 from fabfile.plan.plan import Plan
 from fabfile.steps import django, nginx, proof, release, service
 from fabfile.steps.step import Step
@@ -30,28 +28,26 @@ def abandon_build(plan: Plan) -> list[Step]:
 
 def switch(plan: Plan, activation: Activation) -> list[Step]:
     """From the first step that can be felt outside to the last check, as one batch: the host brings it to its end."""
-    stage = [
-        *([service.stage(plan.files)] if plan.files else []),
-        *([nginx.test_site(plan.site)] if plan.site else []),
-    ]
+    stage = [service.stage(plan.files)] if plan.files else []
+    test = [nginx.test_site(plan.site)] if plan.site else []
+    change_files = [*stage, *test]
     return [
         *_rights(plan, activation),
-        *(stage if activation.kind == "nginx" else _activate(plan, activation.kind, stage)),
+        *(change_files if activation.kind == "nginx" else _take_up(plan, activation, change_files)),
         *([nginx.reload()] if plan.site else []),
         nginx.check_site(plan.settings),
         release.mark_good(plan.release, plan.leaves),
     ]
 
 
-def _activate(plan: Plan, kind: Kind, stage: Sequence[Step]) -> list[Step]:
-    """The part of the switch that the service takes: to its new code, settings or unit, with `stage` before it."""
-    settings = plan.settings
+def _take_up(plan: Plan, activation: Activation, change_files: list[Step]) -> list[Step]:
+    settings, kind = plan.settings, activation.kind
     migrate = [django.migrate(settings, plan.release), release.mark_built(plan.release)] if plan.commit else []
     return [
         *migrate,
         proof.health(settings),
         proof.stop(),
-        *stage,
+        *change_files,
         *([service.install_units(plan.units)] if plan.units else []),
         service.switch(plan.release, kind) if plan.switches else service.activate(kind),
         service.wait_for_workers(settings, plan.release),
