@@ -70,7 +70,7 @@ def test_checks_are_kept_with_the_first_that_fails() -> None:
         "curl: noise\ncheck gunicorn_socket ok\ncheck systemd_active failed x-django is failed\n"
         "check nginx_running failed nginx is failed\ncheck\ncheck loose\n"
     )
-    outcome.note_checks(checks)
+    outcome.add_checks(checks)
     assert outcome.checks == {"earlier": True, "gunicorn_socket": True, "systemd_active": False, "nginx_running": False}
     assert outcome.failed_check == "systemd_active"
     assert checks.trouble == "systemd_active fails: x-django is failed"
@@ -79,7 +79,7 @@ def test_checks_are_kept_with_the_first_that_fails() -> None:
 def test_a_check_that_failed_stays_failed() -> None:
     """A second look that finds it well does not hide the first."""
     checks = parse_checks("check http_200 failed /healthz answers 503")
-    checks.note("http_200", ok=True)
-    checks.note("http_200", ok=False, detail="later")
+    checks.add("http_200", ok=True)
+    checks.add("http_200", ok=False, detail="later")
     assert (checks.held, checks.failed) == ({"http_200": False}, "http_200")
     assert checks.details == {"http_200": "/healthz answers 503"}
