@@ -38,11 +38,11 @@ def provision(run: Run, *, token: str | None) -> None:
         except StepError as error:
             again = f"fab -H {run.name} provision"
             raise ProvisionError(f"{run.name}: {error.message}", evidence=error.evidence, hint=again) from error
-    tell(run, results)
+    show(run, results)
 
 
-def tell(run: Run, results: Results) -> None:
-    """Say what changed, what the user may run as root, and what is left to do."""
+def show(run: Run, results: Results) -> None:
+    """Show what changed, what the user may run as root, and what is left to do."""
     settings, say = run.settings, run.console.say
     lines = [line for result in results.values() for line in result.output.splitlines()]
     changes = [line.removeprefix(CHANGED) for line in lines if line.startswith(CHANGED)]

@@ -21,10 +21,10 @@ def status(run: Run) -> None:
         state = parse(results[survey.READ].output.splitlines())
         checks = nginx.parse_checks(results[nginx.LOOK].output)
         if not answer.startswith(http.BLIND):  # then the host's own look is all there is
-            checks.note("http_200", ok=answer == "200", detail=f"{settings.health_path} answers {answer}")
-        outcome.note_checks(checks)
-        note_state(run, state, results[survey.HOLDER].output)
-        tell(run, state, checks)
+            checks.add("http_200", ok=answer == "200", detail=f"{settings.health_path} answers {answer}")
+        outcome.add_checks(checks)
+        add_state(run, state, results[survey.HOLDER].output)
+        show(run, state, checks)
         if checks.failed:
             outcome.logs = read_logs(runner)
             raise Unhealthy(
@@ -34,8 +34,8 @@ def status(run: Run) -> None:
             )
 
 
-def note_state(run: Run, state: HostState, holder: str) -> None:
-    """Take what the host looks like into the outcome."""
+def add_state(run: Run, state: HostState, holder: str) -> None:
+    """Add what the host looks like to the outcome."""
     outcome = run.outcome
     if now := state.live_release:
         outcome.git_commit, outcome.git_branch = now.commit, now.branch
@@ -52,8 +52,8 @@ def note_state(run: Run, state: HostState, holder: str) -> None:
     }
 
 
-def tell(run: Run, state: HostState, checks: nginx.Checks) -> None:
-    """Say the status, a line for each thing."""
+def show(run: Run, state: HostState, checks: nginx.Checks) -> None:
+    """Show the status, a line for each thing."""
     outcome = run.outcome
     commit = f", {outcome.git_branch} {outcome.git_commit[:7]}" if outcome.git_commit else ""
     run.console.say(f"{run.name}: {outcome.site_state}{commit}")

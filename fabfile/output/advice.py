@@ -2,12 +2,12 @@
 
 import re
 
-WAITED = re.compile(r"after \d+ s: .+")  # what our own wait for the workers says last, below the journal's lines
+OURS = re.compile(r"failed: (?P<reason>\S.*)")  # what a function of host/lib says when it gives up (fail in common.sh)
 EXCEPTION = re.compile(
     r"\s*[A-Za-z_][\w.]*(Error|Exception|Configured|Missing|NotFound|DoesNotExist|Canceled)\b.*: \S.*"
 )
 DISK = re.compile(r".*(No space left on device|unable to write file).*")  # the second is git's word for the first
-VERDICT = re.compile(r"(?i)(error|fatal|doppler error|sudo)\b.*|.*\[emerg\].*|.* answered \d+, not 200:")
+VERDICT = re.compile(r"(?i)(error|fatal|doppler error|sudo)\b.*|.*\[emerg\].*")
 TROUBLE = re.compile(r"(?i).*\b(error|failed|denied|refused|cannot|could not|no space|not found|timed? ?out)\b.*")
 LONGEST = 300  # characters of a line that go into a message
 
@@ -19,7 +19,6 @@ NEXT = (
     ),
     (r"Invalid \w+ token|you must provide a token", "DOPPLER_TOKEN=... fab -H {host} provision"),
     (r"from the Doppler API", "see that {host} reaches Doppler, then the same command again"),
-    (r"may not run .*as root", "fab -H {host} provision"),
     (r"\[emerg\]", "mend the file that nginx names, then the same command again"),
     (
         r"connection to server .* failed",
@@ -33,7 +32,10 @@ NEXT = (
 def reason(output: str) -> str:
     """The line of `output` that says most about why: our own verdict, the last exception, a program's last verdict."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    for pattern in (WAITED, EXCEPTION, DISK, VERDICT, TROUBLE):
+    ours = [said["reason"] for line in lines if (said := OURS.fullmatch(line))]
+    if ours:
+        return ours[-1][:LONGEST]
+    for pattern in (EXCEPTION, DISK, VERDICT, TROUBLE):
         for number, line in reversed(list(enumerate(lines))):
             if pattern.fullmatch(line):
                 more = "".join(lines[number + 1 : number + 2]) if line.endswith(":") else ""

@@ -47,7 +47,7 @@ class Outcome:
         if error.hint:
             self.suggestions.append(error.hint)
 
-    def note_checks(self, checks: Checks) -> None:
+    def add_checks(self, checks: Checks) -> None:
         """Take over what the checks of the site found."""
         self.checks |= checks.held
         self.failed_check = checks.failed

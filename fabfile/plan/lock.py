@@ -13,7 +13,7 @@ from fabfile.errors import Locked
 
 @dataclass(frozen=True)
 class Lock:
-    """What a conductor takes before its first batch: the lock file, and what to write into it for others to read.
+    """What a runner takes before its first batch: the lock file, and what to write into it for others to read.
 
     `wait` is how many seconds to queue for it; 0 asks once.
     """

@@ -34,8 +34,11 @@ def install(file: PurePosixPath) -> str:
     return f"install:{file}"
 
 
-def needed(layout: Layout, files: Iterable[PurePosixPath], activation: Kind) -> list[str]:
-    """Names of the commands that a switch with these changed files and this activation runs."""
+def needed(layout: Layout, files: Iterable[PurePosixPath], activation: Kind, *, first: bool = False) -> list[str]:
+    """Names of the commands that a switch with these changed files and this activation runs, and its way back.
+
+    `first` says that nothing is live yet: the way back then stops what was started.
+    """
     files = list(files)
     names = [install(file) for file in files]
     if layout.site_file in files:
@@ -44,6 +47,10 @@ def needed(layout: Layout, files: Iterable[PurePosixPath], activation: Kind) -> 
         names.append("reload_units")
     if activation in ("restart", "start"):
         names.append("restart_service")
+    if activation == "start":
+        names.append("restart_socket")
+    if first:
+        names.append("stop_units")
     return names
 
 

@@ -61,8 +61,8 @@ def switch(session: Session, plan: Plan, activation: Activation) -> None:
             results = session.runner.run(sequence.switch(plan, activation), revert, finish=True)
         except StepError as error:
             raise _failed(session, plan, error) from error
-        schema = note_migrations(session, results)
-        outcome.note_checks(nginx.parse_checks(results[nginx.CHECK].output))
+        schema = add_migrations(session, results)
+        outcome.add_checks(nginx.parse_checks(results[nginx.CHECK].output))
         answer = watch.settle(watches, settings.timeouts.health)
         outcome.checks["http_200"] = not answer
         if answer:
@@ -117,8 +117,8 @@ def history_entry(session: Session, plan: Plan, how: str) -> str:
     return json.dumps(entry)
 
 
-def note_migrations(session: Session, results: Results) -> str:
-    """Take the migrations that were applied into the outcome; return what the site's state is to say of the schema."""
+def add_migrations(session: Session, results: Results) -> str:
+    """Add the migrations that were applied to the outcome; return what the site's state is to say of the schema."""
     applied, begun = django.migrations(results.output(django.MIGRATE))
     session.outcome.details["migrations"] = applied
     kept = [f"{', '.join(applied)} stays applied"] if applied else []
@@ -129,7 +129,7 @@ def note_migrations(session: Session, results: Results) -> str:
 def _failed(session: Session, plan: Plan, error: StepError) -> DeployError:
     """The error that a failed step of the switch stands for: before it was live, or after."""
     outcome, failed = session.outcome, error.failed
-    schema = note_migrations(session, Results.of([*error.before.values(), failed]))
+    schema = add_migrations(session, Results.of([*error.before.values(), failed]))
     if not all(result.ok for result in error.rescue.values()):
         outcome.site_state = f"unknown: after {failed.step.title}, the way back failed too{schema}"
         return Unhealthy(
@@ -141,7 +141,7 @@ def _failed(session: Session, plan: Plan, error: StepError) -> DeployError:
         outcome.site_state = f"as before{schema}"
         return error
     checks = nginx.parse_checks(failed.output)
-    outcome.note_checks(checks)
+    outcome.add_checks(checks)
     what = f"{failed.step.title}: {checks.trouble}" if checks.trouble else error.message
     failure = _reverted(session, plan, what, failed.output)
     outcome.site_state += schema

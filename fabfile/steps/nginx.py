@@ -55,8 +55,8 @@ class Checks:
         """The first failure in words, or nothing."""
         return f"{self.failed} fails: {self.details[self.failed]}" if self.failed else ""
 
-    def note(self, name: str, *, ok: bool, detail: str = "") -> None:
-        """Note how a check went; one that has failed before stays so."""
+    def add(self, name: str, *, ok: bool, detail: str = "") -> None:
+        """Add how a check went; one that has failed before stays so."""
         self.held[name] = ok and self.held.get(name, True)
         if not ok:
             self.details.setdefault(name, detail)
@@ -68,7 +68,7 @@ def parse_checks(output: str) -> Checks:
     for line in output.splitlines():
         match line.split(" ", 3):
             case ["check", name, "ok"]:
-                checks.note(name, ok=True)
+                checks.add(name, ok=True)
             case ["check", name, "failed", *detail]:
-                checks.note(name, ok=False, detail="".join(detail))
+                checks.add(name, ok=False, detail="".join(detail))
     return checks

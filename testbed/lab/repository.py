@@ -3,15 +3,19 @@
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from .machine import ENV, LabError, last_line
 
-if TYPE_CHECKING:
-    from .host import LabHost
-
 IDENTITY = "Lab <lab@localhost>"
 GIT = ("git", "-c", "safe.directory=*", "-c", "core.hooksPath=/dev/null")
+
+
+class Machine(Protocol):
+    """What holds the repository: a lab host, whose module needs this one."""
+
+    @property
+    def root(self) -> Path: ...
 
 
 class Repository:
@@ -19,7 +23,7 @@ class Repository:
 
     url = "git://127.0.0.1/consult.git"
 
-    def __init__(self, host: "LabHost") -> None:
+    def __init__(self, host: Machine) -> None:
         self.folder = host.root / "srv/lab/git/consult.git"
 
     def commit(

@@ -3,9 +3,9 @@
 import pytest
 
 from fabfile.output import advice
-from fabfile.ssh.runner import StepError
+from fabfile.ssh.runner import NO_RIGHT, StepError
 from fabfile.steps import django
-from fabfile.steps.step import Step, StepEnd
+from fabfile.steps.step import Step, StepResult
 
 DJANGO = """\
 Traceback (most recent call last):
@@ -20,7 +20,11 @@ LINE 1: ALTER TABLE nowhere
 UV = "error: Failed to download `a==1`\n  cause: dns error\n  cause: failed to lookup address information\n"
 GIT = "fatal: unable to connect to 127.0.0.1:\n127.0.0.1[0: 127.0.0.1]: errno=Connection refused\n\n"
 NGINX = '[emerg] 1#1: unknown directive "x" in /etc/nginx/sites-enabled/b:1\nnginx: configuration file test failed\n'
-HEALTH = "curl: (28) Operation timed out\n/healthz answered 503, not 200:\n{}\nits log:\n[INFO] Booting worker\n"
+HEALTH = (
+    "curl: (28) timed out\n/healthz answered:\n{}\nits log:\nValueError: x\nfailed: /healthz answered 503, not 200\n"
+)
+WORKERS = "ImportError: lost in the journal\nfailed: after 9 s: gunicorn has stopped 3 times in a row\n"
+RIGHTS = "failed: web may not run as root: /usr/bin/systemctl daemon-reload\n"
 
 
 @pytest.mark.parametrize(
@@ -30,7 +34,11 @@ HEALTH = "curl: (28) Operation timed out\n/healthz answered 503, not 200:\n{}\ni
         (UV, "error: Failed to download `a==1`"),
         (GIT, "fatal: unable to connect to 127.0.0.1: 127.0.0.1[0: 127.0.0.1]: errno=Connection refused"),
         (NGINX, '[emerg] 1#1: unknown directive "x" in /etc/nginx/sites-enabled/b:1'),
-        (HEALTH, "/healthz answered 503, not 200: {}"),
+        (HEALTH, "/healthz answered 503, not 200"),
+        (WORKERS, "after 9 s: gunicorn has stopped 3 times in a row"),
+        (RIGHTS * 2, "web may not run as root: /usr/bin/systemctl daemon-reload"),
+        ("failed: first\nfailed: last\nold lines", "last"),
+        ("failed:\nbuild failed: x", "build failed: x"),
         ("error: unable to write file a\nfatal: Could not reset index file.\n", "error: unable to write file a"),
         ("one\n\ntwo\n\n", "two"),
         ("", ""),
@@ -38,7 +46,10 @@ HEALTH = "curl: (28) Operation timed out\n/healthz answered 503, not 200:\n{}\ni
     ],
 )
 def test_the_reason_is_the_line_that_says_most(output: str, reason: str) -> None:
-    """Of a traceback the exception, of a program its verdict, else the last line; never longer than a message bears."""
+    """Our own verdict before all, of a traceback the exception, of a program its verdict, else the last line.
+
+    It is never longer than a message bears.
+    """
     assert advice.reason(output) == reason
 
 
@@ -47,7 +58,6 @@ def test_the_reason_is_the_line_that_says_most(output: str, reason: str) -> None
     [
         ("tar: a: Cannot write: No space left on device", "make room on the disk of api"),
         ("Doppler Error: Invalid Service token", "fab -H api provision"),
-        ("deploy may not run this as root: /usr/bin/systemctl", "fab -H api provision"),
         (UV, "api reaches the package index"),
         (NGINX, "the file that nginx names"),
         ("nothing that anybody knows", "the same command again"),
@@ -58,16 +68,33 @@ def test_every_output_has_a_next_command(output: str, words: str) -> None:
     assert words in advice.next_command("api", output)
 
 
+def ended(step_id: str, code: int = 0, output: str = "", timeout: int = 60) -> StepResult:
+    """How a step with this id ended."""
+    return StepResult(Step(step_id, step_id.capitalize(), "do", timeout=timeout), code, output, 0.1)
+
+
 def test_the_error_of_a_step_tells_all() -> None:
     """Title, exit code, reason, hint; what had gone well before, and what was done about it."""
-    first, second, third = (Step(title, "") for title in ("First", "Second", "Put it back"))
-    ends = [StepEnd(first, 0, "", 0.1), StepEnd(second, 2, "error: so it is", 0.1), StepEnd(third, 0, "", 0.1)]
-    error = StepError("api", ends)
-    assert error.message == "Second: failed (exit 2): error: so it is"
-    assert (error.before, error.end, error.rescue) == ((ends[0],), ends[1], (ends[2],))
-    late = StepError("api", [StepEnd(Step("Slow", "", timeout=7), 124, "error: ended", 7.0)])
+    results = [ended("first"), ended("second", 2, "failed: so it is"), ended("back")]
+    error = StepError("api", results)
+    assert error.message == "Second: failed (exit 2): so it is"
+    assert (error.failed, error.evidence) == (results[1], "failed: so it is")
+    assert (dict(error.before), dict(error.rescue)) == ({"first": results[0]}, {"back": results[2]})
+    assert StepError("api", [ended("silent", 1)]).message == "Silent: failed (exit 1)"
+
+
+@pytest.mark.parametrize("code", [124, 137])
+def test_a_step_that_took_too_long_says_so(code: int) -> None:
+    """At its limit it says how long that was and where it is set, not what it said while it was ended."""
+    late = StepError("api", [ended("slow", code, "error: ended", timeout=7)])
     assert late.message == "Slow: failed (took longer than 7 s and was ended)"
     assert "timeouts in hosts.toml" in late.hint
+
+
+def test_a_right_that_is_missing_is_mended_by_provision() -> None:
+    """The exit code says that sudo refused, whatever the words are."""
+    assert StepError("api", [ended("ask", NO_RIGHT, "anything")]).hint == "fab -H api provision"
+    assert StepError("api", [ended("ask", 1, RIGHTS)]).hint == "mend that, then the same command again"
 
 
 @pytest.mark.parametrize(

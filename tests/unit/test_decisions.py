@@ -11,16 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fabfile.commands.deploy import find_commit, fingerprint, next_id, plan
+from fabfile.commands.deploy import decide, find_commit, fingerprint, next_id, send_release_files
 from fabfile.commands.rollback import find_release
 from fabfile.config.inventory import Host
 from fabfile.config.settings import Settings
-from fabfile.errors import ConfigError, Locked, ProvisionError
-from fabfile.output.report import Outcome, Report
+from fabfile.errors import ConfigError, Locked, ProvisionError, StepFailed
+from fabfile.output.console import Console
+from fabfile.output.outcome import Outcome
 from fabfile.plan import rendering
 from fabfile.plan.lock import card
 from fabfile.plan.state import HostState, ReleaseState
-from fabfile.session.deployment import Work, require_ready
+from fabfile.session.run import Run
+from fabfile.session.session import DISK_FREE, INODES_FREE, Session, require_ready
+from fabfile.steps.step import Results
 
 SETTINGS = Settings(repo="git@example.org:team/app.git")
 HOST = Host("api", "production", SETTINGS)
@@ -53,22 +56,18 @@ def state(**changes: Any) -> HostState:
     return dataclasses.replace(whole, **changes)
 
 
-def work(read: HostState, settings: Settings = SETTINGS) -> Work:
-    nothing: Any = dict.fromkeys(part.name for part in dataclasses.fields(Work))
-    return dataclasses.replace(
-        Work(**nothing),
-        host=Host("api", "production", settings),
-        conductor=cast("Any", Unprepared()),
-        remote=cast("Any", Unprepared()),
-        report=Report(stream=io.StringIO()),
-        outcome=Outcome("deploy", "api"),
-        state=read,
-    )
+def a_run(settings: Settings = SETTINGS) -> Run:
+    return Run(Host("api", "production", settings), Console(stream=io.StringIO()), Outcome("deploy", "api"))
+
+
+def session(read: HostState) -> Session:
+    """A session on a host that looks like this."""
+    return Session(a_run(), cast("Any", Unprepared()), cast("Any", Unprepared()), read, Results())
 
 
 def test_nothing_to_do() -> None:
     """The commit is live, built from the same settings, served by every worker, every file as it should be."""
-    assert plan(work(state()), COMMIT, "main", force=False) is None
+    assert decide(session(state()), COMMIT, force=False) is None
 
 
 @pytest.mark.parametrize(
@@ -90,17 +89,37 @@ def test_nothing_to_do() -> None:
 )
 def test_a_new_release_is_made(changes: dict[str, Any], commit: str, force: bool) -> None:
     """Another commit, another setting, a site that does not serve, or --force: a release with a new id."""
-    asked = work(state(**changes))
-    change = plan(asked, commit, "main", force=force)
-    assert change
-    assert change.release.id == f"20260103T000000Z-{commit[:7]}"
-    assert change.build
-    sent = cast("Any", asked.conductor).files
+    asked = session(state(**changes))
+    asked.outcome.git_branch = "main"
+    plan = decide(asked, commit, force=force)
+    assert plan
+    assert plan.release.id == f"20260103T000000Z-{commit[:7]}"
+    assert plan.commit == commit
+    assert plan.switches
+    send_release_files(asked, plan)
+    sent = cast("Any", asked.runner).files
     notes = json.loads(sent["release.json"])
     assert (notes["commit"], notes["branch"], notes["fingerprint"]) == (commit, "main", fingerprint(SETTINGS))
     assert sent["release.json"].count(b"\n") == 1
+    assert set(sent) == {"gunicorn.conf.py", "gunicorn.json", "release.json"}
     assert sent["gunicorn.conf.py"].decode() == rendering.gunicorn_conf()
-    assert json.loads(sent["gunicorn.json"]) == rendering.gunicorn_values(SETTINGS)
+    assert sent["gunicorn.json"].decode() == rendering.gunicorn_json(SETTINGS)
+
+
+def test_a_release_that_was_never_marked_good_is_activated_again() -> None:
+    """The run that made it live was cut before its last check: that is made up for, without a new release."""
+    live = dataclasses.replace(state().releases[0], good=False)
+    plan = decide(session(state(releases=(live,))), COMMIT, force=False)
+    assert plan
+    assert (plan.release.id, plan.commit, plan.files) == (LIVE, "", {})
+
+
+def test_a_release_that_was_marked_bad_is_built_anew() -> None:
+    """What failed once is not taken for the site as it should be."""
+    live = dataclasses.replace(state().releases[0], bad=True)
+    plan = decide(session(state(releases=(live,))), COMMIT, force=False)
+    assert plan
+    assert plan.commit == COMMIT
 
 
 @pytest.mark.parametrize("name", [path.name for path in rendering.files(SETTINGS)])
@@ -108,11 +127,12 @@ def test_a_changed_file_alone_needs_no_new_release(name: str) -> None:
     """Only the file is installed; the release stays."""
     read = state()
     files = {path: digest for path, digest in read.files.items() if not path.endswith(name)}
-    change = plan(work(dataclasses.replace(read, files=files)), COMMIT, "main", force=False)
-    assert change
-    assert change.release.id == LIVE
-    assert not change.build
-    assert [path.name for path in change.files] == [name]
+    plan = decide(session(dataclasses.replace(read, files=files)), COMMIT, force=False)
+    assert plan
+    assert plan.release.id == LIVE
+    assert not plan.commit
+    assert not plan.switches
+    assert [path.name for path in plan.files] == [name]
 
 
 @pytest.mark.parametrize(
@@ -156,8 +176,8 @@ def test_a_new_id_is_always_after_every_other(now: int, moments: list[int]) -> N
 def test_the_commit_is_found_among_what_git_says() -> None:
     """Warnings around the answer do no harm, and a subject may hold anything."""
     answer = f"warning: redirecting\ncommit {COMMIT} commit known x  y\nknown main"
-    assert find_commit(answer, "main", HOST) == (COMMIT, "commit known x  y")
-    assert find_commit(f"commit {COMMIT} ", "main", HOST) == (COMMIT, "")
+    assert find_commit(a_run(), answer) == (COMMIT, "commit known x  y")
+    assert find_commit(a_run(), f"commit {COMMIT} ") == (COMMIT, "")
 
 
 @pytest.mark.parametrize(
@@ -173,7 +193,7 @@ def test_the_commit_is_found_among_what_git_says() -> None:
 def test_a_name_that_is_not_there_is_told_with_the_nearest(answer: str, hint: str) -> None:
     """Exit 2, the repository, the name, and what may have been meant."""
     with pytest.raises(ConfigError) as caught:
-        find_commit(answer, "feature/logn", HOST)
+        find_commit(a_run(SETTINGS.model_copy(update={"branch": "feature/logn"})), answer)
     assert caught.value.message == "api: git@example.org:team/app.git has no branch, tag or commit feature/logn"
     assert caught.value.hint == hint
 
@@ -200,7 +220,7 @@ RELEASES = tuple(
 def test_rollback_finds_what_is_meant(to: str, found: str) -> None:
     """An id, its beginning, a commit; without a name the newest good one before the live one."""
     read = HostState(live="20260103T000000Z-4444444", releases=RELEASES)
-    assert find_release(read, to, HOST).id == found
+    assert find_release(read, to, "api").id == found
 
 
 @pytest.mark.parametrize(
@@ -217,7 +237,7 @@ def test_rollback_finds_what_is_meant(to: str, found: str) -> None:
 def test_rollback_refuses_what_it_cannot_tell(to: str, said: str) -> None:
     """Ambiguous, unknown (with the nearest name), never finished: exit 2, and where to look."""
     with pytest.raises(ConfigError) as caught:
-        find_release(HostState(live="20260103T000000Z-4444444", releases=RELEASES), to, HOST)
+        find_release(HostState(live="20260103T000000Z-4444444", releases=RELEASES), to, "api")
     assert said in caught.value.message
     assert caught.value.hint in ("fab -H api releases", "name one of them whole")
 
@@ -228,7 +248,7 @@ def test_rollback_refuses_what_it_cannot_tell(to: str, said: str) -> None:
 def test_rollback_with_nothing_before(live: str, said: str) -> None:
     """Exit 2, and it says before what."""
     with pytest.raises(ConfigError, match=f"no good release before {said}"):
-        find_release(HostState(live=live, releases=RELEASES), "", HOST)
+        find_release(HostState(live=live, releases=RELEASES), "", "api")
 
 
 def test_a_ready_host_is_not_refused() -> None:
@@ -244,6 +264,13 @@ def test_a_ready_host_is_not_refused() -> None:
         ({"app_is": "folder"}, ProvisionError, "/app is a real folder"),
         ({"app_is": "nothing"}, ProvisionError, "the link /app"),
         ({"missing": ("the program uv", "the folder /x")}, ProvisionError, "the program uv, the folder /x"),
+        ({"masked": "consult-django.service"}, ProvisionError, "consult-django.service is masked"),
+        (
+            {"disk_free": DISK_FREE - 1},
+            StepFailed,
+            "has room for 99 MB and 1000000 files; a release needs at least 100",
+        ),
+        ({"inodes_free": INODES_FREE - 1}, StepFailed, "and 4999 files; a release needs at least 100 MB and 5000"),
     ],
 )
 def test_a_host_that_is_not_ready_is_refused(changes: dict[str, Any], kind: type[Exception], said: str) -> None:

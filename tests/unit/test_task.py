@@ -1,5 +1,6 @@
 """What every verb shares, through the real command line: -H to hosts, errors to exit codes, one report."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -10,13 +11,17 @@ import pytest
 from fabric import Config
 from fabric.main import Fab
 from invoke import Collection
+from pytest_mock import MockerFixture
 
 from fabfile.config.hosts_file import PROJECT
 from fabfile.config.inventory import Host
+from fabfile.config.settings import Settings
 from fabfile.errors import ConfigError, ConnectError, DeployError, Locked, ProvisionError, StepFailed, Unhealthy
 from fabfile.executor import Executor
-from fabfile.output.report import Outcome, Report
-from fabfile.task import verb
+from fabfile.session.run import Run
+from fabfile.ssh.runner import StepError
+from fabfile.steps.step import Step, StepResult
+from fabfile.task import LabState, task
 
 HOSTS = """
 [app]
@@ -35,14 +40,14 @@ ran: list[tuple[str, dict[str, Any]]] = []
 trouble: dict[str, BaseException] = {}
 
 
-def dig(host: Host, report: Report, outcome: Outcome, depth: int = 1, wide: bool = False, wait: int = 0) -> None:
+def dig(run: Run, depth: int = 1, wide: bool = False, wait: int = 0) -> None:
     """Dig a hole."""
-    given: dict[str, Any] = {"depth": depth, "wide": wide, "wait": wait, "config": host.settings.doppler_config}
-    ran.append((host.name, given))
-    report.say(f"digging at {host.name}")
-    if error := trouble.get(host.name):
+    given: dict[str, Any] = {"depth": depth, "wide": wide, "wait": wait, "config": run.settings.doppler_config}
+    ran.append((run.name, given))
+    run.console.say(f"digging at {run.name}")
+    if error := trouble.get(run.name):
         raise error
-    outcome.site_state = "dug"
+    run.outcome.site_state = "dug"
 
 
 @pytest.fixture(autouse=True)
@@ -56,8 +61,8 @@ def inventory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def fab(*words: str) -> int:
     """Run the command line; return its exit code."""
-    task = verb({"depth": "how deep"})(dig)
-    program = Fab(version="1", executor_class=Executor, config_class=Config, namespace=Collection(task))
+    namespace = Collection(task({"depth": "how deep"})(dig))
+    program = Fab(version="1", executor_class=Executor, config_class=Config, namespace=namespace)
     try:
         program.run(["fab", *words])
     except SystemExit as end:
@@ -225,3 +230,75 @@ def test_every_verb_is_there_with_help_for_each_option() -> None:
         assert text.strip()
         assert "json" in options
         assert [option for option, words in options.items() if not words] == []
+
+
+def test_a_setting_on_the_command_line_wins_over_the_file() -> None:
+    """A task offers the settings it names as options, with their own help, and nothing else of hosts.toml."""
+    branches: list[str] = []
+
+    def look(run: Run) -> None:
+        """Look at the branch."""
+        branches.append(run.settings.branch)
+
+    namespace = Collection(task(settings=["branch"])(look))
+    program = Fab(version="1", executor_class=Executor, config_class=Config, namespace=namespace)
+    for words in ([], ["--branch", "v2"]):
+        program.run(["fab", "-H", "web1", "look", *words], exit=False)
+    assert branches == ["main", "v2"]
+    assert {"branch", "doppler_config", "json"} == {each.name for each in namespace["look"].get_arguments()}
+
+
+@pytest.mark.parametrize(("name", "part"), [("ana@web1", "user ana"), ("web1:2222", "port 2222")])
+def test_a_name_of_hosts_toml_stands_alone(name: str, part: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Fabric would take user@NAME and NAME:port apart and drop what hosts.toml does not say: they are refused."""
+    assert fab("-H", name, "dig") == 2
+    assert ran == []
+    assert f"without the {part}" in capsys.readouterr().out
+
+
+def test_what_a_step_has_shown_is_not_shown_again(capsys: pytest.CaptureFixture[str]) -> None:
+    """The output of a failed step stands under the step; evidence of any other error follows its message."""
+    failed = StepResult(Step("dig_deep", "Dig deep", "dig"), 1, "a stone", 0.1)
+    trouble["web1"] = StepError("web1", [failed])
+    assert fab("-H", "web1", "dig") == 5
+    assert capsys.readouterr().out.splitlines()[1:2] == ["Dig deep: failed (exit 1): a stone"]
+    trouble["web1"] = StepFailed("x", evidence="a stone")
+    assert fab("-H", "web1", "dig") == 5
+    assert capsys.readouterr().out.splitlines()[1:] == ["x", "    a stone"]
+
+
+@pytest.mark.parametrize("state", ["ready", "up", "running"])
+def test_a_lab_host_is_made_as_the_verb_needs_it(state: LabState, mocker: MockerFixture) -> None:
+    """A host that says `lab = true` goes through the lab first; the verb then works on what the lab returns."""
+    seen: list[Run] = []
+
+    def look(run: Run) -> None:
+        seen.append(run)
+
+    host = Host("lab", "lab", Settings(repo="git@example.org:team/app.git", lab=True))
+    module = mocker.patch("fabfile.lab.module")
+    module.return_value.prepare.return_value = made = dataclasses.replace(host, name="made")
+    mocker.patch("fabfile.config.hosts_file.load").return_value.select.return_value = [host]
+    program = Fab(
+        version="1", executor_class=Executor, config_class=Config, namespace=Collection(task(lab=state)(look))
+    )
+    program.run(["fab", "-H", "lab", "look"], exit=False)
+    module.assert_called_once_with("prepare")
+    module.return_value.prepare.assert_called_once_with(host, seen[0].console, state)
+    assert seen[0].host is made
+
+
+def test_the_list_is_quick() -> None:
+    """`fab --list` loads nothing heavy: no settings, no templates, no HTTP client."""
+    code = """
+import sys
+from fabric.main import program
+program.run(["fab", "--list"], exit=False)
+print("LOADED", *sys.modules, file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert {"deploy", "rollback", "lab.down"} <= set(done.stdout.split())
+    loaded = set(done.stderr.rpartition("LOADED")[2].split())
+    assert "fabfile.task" in loaded
+    heavy = {"pydantic", "jinja2", "httpx", "httpcore", "fabfile.config.settings", "fabfile.ssh.connection"}
+    assert loaded & heavy == set()

@@ -1,0 +1,316 @@
+"""A plan carried out against a runner that plays a host: what is run, and what each end comes to."""
+
+import io
+import json
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
+
+import pytest
+from pytest_mock import MockerFixture
+
+from fabfile.config.inventory import Host
+from fabfile.errors import DeployError, StepFailed, Unhealthy
+from fabfile.output.console import Console
+from fabfile.output.outcome import Outcome
+from fabfile.plan.activation import Activation
+from fabfile.plan.plan import Plan
+from fabfile.plan.state import HostState, ReleaseState
+from fabfile.session import deployment
+from fabfile.session.run import Run
+from fabfile.session.session import Session
+from fabfile.session.watch import Watch
+from fabfile.ssh.runner import ConnectionLost, StepError
+from fabfile.steps.step import Results, Step, StepResult
+from tests.unit.test_sequence import LAYOUT, NEW, OLD, SETTINGS, SITE
+
+SAME = {"running": True, "python": ["3.12.1", "3.12.1"], "gunicorn": ["23", "23"], "preload": False, "modules": []}
+HEALTHY = "check gunicorn_socket ok\ncheck systemd_active ok\ncheck nginx_running ok\ncheck http_200 ok"
+ANSWERS = {
+    "compare_it_with_the_running_gunicorn": json.dumps({**SAME, "environment": []}),
+    "check_the_site": HEALTHY,
+    "migrate_the_database": "Running migrations:\n  Applying notes.0001_initial... OK",
+    "read_the_journal": "a line\nof the journal",
+    "read_nginx_s_error_log": "of nginx",
+}
+Ends = dict[str, tuple[int, str] | BaseException]
+
+
+class Played:
+    """A runner whose host does what `ends` says for a step's id, and well all else."""
+
+    def __init__(self, console: Console, ends: Ends) -> None:
+        self.console = console
+        self.ends = ends
+        self.ran: list[str] = []
+        self.files: dict[str, bytes] = {}
+        self.entries: list[dict[str, Any]] = []
+        self.finishes: list[bool] = []
+        self.busy = self.interrupted = False
+
+    def put(self, name: str, content: bytes) -> None:
+        self.files[name] = content
+
+    def run(self, steps: Sequence[Step], rescue: Sequence[Step] = (), *, finish: bool = False) -> Results:
+        self.finishes.append(finish)
+        ended: list[StepResult] = []
+        for step in steps:
+            ended.append(self._one(step))
+            if not ended[-1].ok:
+                raise StepError("api", [*ended, *map(self._one, rescue)])
+        return Results.of(ended)
+
+    def _one(self, step: Step) -> StepResult:
+        self.ran.append(step.id)
+        if step.id == "record_the_deploy":
+            self.entries.append(json.loads(cast("str", step.parameters["entry"])))
+        end = self.ends.get(step.id, (0, ANSWERS.get(step.id, "")))
+        if isinstance(end, BaseException):
+            self.busy = isinstance(end, ConnectionLost)
+            raise end
+        result = StepResult(step, *end, seconds=0.1)
+        self.console.end(result)
+        return result
+
+
+class Stage:
+    """One deploy of NEW over OLD, or what a test makes of it."""
+
+    def __init__(self, mocker: MockerFixture) -> None:
+        self.stream = io.StringIO()
+        self.answers = "200"
+        self.interrupted = False  # a Ctrl-C during the switch
+        self.ends: Ends = {}
+        self.plan = Plan(SETTINGS, LAYOUT, NEW, OLD, commit="2" * 40)
+
+        @contextmanager
+        def watching(*_: object) -> Generator[dict[str, Watch]]:
+            yield {"ssh": Watch(first=self.answers)}
+
+        mocker.patch("fabfile.session.watch.watching", watching)
+        self.settle = mocker.patch("fabfile.session.watch.settle", return_value="")
+
+    def deploy(self) -> tuple[Session, DeployError | KeyboardInterrupt | None]:
+        """Carry the plan out; return the session, and the error that it ended in."""
+        console = Console(stream=self.stream)
+        run = Run(Host("api", "production", SETTINGS), console, Outcome("deploy", "api"))
+        live = self.plan.live.id if self.plan.live else ""
+        state = HostState(now=1767225600, live=live, service="active", releases=(ReleaseState(OLD.id, good=True),))
+        runner = Played(console, self.ends)
+        runner.interrupted = self.interrupted
+        session = Session(run, cast("Any", None), cast("Any", runner), state, Results())
+        try:
+            deployment.deploy(session, self.plan)
+        except (DeployError, KeyboardInterrupt) as error:
+            return session, error
+        return session, None
+
+    def fail(self) -> tuple[Session, DeployError]:
+        session, error = self.deploy()
+        assert isinstance(error, DeployError)
+        return session, error
+
+
+@pytest.fixture
+def stage(mocker: MockerFixture) -> Stage:
+    return Stage(mocker)
+
+
+def played(session: Session) -> Played:
+    return cast("Any", session.runner)
+
+
+def test_a_deploy_that_goes_well(stage: Stage) -> None:
+    """Built, proven, switched, recorded, pruned; the outcome and the last line say what is live and how."""
+    session, error = stage.deploy()
+    assert error is None
+    outcome = session.outcome
+    assert (outcome.status, outcome.release, outcome.activation) == ("success", NEW.id, "hup")
+    assert outcome.site_state == f"{NEW.id} is live"
+    assert outcome.checks == dict.fromkeys(["gunicorn_socket", "systemd_active", "nginx_running", "http_200"], True)
+    assert outcome.details["migrations"] == ["notes.0001_initial"]
+    assert played(session).ran[-3:] == ["mark_the_release_as_good", "record_the_deploy", "prune_old_releases"]
+    (entry,) = played(session).entries
+    assert (entry["outcome"], entry["release"], entry["previous"]) == ("live", NEW.id, OLD.id)
+    assert stage.stream.getvalue().splitlines()[-1] == f"api: {NEW.id} is live (hup)"
+
+
+def test_only_the_switch_goes_on_at_ctrl_c(stage: Stage) -> None:
+    """Build and proof end where they are; the switch and its way back go to their end, as one batch each."""
+    stage.settle.return_value = "502"
+    session, _ = stage.fail()
+    assert played(session).finishes == [False, True, True, False, False]  # proof, switch, way back, end, logs
+
+
+def test_a_switch_that_was_interrupted_ends_as_interrupted(stage: Stage) -> None:
+    """Ctrl-C during the switch: the release is live, the end is recorded, and the run still says interrupted."""
+    stage.interrupted = True
+    session, error = stage.deploy()
+    assert isinstance(error, KeyboardInterrupt)
+    assert session.outcome.site_state == f"{NEW.id} is live"
+    assert played(session).entries[0]["outcome"] == "live"
+
+
+def test_a_site_alone_is_neither_proven_nor_activated(stage: Stage) -> None:
+    """A changed nginx site is sent, installed, tested and loaded; gunicorn is not touched."""
+    stage.plan = Plan(SETTINGS, LAYOUT, OLD, OLD, SITE)
+    session, error = stage.deploy()
+    assert error is None
+    assert session.outcome.activation == "nginx"
+    assert played(session).files == {path.name: text.encode() for path, text in SITE.items()}
+    assert [step for step in played(session).ran if "gunicorn" in step or "proof" in step or "prove" in step] == []
+
+
+def test_what_was_asked_for_wins_over_what_would_do(stage: Stage) -> None:
+    """`restart` restarts, although nothing that gunicorn's master holds has changed."""
+    stage.plan = Plan(SETTINGS, LAYOUT, OLD, OLD, forced=Activation("restart", "asked for"))
+    session, _ = stage.deploy()
+    assert (session.outcome.activation, session.outcome.reason) == ("restart", "asked for")
+    assert "restart_gunicorn_behind_its_socket" in played(session).ran
+
+
+def test_a_failed_build_leaves_the_site_alone(stage: Stage) -> None:
+    """Exit 5, the step's reason, and nothing of the switch is run; the history says how it ended."""
+    stage.ends["build_the_virtualenv"] = (1, "error: no such package")
+    session, error = stage.fail()
+    assert isinstance(error, StepFailed)
+    assert str(error) == "Build the virtualenv: failed (exit 1): error: no such package"
+    assert session.outcome.site_state == "as before"
+    ran = played(session).ran
+    assert ran[2:] == [
+        "stop_the_private_socket",
+        "remove_the_unfinished_release",
+        "record_the_deploy",
+        "prune_old_releases",
+    ]
+    assert played(session).entries[0]["outcome"] == str(error)
+
+
+@pytest.mark.parametrize("answer", ["", "no JSON", "{"])
+def test_a_comparison_without_an_answer_is_no_reason_to_guess(stage: Stage, answer: str) -> None:
+    """How to activate it is not known: exit 5 before anything live changes."""
+    stage.ends["compare_it_with_the_running_gunicorn"] = (0, answer)
+    session, error = stage.fail()
+    assert (type(error), error.evidence) == (StepFailed, answer)
+    assert session.outcome.site_state == "as before"
+
+
+def test_a_failed_migration_is_told_with_what_it_left(stage: Stage) -> None:
+    """The site is as before, and the outcome names what stays applied and what had begun."""
+    said = "  Applying notes.0001_initial... OK\n  Applying notes.0002_more...django.db.utils.DataError: x"
+    stage.ends["migrate_the_database"] = (1, said)
+    session, error = stage.fail()
+    assert error.exit_code == 5
+    assert session.outcome.site_state == (
+        "as before, but the schema: notes.0001_initial stays applied; "
+        "notes.0002_more had begun (if it is not atomic, a part of it may stay)"
+    )
+    assert session.outcome.details["migrations"] == ["notes.0001_initial"]
+
+
+@pytest.mark.parametrize("step", ["switch_to_the_new_release_hup", "see_only_new_workers_answer"])
+def test_a_switch_that_fails_is_rolled_back(stage: Stage, step: str) -> None:
+    """Exit 6: the host itself has put the old release back, and the logs are in the outcome."""
+    stage.ends[step] = (1, "failed: so it is")
+    session, error = stage.fail()
+    assert (type(error), error.status) == (Unhealthy, "rolled_back")
+    assert str(error).endswith(f"failed (exit 1): so it is; {OLD.id} is live again")
+    assert session.outcome.site_state.startswith(f"as before: {OLD.id} is live again, but the schema: notes.0001")
+    assert session.outcome.logs["django_service"] == ["a line", "of the journal"]
+    assert session.outcome.logs["nginx_error"] == ["of nginx"]
+    assert "put_the_old_release_back" in played(session).ran
+
+
+def test_a_failed_check_is_named(stage: Stage) -> None:
+    """The check that fails is in the message and in the outcome, by its name."""
+    stage.ends["check_the_site"] = (1, HEALTHY.replace("http_200 ok", "http_200 failed /healthz answers 503"))
+    session, error = stage.fail()
+    assert str(error) == f"Check the site: http_200 fails: /healthz answers 503; {OLD.id} is live again"
+    assert (session.outcome.failed_check, session.outcome.checks["http_200"]) == ("http_200", False)
+
+
+def test_a_site_that_does_not_settle_is_rolled_back(stage: Stage) -> None:
+    """The host's own checks were well, but visitors get no 200: the way back is run then."""
+    stage.settle.return_value = "502"
+    session, error = stage.fail()
+    assert str(error) == f"/healthz answers 502 through nginx; {OLD.id} is live again"
+    assert error.status == "rolled_back"
+    assert (session.outcome.failed_check, session.outcome.checks["http_200"]) == ("http_200", False)
+    assert session.outcome.site_state.startswith(f"as before: {OLD.id} is live again, but the schema")
+    ran = played(session).ran
+    assert ran.index("mark_the_release_as_good") < ran.index("put_the_old_release_back")
+
+
+def test_a_way_back_that_fails_leaves_nothing_claimed(stage: Stage) -> None:
+    """Nobody is told that the old release is back when that is not known; status is the next command."""
+    stage.ends |= {"see_only_new_workers_answer": (1, "first"), "put_the_old_release_back": (1, "second")}
+    session, error = stage.fail()
+    assert isinstance(error, Unhealthy)
+    assert "the way back failed too" in str(error)
+    assert (error.evidence, error.hint) == ("first\nsecond", "fab -H api status")
+    assert error.status == "failed"
+    assert session.outcome.site_state.startswith("unknown: after See only new workers answer, the way back failed too")
+
+
+def test_a_first_deploy_that_fails_says_that_nothing_is_live(stage: Stage) -> None:
+    """There is no old release to go back to, and none is promised."""
+    stage.plan = Plan(SETTINGS, LAYOUT, NEW, None, commit="2" * 40)
+    stage.ends["see_only_new_workers_answer"] = (1, "failed: x")
+    session, error = stage.fail()
+    assert (type(error), error.status) == (Unhealthy, "failed")
+    assert session.outcome.site_state.startswith("as before: nothing is live")
+    assert "put_everything_back" in played(session).ran
+
+
+def test_a_restart_that_fails_says_that_the_release_does_not_answer(stage: Stage) -> None:
+    """The live release itself does not come up: nothing was rolled back, and nobody is told so."""
+    stage.plan = Plan(SETTINGS, LAYOUT, OLD, OLD, forced=Activation("restart", "asked for"))
+    stage.ends["see_only_new_workers_answer"] = (1, "failed: x")
+    session, error = stage.fail()
+    assert (type(error), error.status) == (Unhealthy, "failed")
+    assert session.outcome.site_state == f"{OLD.id} is live and does not answer as it should"
+
+
+def test_tidying_that_fails_does_not_fail_the_deploy(stage: Stage) -> None:
+    """The release is live and healthy: exit 0, and it is told what to look at."""
+    stage.ends["prune_old_releases"] = (1, "failed: disk")
+    session, error = stage.deploy()
+    assert error is None
+    assert (session.outcome.status, session.outcome.release) == ("success", NEW.id)
+    assert any("Prune old releases" in each for each in session.outcome.suggestions)
+    assert "the release is live all the same" in stage.stream.getvalue()
+
+
+def test_a_host_that_lets_nobody_look_is_told(stage: Stage) -> None:
+    """Without a way through SSH the host's own checks decide, and a person is told so."""
+    stage.answers = "cannot look: api passes nothing on"
+    session, error = stage.deploy()
+    assert error is None
+    assert "the host's own checks are all there is: cannot look: api passes nothing on" in stage.stream.getvalue()
+    assert session.outcome.site_state == f"{NEW.id} is live"
+
+
+def test_a_lost_connection_leaves_the_rest_to_the_host(stage: Stage) -> None:
+    """Nothing more is sent, and the outcome claims nothing about a switch that was under way."""
+    stage.ends["see_only_new_workers_answer"] = ConnectionLost("api", None)
+    session, error = stage.fail()
+    assert isinstance(error, ConnectionLost)
+    assert played(session).ran[-1] == "see_only_new_workers_answer"
+    assert session.outcome.site_state.startswith("unknown: the host was in the middle of the switch")
+
+
+def test_ctrl_c_before_the_switch_is_recorded(stage: Stage) -> None:
+    """The site is as before, the history says `interrupted`, and the run ends as one that was interrupted."""
+    stage.ends["build_the_virtualenv"] = KeyboardInterrupt()
+    session, error = stage.deploy()
+    assert isinstance(error, KeyboardInterrupt)
+    assert played(session).entries[0]["outcome"] == "interrupted"
+    assert session.outcome.site_state == "as before"
+
+
+@pytest.mark.parametrize("tidy", ["record_the_deploy", "prune_old_releases"])
+def test_the_first_error_is_the_one_that_is_told(stage: Stage, tidy: str) -> None:
+    """A history or a prune that fails after a failure hides nothing."""
+    stage.ends |= {"build_the_virtualenv": (1, "error: x"), tidy: (1, "failed: later")}
+    _, error = stage.fail()
+    assert "Build the virtualenv" in str(error)

@@ -1,0 +1,321 @@
+"""Which steps carry a plan out, in which order, under which names: pure, no host is asked."""
+
+import ast
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from fabfile.config.layout import Layout
+from fabfile.config.settings import Settings
+from fabfile.plan import rendering
+from fabfile.plan.activation import Activation, Kind
+from fabfile.plan.plan import Plan
+from fabfile.steps import logs, nginx, release, sequence, server, service, survey
+from fabfile.steps.step import Results, Step, StepResult, as_text
+
+PRODUCT = Path(__file__).parents[2] / "fabfile"
+SETTINGS = Settings(repo="git@example.org:team/app.git")
+LAYOUT = Layout.of(SETTINGS)
+OLD = LAYOUT.release("20260101T000000Z-1111111")
+NEW = LAYOUT.release("20260102T000000Z-2222222")
+FILES = rendering.files(SETTINGS)
+UNIT = {LAYOUT.service_file: FILES[LAYOUT.service_file]}
+SITE = {LAYOUT.site_file: FILES[LAYOUT.site_file]}
+
+BOOT = ["start_the_new_release_on_a_private_socket", "prove_that_it_boots", "compare_it_with_the_running_gunicorn"]
+BUILD = ["lay_out_the_release", "build_the_virtualenv", BOOT[0], "collect_the_static_files", *BOOT[1:]]
+RIGHTS = ["ask_sudo_for_the_rights_it_needs"]
+MIGRATE = ["migrate_the_database", "mark_the_release_as_whole"]
+HEALTH = ["prove_that_it_is_healthy", "stop_the_private_socket"]
+STAGE, TEST = ["stage_the_changed_files"], ["test_the_nginx_site"]
+UNITS, NGINX = ["install_the_unit_files"], ["reload_nginx"]
+WORKERS = ["see_only_new_workers_answer"]
+END = ["check_the_site", "mark_the_release_as_good"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A plan with its activation, and the ids of the steps that it takes."""
+
+    plan: Plan
+    kind: Kind
+    before: list[str]
+    switch: list[str] = field(default_factory=list)
+    back: str = "put_the_old_release_back"
+
+    @property
+    def activation(self) -> Activation:
+        return Activation(self.kind, "because")
+
+
+CASES = {
+    "first deploy": Case(
+        Plan(SETTINGS, LAYOUT, NEW, None, FILES, "2" * 40),
+        "start",
+        BUILD,
+        [*RIGHTS, *MIGRATE, *HEALTH, *STAGE, *TEST, *UNITS, "switch_to_the_new_release_start", *WORKERS, *NGINX, *END],
+        back="put_everything_back",
+    ),
+    "new release": Case(
+        Plan(SETTINGS, LAYOUT, NEW, OLD, commit="2" * 40),
+        "hup",
+        BUILD,
+        [*MIGRATE, *HEALTH, "switch_to_the_new_release_hup", *WORKERS, *END],
+    ),
+    "new release and unit": Case(
+        Plan(SETTINGS, LAYOUT, NEW, OLD, UNIT, "2" * 40),
+        "restart",
+        BUILD,
+        [*RIGHTS, *MIGRATE, *HEALTH, *STAGE, *UNITS, "switch_to_the_new_release_restart", *WORKERS, *END],
+    ),
+    "new release and site": Case(
+        Plan(SETTINGS, LAYOUT, NEW, OLD, SITE, "2" * 40),
+        "hup",
+        BUILD,
+        [*RIGHTS, *MIGRATE, *HEALTH, *STAGE, *TEST, "switch_to_the_new_release_hup", *WORKERS, *NGINX, *END],
+    ),
+    "rollback": Case(
+        Plan(SETTINGS, LAYOUT, OLD, NEW, leaves=NEW),
+        "hup",
+        BOOT,
+        [*HEALTH, "switch_to_the_new_release_hup", *WORKERS, *END],
+    ),
+    "rollback to another Python": Case(
+        Plan(SETTINGS, LAYOUT, OLD, NEW, leaves=NEW),
+        "restart",
+        BOOT,
+        [*RIGHTS, *HEALTH, "switch_to_the_new_release_restart", *WORKERS, *END],
+    ),
+    "restart": Case(
+        Plan(SETTINGS, LAYOUT, OLD, OLD),
+        "restart",
+        BOOT,
+        [*RIGHTS, *HEALTH, "restart_gunicorn_behind_its_socket", *WORKERS, *END],
+        back="put_everything_back",
+    ),
+    "reload": Case(
+        Plan(SETTINGS, LAYOUT, OLD, OLD),
+        "hup",
+        BOOT,
+        [*HEALTH, "reload_gunicorn_hup", *WORKERS, *END],
+        back="put_everything_back",
+    ),
+    "restart of what does not run": Case(
+        Plan(SETTINGS, LAYOUT, OLD, OLD),
+        "start",
+        BOOT,
+        [*RIGHTS, *HEALTH, "start_gunicorn", *WORKERS, *END],
+        back="put_everything_back",
+    ),
+    "all files changed": Case(
+        Plan(SETTINGS, LAYOUT, OLD, OLD, FILES),
+        "restart",
+        BOOT,
+        [*RIGHTS, *HEALTH, *STAGE, *TEST, *UNITS, "restart_gunicorn_behind_its_socket", *WORKERS, *NGINX, *END],
+        back="put_everything_back",
+    ),
+    "nginx only": Case(
+        Plan(SETTINGS, LAYOUT, OLD, OLD, SITE),
+        "nginx",
+        [],
+        [*RIGHTS, *STAGE, *TEST, *NGINX, *END],
+        back="put_everything_back",
+    ),
+}
+every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+
+# The keys of `timing` in the JSON document, which programs parse: a title may be reworded, these stay.
+IDS = {
+    # reading
+    "read_the_host", "see_who_works_on_it", "fetch_the_repository", "look_at_the_site", "read_the_journal",
+    "read_nginx_s_error_log", "lock_the_host", "unlock_the_host",
+    # build and proof
+    "lay_out_the_release", "build_the_virtualenv", "start_the_new_release_on_a_private_socket",
+    "collect_the_static_files", "prove_that_it_boots", "compare_it_with_the_running_gunicorn",
+    "stop_the_private_socket", "remove_the_unfinished_release",
+    # switch
+    "ask_sudo_for_the_rights_it_needs", "migrate_the_database", "mark_the_release_as_whole",
+    "prove_that_it_is_healthy", "stage_the_changed_files", "test_the_nginx_site", "install_the_unit_files",
+    "switch_to_the_new_release_hup", "switch_to_the_new_release_restart", "switch_to_the_new_release_start",
+    "reload_gunicorn_hup", "restart_gunicorn_behind_its_socket", "start_gunicorn", "see_only_new_workers_answer",
+    "reload_nginx", "check_the_site", "mark_the_release_as_good",
+    # way back and end
+    "put_the_old_release_back", "put_everything_back", "record_the_deploy", "prune_old_releases",
+    # provision
+    "look_at_the_server", "install_the_packages", "install_uv", "install_the_doppler_cli", "make_the_user",
+    "make_the_folders", "write_the_doppler_token", "grant_the_exact_sudo_rights",
+    "install_the_units_and_the_nginx_site", "reach_the_repository",
+}  # fmt: skip
+
+
+def ids(steps: Iterable[Step]) -> list[str]:
+    return [step.id for step in steps]
+
+
+def all_of(case: Case) -> list[Step]:
+    """Every step that a case may take, whatever happens."""
+    return [
+        *sequence.build_and_boot(case.plan),
+        *sequence.abandon_build(case.plan),
+        *sequence.switch(case.plan, case.activation),
+        *sequence.revert(case.plan, case.activation),
+        *sequence.finish(case.plan, "{}"),
+    ]
+
+
+def every_step() -> list[Step]:
+    """Every step that the product has."""
+    return [
+        *(step for case in CASES.values() for step in all_of(case)),
+        survey.read_host(SETTINGS),
+        survey.holder(),
+        survey.freeze("{}"),
+        survey.unfreeze(),
+        release.fetch(SETTINGS),
+        nginx.look_at_site(SETTINGS),
+        logs.journal(1),
+        logs.nginx_errors(1),
+        *server.provision(SETTINGS, FILES),
+    ]
+
+
+@every_case
+def test_the_steps_of_a_plan_and_their_order(case: Case) -> None:
+    """What is proven before the switch, and what the switch does: for each kind of plan, nothing more or less."""
+    if not case.plan.only_site:
+        assert ids(sequence.build_and_boot(case.plan)) == case.before
+    assert ids(sequence.switch(case.plan, case.activation)) == case.switch
+
+
+@every_case
+def test_nothing_live_changes_before_all_is_proven(case: Case) -> None:
+    """Once a step may change what is served, every later one counts as live; migrations and proof come before it."""
+    assert not any(step.live for step in sequence.build_and_boot(case.plan))
+    steps = sequence.switch(case.plan, case.activation)
+    first = next(number for number, step in enumerate(steps) if step.live)
+    assert all(step.live for step in steps[first:])
+    assert set(ids(steps[first:])).isdisjoint({*BUILD, *MIGRATE, *HEALTH, *RIGHTS, *STAGE, *TEST})
+
+
+@every_case
+def test_the_way_back_is_one_step(case: Case) -> None:
+    """The host goes it alone, with all that the switch may have changed, and has time for what it waits for."""
+    (back,) = sequence.revert(case.plan, case.activation)
+    assert back.id == case.back
+    assert back.live
+    assert back.timeout > SETTINGS.timeouts.reload
+    old = case.plan.live.root if case.plan.live else None
+    assert (back.parameters["old"], back.parameters["new"]) == (old, case.plan.release.root)
+    changed = [*_list(back.parameters["units"]), *_list(back.parameters["site"])]
+    assert sorted(changed) == sorted(map(str, case.plan.files))
+    assert back.parameters["activation"] == case.kind
+
+
+def _list(value: object) -> list[str]:
+    return as_text(value).splitlines()  # ty: ignore[invalid-argument-type]
+
+
+@every_case
+def test_a_failed_proof_leaves_nothing(case: Case) -> None:
+    """The private gunicorn ends; a release goes only if this run has built it."""
+    removed = ["remove_the_unfinished_release"] if case.plan.commit else []
+    assert ids(sequence.abandon_build(case.plan)) == ["stop_the_private_socket", *removed]
+
+
+@every_case
+def test_every_run_is_recorded_and_tidied(case: Case) -> None:
+    """However it ended, the history has a line, and old releases go."""
+    assert ids(sequence.finish(case.plan, "{}")) == ["record_the_deploy", "prune_old_releases"]
+
+
+def test_a_rollback_marks_what_it_left() -> None:
+    """The release that a rollback goes back from is named where the new one is marked good; else none is."""
+    marks = {name: sequence.switch(case.plan, case.activation)[-1].parameters["left"] for name, case in CASES.items()}
+    assert {name for name, left in marks.items() if left} == {"rollback", "rollback to another Python"}
+    assert marks["rollback"] == NEW.root
+
+
+def test_provision_makes_a_server_ready_in_order() -> None:
+    """Look, install, make, write, grant; the repository last, and only when there is one."""
+    expected = [
+        "look_at_the_server", "install_the_packages", "install_uv", "install_the_doppler_cli", "make_the_user",
+        "make_the_folders", "write_the_doppler_token", "grant_the_exact_sudo_rights",
+        "install_the_units_and_the_nginx_site", "reach_the_repository",
+    ]  # fmt: skip
+    assert ids(server.provision(SETTINGS, FILES)) == expected
+    assert ids(server.provision(SETTINGS.model_copy(update={"repo": None}), FILES)) == expected[:-1]
+
+
+def test_the_ids_of_steps_are_what_programs_parse() -> None:
+    """The keys of `timing` are those that they always were, and no step goes without one."""
+    assert {step.id for step in every_step()} == IDS
+
+
+def test_an_id_has_one_title_and_a_title_one_id() -> None:
+    """A person who reads a title, and a program that reads an id, mean the same step."""
+    pairs = {(step.id, step.title) for step in every_step()}
+    assert len(pairs) == len({step_id for step_id, _ in pairs}) == len({title for _, title in pairs})
+
+
+def product_modules() -> dict[Path, ast.Module]:
+    """The product's modules besides those that make the steps."""
+    paths = [path for path in PRODUCT.rglob("*.py") if path.parent != PRODUCT / "steps" and "host" not in path.parts]
+    return {path.relative_to(PRODUCT): ast.parse(path.read_text()) for path in paths}
+
+
+def test_to_reword_a_title_changes_only_what_a_person_reads() -> None:
+    """Outside steps/ a title is only ever put into a text: nobody compares it or looks something up by it."""
+    titles = {step.title for step in every_step()}
+    for path, tree in product_modules().items():
+        told = {
+            id(part.value) for text in ast.walk(tree) if isinstance(text, ast.JoinedStr)
+            for part in text.values if isinstance(part, ast.FormattedValue)
+        }  # fmt: skip
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and node.attr == "title":
+                assert id(node) in told, f"{path}:{node.lineno} does more with a title than tell it"
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                assert node.value not in titles, f"{path}:{node.lineno} knows the title {node.value}"
+
+
+def test_results_are_looked_up_by_name() -> None:
+    """Results know their steps by id in the order they ran; a step that did not run has said nothing."""
+    ended = [StepResult(step, 0, f"said by {step.id}", 0.1) for step in sequence.switch(*_new_release())]
+    results = Results.of(ended)
+    assert list(results) == CASES["new release"].switch
+    assert results[nginx.CHECK].output == results.output(nginx.CHECK) == "said by check_the_site"
+    assert results.output(service.REVERT) == ""
+    with pytest.raises(KeyError):
+        _ = results[service.REVERT]
+
+
+def _new_release() -> tuple[Plan, Activation]:
+    return CASES["new release"].plan, CASES["new release"].activation
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, ""), (False, ""), (True, "1"), (0, "0"), (30, "30"), ("", ""), ("$(reboot); 'x'", "$(reboot); 'x'"),
+        (LAYOUT.base, str(LAYOUT.base)), ([], ""), (["a b", LAYOUT.base], f"a b\n{LAYOUT.base}"), (("a",), "a"),
+    ],
+)  # fmt: skip
+def test_a_parameter_is_text_for_the_host(value: object, text: str) -> None:
+    """Nothing and no are empty, yes is 1, a list has a line for each; all else is taken as it is."""
+    assert as_text(value) == text  # ty: ignore[invalid-argument-type]
+    assert Step("an_id", "A title", "function", {"name": value}).words == ["function", f"name={text}"]  # ty: ignore[invalid-argument-type]
+
+
+@pytest.mark.parametrize("name", ["x[$(reboot)]", "a b", "", "A", "1a", "a=b", "a-b"])
+def test_a_name_that_bash_would_evaluate_is_refused(name: str) -> None:
+    """`local "$@"` evaluates what stands in brackets before the =: only plain names get there."""
+    for step in (Step("an_id", "A title", name), Step("an_id", "A title", "function", {name: "x"})):
+        with pytest.raises(ValueError, match="no name of a function or parameter"):
+            _ = step.words
+
+
+def test_every_step_makes_words() -> None:
+    """No step has a parameter that cannot be sent."""
+    assert all(step.words[0] == step.function for step in every_step())
