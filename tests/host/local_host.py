@@ -20,18 +20,11 @@ from fabfile.plan.lock import Lock
 from fabfile.ssh import library
 from fabfile.ssh.connection import Connection
 from fabfile.steps.step import Results, Step
+from testbed import bash
+from testbed.bash import shell
 
 # What a shell, a marker or a terminal could take for something else. None of them may do anything.
 HOSTILE = """a'b"c`touch bait`$(touch bait);touch bait|touch bait&\\\\ * ? [x] {a,b} ~ ! #$HOME $$ %s \\n ünï→ -x"""
-
-
-# Functions of the tests, loaded after the product's own: those of the same name win.
-FUNCTIONS = "lib/zz_tests.sh"
-
-
-def shell(step_id: str, script: str, **more: Any) -> Step:
-    """A step that runs a piece of bash, and knows what the library's functions know."""
-    return Step(step_id, step_id, "run_script", {"script": script}, **more)
 
 
 @contextlib.contextmanager
@@ -96,8 +89,10 @@ class LocalConnection(Connection):
         return wire
 
     def _library(self) -> bytes:
-        functions = "\n".join([Path(__file__).with_name("zz_tests.sh").read_text(), *self.overrides])
-        return library.archive(self.host.layout, {FUNCTIONS: functions.encode()})
+        """The library with functions of the tests, loaded after the product's own: those of the same name win."""
+        files = [bash.FUNCTION, Path(__file__).with_name("functions.sh")]
+        functions = "\n".join([*(file.read_text() for file in files), *self.overrides])
+        return library.archive(self.host.layout, {"lib/zz_tests.sh": functions.encode()})
 
     @property
     def wire(self) -> Wire:

@@ -19,7 +19,8 @@ from fabfile.output.outcome import Outcome
 from fabfile.session.run import Run
 from fabfile.ssh.runner import StepError
 from fabfile.steps import release as steps
-from tests.host.local_host import HOSTILE, World, alive, eventually, shell
+from testbed.bash import shell
+from tests.host.local_host import HOSTILE, World, alive, eventually
 
 FILES = {"gunicorn.conf.py": b"workers = 2\n", "gunicorn.json": b"{}\n", "release.json": b'{"commit": "x"}\n'}
 ID = "20260102T030405Z-abcdef0"
@@ -187,8 +188,7 @@ def test_lay_out_makes_a_worktree(world: World, origin: Origin) -> None:
     root = lay_out(world, commit)
     assert (root / "apps/web/manage.py").exists()
     assert (root / "a file with spaces").read_text() == "x"
-    for name in ("gunicorn.conf.py", "gunicorn.json"):
-        assert (root / ".deploy" / name).read_bytes() == FILES[name]
+    assert {name: (root / ".deploy" / name).read_bytes() for name in FILES} == FILES
     assert (root / ".deploy/release.json").stat().st_mode & 0o777 == 0o644
     status = ["git", "-c", "safe.directory=*", "status", "--porcelain"]
     assert subprocess.run(status, cwd=root, capture_output=True, text=True, check=True).stdout == ""

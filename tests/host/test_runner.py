@@ -15,7 +15,8 @@ from fabfile.errors import Locked, ProvisionError
 from fabfile.ssh import runner as runner_module
 from fabfile.ssh.runner import ConnectionLost, StepError
 from fabfile.steps.step import Step, StepResult
-from tests.host.local_host import HOSTILE, LocalConnection, World, alive, eventually, shell
+from testbed.bash import shell
+from tests.host.local_host import HOSTILE, LocalConnection, World, alive, eventually
 
 
 class Heard:
@@ -346,7 +347,7 @@ def test_a_rescue_runs_when_the_client_has_vanished(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    "cut", ["batch 1000\nstep 0 60 run_script 'script=touch {root}/bait'\n", "batch 1", "file 500 name\nhalf", "ba"]
+    "cut", ["batch 1000\nstep 0 60 run_text 'text=touch {root}/bait'\n", "batch 1", "file 500 name\nhalf", "ba"]
 )
 def test_a_batch_that_was_half_sent_does_not_run(world: World, cut: str) -> None:
     """A connection that dies in the middle of a batch leaves the host as it was."""
@@ -360,7 +361,7 @@ def test_a_batch_that_was_half_sent_does_not_run(world: World, cut: str) -> None
 
 
 @pytest.mark.parametrize(
-    "cut", ["", "batch 1000\nstep 0 60 run_script 'script=touch {root}/bait'\n", "file 500 name\nhalf", "ba"]
+    "cut", ["", "batch 1000\nstep 0 60 run_text 'text=touch {root}/bait'\n", "file 500 name\nhalf", "ba"]
 )
 def test_patience_ends_without_a_sign_of_life(world: World, monkeypatch: pytest.MonkeyPatch, cut: str) -> None:
     """A network that swallows everything keeps no lock: without heartbeats the runner goes, wherever it is."""

@@ -1,13 +1,6 @@
 # What the steps of tests/host call; it travels with the library, as one more file of it.
 set -euo pipefail
 
-# Run a piece of bash that a test gives.
-run_script() {
-  local script
-  local "$@"
-  eval "$script"
-}
-
 # Answer with a line for each parameter: its name, and its value in base64.
 show_parameters() {
   local "$@"
