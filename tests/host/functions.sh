@@ -10,3 +10,18 @@ show_parameters() {
     shift
   done
 }
+
+# What would be root's belongs to whoever runs the tests.
+install() {
+  local -a words=()
+  local word before=''
+  for word; do
+    case "$before $word" in
+      "-o root") word=$(id -un) ;;
+      "-g root") word=$(id -gn) ;;
+    esac
+    words+=("$word")
+    before=$word
+  done
+  command install "${words[@]}"
+}
