@@ -28,27 +28,29 @@ def abandon_build(plan: Plan) -> list[Step]:
 
 def switch(plan: Plan, activation: Activation) -> list[Step]:
     """From the first step that can be felt outside to the last check, as one batch: the host brings it to its end."""
-    settings, kind = plan.settings, activation.kind
-    migrate = [django.migrate(settings, plan.release), release.mark_built(plan.release)] if plan.commit else []
-    activate = service.switch(plan.release, kind) if plan.switches else service.activate(kind)
     stage = [service.stage(plan.files)] if plan.files else []
     test = [nginx.test_site(plan.site)] if plan.site else []
-    service_steps = [
+    change_files = [*stage, *test]
+    return [
+        *_rights(plan, activation),
+        *(change_files if activation.kind == "nginx" else _take_up(plan, activation, change_files)),
+        *([nginx.reload()] if plan.site else []),
+        nginx.check_site(plan.settings),
+        release.mark_good(plan.release, plan.leaves),
+    ]
+
+
+def _take_up(plan: Plan, activation: Activation, change_files: list[Step]) -> list[Step]:
+    settings, kind = plan.settings, activation.kind
+    migrate = [django.migrate(settings, plan.release), release.mark_built(plan.release)] if plan.commit else []
+    return [
         *migrate,
         proof.health(settings),
         proof.stop(),
-        *stage,
-        *test,
+        *change_files,
         *([service.install_units(plan.units)] if plan.units else []),
-        activate,
+        service.switch(plan.release, kind) if plan.switches else service.activate(kind),
         service.wait_for_workers(settings, plan.release),
-    ]
-    return [
-        *_rights(plan, activation),
-        *([*stage, *test] if kind == "nginx" else service_steps),
-        *([nginx.reload()] if plan.site else []),
-        nginx.check_site(settings),
-        release.mark_good(plan.release, plan.leaves),
     ]
 
 

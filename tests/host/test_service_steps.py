@@ -19,11 +19,11 @@ import pytest
 from fabfile.config.layout import Release
 from fabfile.config.settings import Settings, Timeouts
 from fabfile.plan import rights
-from fabfile.plan.activation import Kind
+from fabfile.plan.activation import Activation, Kind
 from fabfile.plan.plan import Plan
 from fabfile.plan.state import parse
 from fabfile.ssh.runner import NO_RIGHT, StepError
-from fabfile.steps import nginx, service, survey
+from fabfile.steps import nginx, sequence, service, survey
 from fabfile.steps import release as release_steps
 from fabfile.steps.step import Step
 from testbed.bash import shell
@@ -526,3 +526,20 @@ def test_the_checks_where_nothing_runs(world: World) -> None:
     assert "nginx is failed" in output
     world.stub("systemctl", "exit 1")
     assert failed(world.output(nginx.look_at_site(world.settings))) == CHECKS
+
+
+def test_a_change_of_the_site_alone_touches_no_service(world: World, site: type[Site]) -> None:
+    """The whole switch of a plan with nothing but a new nginx site: nginx takes it up, gunicorn hears nothing."""
+    layout = world.layout
+    before(world)
+    live = world.release(OLD, "built", "good")
+    world.link(live)
+    plan = Plan(world.settings, layout, live, live, {layout.site_file: "new site"})
+    assert plan.only_site
+    results = world.run(*sequence.switch(plan, Activation("nginx", "")), files=files(world))
+    assert not nginx.parse_checks(results[nginx.CHECK].output).failed
+    assert installed(world) == ["old service", "old socket", "new site"]
+    assert [call for call in asked(world) if not call.startswith("-l ")] == [
+        rights.root_commands(layout)[name] for name in (rights.install(layout.site_file), "test_nginx", "reload_nginx")
+    ]
+    assert site.heard
