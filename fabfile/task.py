@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from fabric import Connection
-from fabric import task as fabric_task
 from invoke import Context, Exit
+from invoke import task as invoke_task
 
 from fabfile.errors import ConfigError, DeployError
+from fabfile.executor import hosts_of
 
 if TYPE_CHECKING:
     from fabfile.config.inventory import Host
@@ -60,7 +60,7 @@ def task(
         setattr(call, "__signature__", inspect.Signature(parameters))  # noqa: B010 - where invoke finds the options
         names = {parameter.name for parameter in parameters}
         texts = {name: text for name, text in {**HELP, **(help or {})}.items() if name in names}
-        return fabric_task(help=texts, optional=sorted(names & {"wait"}))(call)
+        return invoke_task(help=texts, optional=sorted(names & {"wait"}))(call)
 
     return decorate
 
@@ -85,7 +85,7 @@ class Verb:
                 if outcomes[-1].exit_code:
                     break
         except DeployError as error:
-            outcomes.append(Outcome(self.name, server=getattr(context, "original_host", "")))
+            outcomes.append(Outcome(self.name, server=str(context.config.get("hosts", ""))))
             outcomes[-1].fail(error)
             self.console.error(error)
         self.console.finish([outcome.document() for outcome in outcomes])
@@ -97,9 +97,8 @@ class Verb:
         from fabfile.config import hosts_file
 
         known = hosts_file.load()
-        if isinstance(context, Connection):
-            _refuse_address(context)
-            return known.select(str(context.original_host), overrides)
+        if names := hosts_of(context):
+            return known.select(names, overrides)
         names = ", ".join(dict.fromkeys([*known.environments, *known.hosts]))
         raise ConfigError(
             f"{self.name} needs to know where: -H with a host or an environment of hosts.toml ({names})",
@@ -127,17 +126,6 @@ class Verb:
             self.console.headline(f"{host.name}: interrupted; the site is {outcome.site_state}", good=False)
         outcome.timing = {**self.console.timing, "total": round(time.monotonic() - began, 3)}
         return outcome
-
-
-def _refuse_address(connection: Connection) -> None:
-    """Refuse user@NAME and NAME:port, which Fabric takes apart: user and port come from hosts.toml."""
-    for part in ("user", "port"):
-        usual = (connection.ssh_config or {}).get(part, connection.config.get(part))
-        if str(getattr(connection, part)) != str(usual):
-            raise ConfigError(
-                f"-H takes a name of hosts.toml alone, without the {part} {getattr(connection, part)}",
-                hint=f"-H {connection.original_host}, and {part} in hosts.toml",
-            )
 
 
 def _parameter(name: str, **more: Any) -> inspect.Parameter:

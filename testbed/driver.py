@@ -194,8 +194,8 @@ def install(driver: Driver) -> None:
     ):
         setattr(place, name, value)
     for place, name in (
-        (connection, "SILENCE"),
-        (connection, "HEARTBEAT"),
+        (connection, "KEEPALIVE_TIMEOUT"),
+        (connection, "KEEPALIVE_INTERVAL"),
         (runners, "PATIENCE"),
         (runners, "HEARTBEAT"),
     ):

@@ -90,7 +90,7 @@ class Inventory:
         wanted = [name.strip() for name in given if name.strip()]
         known = sorted({*self._values, *self._members})
         unknown = [
-            f"{shown(name)} is no host or environment of {self.path.name}{nearest(name, known)}"
+            f"{shown(name)} is no host or environment of {self.path.name}{nearest(_bare(name), known)}"
             for name in wanted
             if name not in known
         ]
@@ -106,3 +106,8 @@ class Inventory:
             unset += [(entry.where, variable) for variable in variables]
             values[key] = Value(entry.where, found, shown=found == entry.value)
         return values, unset
+
+
+def _bare(name: str) -> str:
+    """Return a name without user and port, which Fabric takes there, and which stand in hosts.toml here."""
+    return name.rpartition("@")[2].partition(":")[0]

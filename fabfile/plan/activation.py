@@ -1,8 +1,8 @@
 """Which way a new release is brought to life, and why: the lightest that is right. Pure; asks nobody."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, TypedDict
 
 Kind = Literal["nothing", "nginx", "hup", "restart", "start"]
 
@@ -18,13 +18,36 @@ class Activation:
         return f"{self.kind}: {self.reason}"
 
 
-def choose(comparison: Mapping[str, Any], units_changed: Sequence[str] = (), *, running: bool = True) -> Activation:
+class Python(TypedDict):
+    """The Python of a gunicorn master; `version` is its sys.version."""
+
+    version: str
+    executable: str
+
+
+class Comparison(TypedDict, total=False):
+    """The answer of compare_masters: `running` alone when no master runs; in pairs the running one stands first.
+
+    `modules`, `pth` and `environment` name what differs; None means that the host cannot tell.
+    """
+
+    running: bool
+    python: Sequence[Python]
+    gunicorn: Sequence[str]
+    preload: bool
+    worker_class: Sequence[str]
+    modules: Sequence[str]
+    pth: Sequence[str]
+    environment: Sequence[str] | None
+
+
+def choose(comparison: Comparison, units_changed: Sequence[str] = (), *, running: bool = True) -> Activation:
     """Choose from what `compare_masters` said and the unit files whose text changed.
 
     HUP carries code, packages, static files, migrations and the number of workers. It never carries what the master
-    itself imported, Python, the environment or unit flags (facts 4 and 6).
+    itself imported, Python, the environment or unit flags (decisions 4 and 6).
     """
-    if not running or not comparison.get("running"):
+    if not running or not comparison["running"]:
         return Activation("start", "the service does not run")
     reasons = [*_master_reasons(comparison), *(f"{name} changed" for name in units_changed)]
     if reasons:
@@ -32,15 +55,16 @@ def choose(comparison: Mapping[str, Any], units_changed: Sequence[str] = (), *, 
     return Activation("hup", "gunicorn's master can stay: only what its workers load changed")
 
 
-def _master_reasons(comparison: Mapping[str, Any]) -> list[str]:
+def _master_reasons(comparison: Comparison) -> list[str]:
     reasons = []
-    old_python, new_python = (_version(value) for value in comparison["python"])
-    if comparison["python"][0] != comparison["python"][1]:
-        reasons.append(f"Python {old_python} -> {new_python}" if old_python != new_python else "Python was built anew")
+    old_python, new_python = comparison["python"]
+    if old_python != new_python:
+        before, after = (python["version"].split()[0] for python in comparison["python"])
+        reasons.append(f"Python {before} -> {after}" if before != after else "Python was built anew")
     old, new = comparison["gunicorn"]
     if old != new:
         reasons.append(f"gunicorn {old} -> {new}")
-    old_class, new_class = comparison.get("worker_class", (None, None))
+    old_class, new_class = comparison["worker_class"]
     if old_class != new_class:
         reasons.append(f"worker class {old_class} -> {new_class}")
     if comparison["preload"]:
@@ -49,19 +73,10 @@ def _master_reasons(comparison: Mapping[str, Any]) -> list[str]:
         names = comparison["modules"]
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         reasons.append(f"the master has imported {names[0]}{more}, which changed")
-    if names := comparison.get("pth"):
+    if names := comparison["pth"]:
         reasons.append(f"{', '.join(names)} changed")
     if comparison["environment"] is None:
         reasons.append("whether secrets changed cannot be told")
     elif names := comparison["environment"]:
         reasons.append(f"secrets changed: {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}")
     return reasons
-
-
-def _version(python: Any) -> str:
-    """`sys.version`, or a mapping or list that begins with it, as 3.12.1."""
-    if isinstance(python, Mapping):
-        python = python.get("version", "")
-    if isinstance(python, Sequence) and not isinstance(python, str):
-        python = python[0] if python else ""
-    return str(python).split(" ", 1)[0]

@@ -3,10 +3,9 @@
 import contextlib
 import json
 from datetime import UTC, datetime
-from typing import Any
 
 from fabfile.errors import DeployError, StepFailed, Unhealthy
-from fabfile.plan.activation import Activation, choose
+from fabfile.plan.activation import Activation, Comparison, choose
 from fabfile.plan.lock import operator
 from fabfile.plan.plan import Plan
 from fabfile.session import watch
@@ -162,7 +161,7 @@ def _reverted(session: Session, plan: Plan, what: str, evidence: str = "") -> Un
     return Unhealthy(what, evidence=evidence, hint=hint)
 
 
-def _read_comparison(output: str) -> dict[str, Any]:
+def _read_comparison(output: str) -> Comparison:
     try:
         return json.loads(output.splitlines()[-1])
     except (ValueError, IndexError) as error:

@@ -1,6 +1,5 @@
 """The way to a host: one checked SSH connection. The only module that knows fabric and paramiko connections."""
 
-import base64
 import contextlib
 import io
 import logging
@@ -18,17 +17,18 @@ from typing import Any
 import fabric
 import paramiko
 from paramiko.common import OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
+from paramiko.ssh_exception import NoValidConnectionsError
 
 from fabfile.config.inventory import Host
 from fabfile.errors import ConnectError, NoForwarding, ProvisionError
 from fabfile.plan.lock import Lock
-from fabfile.ssh import library
+from fabfile.ssh import host_keys, library
 from fabfile.ssh.runner import BashFailed, ConnectionLost, Progress, Runner, Silence, runner_command
 
 logging.getLogger("paramiko").addHandler(logging.NullHandler())  # what it would print, the errors here say
 
-HEARTBEAT = 5  # seconds between two questions whether the far side is there
-SILENCE = 45  # seconds after which a network that swallows everything counts as gone
+KEEPALIVE_INTERVAL = 5  # seconds between two questions whether the far side is there
+KEEPALIVE_TIMEOUT = 45  # seconds after which a network that swallows everything counts as gone
 
 
 @dataclass
@@ -84,7 +84,11 @@ class Connection:
             return self._transport.open_channel("direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=10)
         except (paramiko.SSHException, OSError, EOFError) as error:
             if getattr(error, "code", 0) == OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED:
-                raise NoForwarding(f"{self.host.name}: its sshd forwards nothing (AllowTcpForwarding)") from error
+                raise NoForwarding(
+                    f"{self.host.name}: port forwarding is administratively prohibited: "
+                    "its sshd forwards nothing (AllowTcpForwarding)",
+                    hint="on the host: AllowTcpForwarding yes in /etc/ssh/sshd_config, then systemctl reload ssh",
+                ) from error
             raise ConnectError(f"{self.host.name}: no way to {address}:{port} through SSH: {error}") from error
 
     def stream(self, words: Sequence[str], write: Callable[[str], None]) -> int:
@@ -146,41 +150,10 @@ def _connection(host: Host) -> fabric.Connection:
         connect_timeout=limit,
         connect_kwargs=arguments,
     )
-    _check_host_keys(connection, host)
+    host_keys.check(connection, host)
     if isinstance(connection.gateway, fabric.Connection):
-        _check_host_keys(connection.gateway, None)
+        host_keys.check_jump_host(connection.gateway, host)
     return connection
-
-
-def _check_host_keys(connection: fabric.Connection, host: Host | None) -> None:
-    """Fabric itself accepts every key (facts 15): load what is known, and refuse the rest."""
-    client, address = connection.client, str(connection.host)
-    assert client is not None  # noqa: S101 - fabric makes it with the connection
-    client.set_missing_host_key_policy(_Refuse(address if host is None else host.name))
-    client.load_system_host_keys()
-    if host is None:
-        return
-    if host.settings.known_hosts:
-        client.load_host_keys(str(Path(host.settings.known_hosts).expanduser()))
-    if host.settings.host_key:
-        kind, data = host.settings.host_key.split()[:2]
-        entry = address if connection.port == 22 else f"[{address}]:{connection.port}"
-        client._system_host_keys.clear()  # a pinned key is the only one that counts
-        key = paramiko.PKey.from_type_string(kind, base64.b64decode(data))
-        client.get_host_keys().add(entry, kind, key)
-
-
-class _Refuse(paramiko.MissingHostKeyPolicy):
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:  # noqa: ARG002
-        address = hostname.strip("[]").replace("]:", " -p ")
-        raise ConnectError(
-            f"{self.name}: the key of {hostname} is unknown: {key.get_name()} {key.fingerprint}\n"
-            f'  if it is the right one: host_key = "{key.get_name()} {key.get_base64()}" in hosts.toml, or',
-            hint=f"ssh-keyscan {address} >> ~/.ssh/known_hosts",
-        )
 
 
 def _private_key(host: Host, text: str) -> paramiko.PKey:
@@ -189,41 +162,57 @@ def _private_key(host: Host, text: str) -> paramiko.PKey:
             return kind.from_private_key(io.StringIO(text.rstrip("\n") + "\n"))
         except paramiko.SSHException:
             continue
-    raise ConnectError(f"{host.name}: key_text is no private key that can be read without a passphrase")
+    raise ConnectError(
+        f"{host.name}: key_text is no private key that can be read without a passphrase",
+        hint="put the whole file into it, from its first line (BEGIN) to its last (END)",
+    )
 
 
 def _open(host: Host, connection: fabric.Connection) -> None:
-    name, where = host.name, f"{connection.user}@{connection.host}:{connection.port}"
     try:
         _log_in(connection, host.settings.timeouts.connect)
     except ConnectError:
         raise
     except paramiko.BadHostKeyException as error:
+        raise host_keys.changed(connection, host, error) from error
+    except paramiko.SSHException as error:
+        # What no key could be found for is an SSHException of its own, told apart by its text alone.
+        if not isinstance(error, paramiko.AuthenticationException) and "authentication" not in str(error):
+            raise _unreachable(connection, host, error) from error
+        reason = str(error).removeprefix("Authentication failed").strip(".: ") or "no key was accepted"
         raise ConnectError(
-            f"{name}: the key of {connection.host} is not the one that is known; "
-            f"it shows {error.key.get_name()} {error.key.fingerprint}, known is {error.expected_key.fingerprint}. "
-            "Somebody may listen in, or the server was made anew",
-            hint=f"ssh-keygen -R {connection.host}   (only when you know why)",
-        ) from error
-    except paramiko.AuthenticationException as error:
-        raise ConnectError(
-            f"{name}: {where} lets nobody in with the keys at hand ({error})",
-            hint=f"ssh {connection.user}@{connection.host}",
+            f"{host.name}: authentication failed for {_where(connection)}: {reason}", hint=_ssh(connection, host)
         ) from error
     except FileNotFoundError as error:
-        raise ConnectError(f"{name}: the key file {error.filename} is missing") from error
-    except (TimeoutError, socket.gaierror, paramiko.SSHException, OSError, EOFError) as error:
-        reason = str(error) or type(error).__name__
         raise ConnectError(
-            f"{name}: cannot reach {where}: {reason}", hint=f"ssh {connection.user}@{connection.host}"
+            f"{host.name}: the key file {error.filename} is missing", hint="correct key in hosts.toml"
         ) from error
+    except (OSError, EOFError) as error:
+        raise _unreachable(connection, host, error) from error
     transport = connection.transport
     assert transport is not None  # noqa: S101 - it was opened just now
     threading.Thread(target=_listen, args=(transport,), daemon=True).start()
     with contextlib.suppress(AttributeError, OSError):
-        # Keepalives that nobody answers end the connection, instead of waiting for ever (facts 15).
-        transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE * 1000)
+        # Keepalives that nobody answers end the connection, instead of waiting for ever (decision 15).
+        transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, KEEPALIVE_TIMEOUT * 1000)
         transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # or each small write waits for an ACK
+
+
+def _unreachable(connection: fabric.Connection, host: Host, error: Exception) -> ConnectError:
+    inner = next(iter(error.errors.values())) if isinstance(error, NoValidConnectionsError) else error
+    reason = getattr(inner, "strerror", None) or str(inner) or type(inner).__name__
+    return ConnectError(f"{host.name}: cannot reach {_where(connection)}: {reason}", hint=_ssh(connection, host))
+
+
+def _where(connection: fabric.Connection) -> str:
+    return f"{connection.user}@{connection.host}:{connection.port}"
+
+
+def _ssh(connection: fabric.Connection, host: Host) -> str:
+    """Return the command that shows what OpenSSH has to say."""
+    port = f" -p {connection.port}" if connection.port != 22 else ""
+    key = f" -i {host.settings.key}" if host.settings.key else ""
+    return f"ssh{port}{key} {connection.user}@{connection.host}"
 
 
 def _log_in(connection: fabric.Connection, seconds: int) -> None:
@@ -244,15 +233,15 @@ def _log_in(connection: fabric.Connection, seconds: int) -> None:
 
 
 def _listen(transport: paramiko.Transport) -> None:
-    """Close a connection whose far side answers nothing for SILENCE seconds, so that nothing waits for ever (facts 15).
+    """Close a connection whose far side answers no keepalive: nothing waits for ever (decision 15).
 
     TCP alone does not tell: a stalled relay or a stopped sshd still acknowledges every packet.
     """
     while transport.is_active():
-        end = threading.Timer(SILENCE, transport.close)
+        end = threading.Timer(KEEPALIVE_TIMEOUT, transport.close)
         end.daemon = True
         end.start()
         with contextlib.suppress(paramiko.SSHException, OSError, EOFError):
             transport.global_request("keepalive@openssh.com", wait=True)
         end.cancel()
-        time.sleep(HEARTBEAT)
+        time.sleep(KEEPALIVE_INTERVAL)

@@ -12,9 +12,8 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import jinja2
+from fabfile.plan import rendering
 
-TEMPLATE = Path(__file__).parents[2] / "templates" / "gunicorn.conf.py.j2"
 REQUIREMENTS = {
     "20.1.0": ["gunicorn==20.1.0", "setuptools<81"],  # imports pkg_resources
     "23.0.0": ["gunicorn==23.0.0"],
@@ -142,7 +141,7 @@ class Server:
         self, name: str, *, boot: float = 0, at_import: str = "", health: str = "pass", after: str = "",
         at_page: str = "pass", conf: str | None = None, **settings: object,
     ) -> Path:  # fmt: skip
-        """Make a release: code that boots in `boot` seconds, its own virtualenv and the rendered settings."""
+        """Make a release: code that boots in `boot` seconds, its own virtualenv, and `settings` for gunicorn."""
         folder = self.releases / name
         (folder / "web" / "config").mkdir(parents=True)
         (folder / ".deploy").mkdir()
@@ -157,19 +156,18 @@ class Server:
         (packages / "member.pth").write_text(f"{folder}/lib\n")
         if conf is not None:
             (folder / "web/gunicorn.conf.py").write_text(conf)
-        (folder / ".deploy/gunicorn.conf.py").write_text(self.rendered(**settings))
+        (folder / ".deploy/gunicorn.conf.py").write_text(rendering.gunicorn_conf())
+        (folder / ".deploy/gunicorn.json").write_text(json.dumps({**self.values(), **settings}))
         return folder
 
-    def rendered(self, **settings: object) -> str:
-        defaults = {
+    def values(self) -> dict[str, object]:
+        """What gunicorn.json says when a test asks for nothing else."""
+        return {
             "app_path": str(self.app), "releases_path": str(self.releases), "project": "web", "workers": 2,
             "health_path": "/healthz", "health_host": "api.test", "warm_up": (), "reload_timeout": 60,
             "graceful_timeout": None, "digest_key_path": str(self.key),
+            "unhealthy_after": 1,  # the tests are in a hurry
         }  # fmt: skip
-        environment = jinja2.Environment(undefined=jinja2.StrictUndefined)  # noqa: S701
-        text = environment.from_string(TEMPLATE.read_text()).render({**defaults, **settings})
-        assert "UNHEALTHY_AFTER = 5" in text
-        return text.replace("UNHEALTHY_AFTER = 5", "UNHEALTHY_AFTER = 1")  # the tests are in a hurry
 
     def link(self, name: str) -> None:
         (self.root / "app.new").symlink_to(self.releases / name)

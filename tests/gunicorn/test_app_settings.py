@@ -78,7 +78,7 @@ def test_settings_of_the_app_are_taken_but_not_those_of_the_service(make_server,
 
 
 @pytest.mark.parametrize(
-    ("template", "app", "environment", "expected"),
+    ("hosts_toml", "app", "environment", "expected"),
     [
         (1, "workers = 3", {}, 1),
         (None, "workers = 3", {"WEB_CONCURRENCY": "4"}, 3),
@@ -86,9 +86,9 @@ def test_settings_of_the_app_are_taken_but_not_those_of_the_service(make_server,
         (None, "", {}, 2),
     ],
 )
-def test_the_number_of_workers(server: Server, template: int | None, app: str, environment: dict, expected: int):
+def test_the_number_of_workers(server: Server, hosts_toml: int | None, app: str, environment: dict, expected: int):
     """hosts.toml decides, then the app, then $WEB_CONCURRENCY, then 2."""
-    server.release("one", conf=app, workers=template)
+    server.release("one", conf=app, workers=hosts_toml)
     server.link("one")
     server.start(**environment)
     server.wait_served_by("one", count=expected)

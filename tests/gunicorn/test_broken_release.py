@@ -1,8 +1,11 @@
 """A release that does not boot, or is not healthy: the old workers serve on."""
 
+import json
 import os
 import signal
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -138,3 +141,45 @@ def test_a_later_worker_that_does_not_boot_leaves_the_master_running(server: Ser
     assert server.get().status == 200
     (server.releases / "one/down").unlink()
     server.wait_served_by("one")
+
+
+def without_workers(values: Path) -> None:
+    told = json.loads(values.read_text())
+    del told["workers"]
+    values.write_text(json.dumps(told))
+
+
+def with_a_colour(values: Path) -> None:
+    values.write_text(json.dumps({**json.loads(values.read_text()), "colour": "red"}))
+
+
+@pytest.mark.parametrize("version", ["20.1.0", "23.0.0", "newest"])
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (Path.unlink, "No such file or directory"),
+        (lambda values: values.write_text("{"), "Expecting property name"),
+        (without_workers, "missing 1 required positional argument: 'workers'"),
+        (with_a_colour, "unexpected keyword argument 'colour'"),
+    ],
+    ids=["no file", "no JSON", "a missing value", "an unknown value"],
+)
+def test_values_that_do_not_fit_start_nothing(make_server, version: str, spoil: Callable[[Path], object], told: str):
+    """A reload leaves the old workers, a first start fails, and both say which file is wrong and why."""
+    server: Server = make_server(version)
+    server.release("one")
+    spoil(server.release("broken") / ".deploy/gunicorn.json")
+    error = f"RuntimeError: {server.app}/.deploy/gunicorn.json cannot be used: "
+    server.link("one")
+    server.start()
+    server.wait_served_by("one")
+    workers = server.workers()
+    server.deploy("broken")
+    wait_for(lambda: "The reload failed: the old workers stay" in server.said())
+    of_the_reload = server.said()
+    assert told in of_the_reload.partition(error)[2].splitlines()[0]
+    assert server.workers() == workers
+    assert server.get().status == 200
+    assert server.start(socket="t", run="trial", wait=False).wait(10) not in (0, None)
+    of_the_start = server.said().removeprefix(of_the_reload)
+    assert told in of_the_start.partition(error)[2].splitlines()[0]

@@ -14,7 +14,7 @@ import pytest
 
 from fabfile.config.layout import Release
 from fabfile.config.settings import Settings, Timeouts
-from fabfile.plan.activation import choose
+from fabfile.plan.activation import Comparison, choose
 from fabfile.ssh.runner import StepError
 from fabfile.steps import django, proof
 from fabfile.steps.step import Step
@@ -368,12 +368,13 @@ def test_names_with_odd_characters_are_refused(field: str, value: str) -> None:
 
 def master(root: object, pid: int, **changes: object) -> dict[str, object]:
     return {
-        "pid": pid, "release": str(root), "python": "3.12.1 (main)", "gunicorn": "23.0.0", "preload": False,
+        "pid": pid, "release": str(root), "python": {"version": "3.12.1 (main)", "executable": "/usr/bin/python3.12"},
+        "gunicorn": "23.0.0", "preload": False,
         "worker_class": "sync", "modules": {}, "pth": {}, "environment": {"KEY": "keyed", "OLD": "keyed"}, **changes,
     }  # fmt: skip
 
 
-def compare(world: World, release: Release, live: object) -> dict[str, object]:
+def compare(world: World, release: Release, live: object) -> Comparison:
     """Run the comparison with a proof; return its answer."""
     Path(world.layout.state / "master.json").write_text(live if isinstance(live, str) else json.dumps(live))
     step = proof.compare(release)

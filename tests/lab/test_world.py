@@ -332,7 +332,7 @@ def test_the_host_key_changed(site: Site, how: str) -> None:
     other = site.folder / "known_hosts"
     other.write_text(f"{site.host.address} {OTHER_KEY}\n")
     site.settings[how] = OTHER_KEY if how == "host_key" else str(other)
-    fails(site, 3, "is not the one that is known", "SHA256:", "ssh-keygen -R")
+    fails(site, 3, "host key changed", "SHA256:", "ssh-keygen -R" if how == "known_hosts" else "in hosts.toml")
     del site.settings[how]
     healed(site)
 
@@ -392,9 +392,9 @@ def test_fifty_at_once(site: Site) -> None:
 
 @pytest.mark.parametrize("when", ["before a command", "in a step"])
 def test_a_connection_that_is_swallowed(site: Site, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
-    """TCP acknowledges, nobody answers: the wait ends after SILENCE seconds."""
-    monkeypatch.setattr(connections, "SILENCE", 3)
-    monkeypatch.setattr(connections, "HEARTBEAT", 1)
+    """TCP acknowledges, nobody answers: the wait ends after KEEPALIVE_TIMEOUT seconds."""
+    monkeypatch.setattr(connections, "KEEPALIVE_TIMEOUT", 3)
+    monkeypatch.setattr(connections, "KEEPALIVE_INTERVAL", 1)
     with relay((site.host.address, 22)) as way:
         with connect(through(way, site)) as connection:
             began = time.monotonic()

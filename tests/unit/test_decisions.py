@@ -99,7 +99,8 @@ def test_a_new_release_is_made(changes: dict[str, Any], commit: str, force: bool
     notes = json.loads(sent["release.json"])
     assert (notes["commit"], notes["branch"], notes["fingerprint"]) == (commit, "main", fingerprint(SETTINGS))
     assert sent["release.json"].count(b"\n") == 1
-    assert b"APP_LINK" in sent["gunicorn.conf.py"]
+    assert sent["gunicorn.conf.py"].decode() == rendering.gunicorn_conf()
+    assert json.loads(sent["gunicorn.json"]) == rendering.gunicorn_values(SETTINGS)
 
 
 @pytest.mark.parametrize("name", [path.name for path in rendering.files(SETTINGS)])

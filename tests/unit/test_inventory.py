@@ -195,6 +195,7 @@ def test_host_without_address_is_an_ssh_alias(read: Any) -> None:
     [
         ("wb1", '"wb1" is no host or environment of hosts.toml; did you mean web1?'),
         ("web1,prodction,zzz", 'did you mean production?\n"zzz" is no host'),
+        ("ana@web1:22", '"ana@web1:22" is no host or environment of hosts.toml; did you mean web1?'),
         ("", "No host is named"),
         (" , ", "No host is named"),
         (None, "No host is named"),

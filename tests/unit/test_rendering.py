@@ -4,6 +4,7 @@ import gzip
 import http.client
 import json
 import os
+import runpy
 import shutil
 import socket
 import socketserver
@@ -120,11 +121,13 @@ def test_files_stand_where_the_layout_says() -> None:
 
 
 @pytest.mark.parametrize("settings", [Settings(), ODD], ids=["defaults", "odd"])
-def test_gunicorn_conf_is_python(settings: Settings) -> None:
-    """The settings file of gunicorn compiles, whatever is set."""
-    text = rendering.gunicorn_conf(settings)
-    compile(text, "gunicorn.conf.py", "exec")
-    assert settings.domain in text
+def test_gunicorn_conf_takes_its_values(settings: Settings, tmp_path: Path) -> None:
+    """The program finds in the file beside it what it asks for, and nothing else."""
+    (tmp_path / "gunicorn.conf.py").write_text(rendering.gunicorn_conf())
+    (tmp_path / "gunicorn.json").write_text(rendering.gunicorn_json(settings))
+    values = runpy.run_path(str(tmp_path / "gunicorn.conf.py"))["VALUES"]
+    assert values._asdict() == {**rendering.gunicorn_values(settings), "unhealthy_after": 5}
+    assert values.health_host == settings.domain
 
 
 @needs_systemd

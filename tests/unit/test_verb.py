@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fabric import Config, Executor
+from fabric import Config
 from fabric.main import Fab
 from invoke import Collection
 
 from fabfile.config.hosts_file import PROJECT
 from fabfile.config.inventory import Host
 from fabfile.errors import ConfigError, ConnectError, DeployError, Locked, ProvisionError, StepFailed, Unhealthy
+from fabfile.executor import Executor
 from fabfile.output.report import Outcome, Report
 from fabfile.task import verb
 
@@ -132,6 +133,13 @@ def test_a_failure_stops_before_the_next_host() -> None:
     trouble["web1"] = StepFailed("x")
     assert fab("-H", "production", "dig") == 5
     assert [name for name, _ in ran] == ["web1"]
+
+
+def test_a_failure_stops_before_the_next_name() -> None:
+    """The same for hosts that are named one by one."""
+    trouble["web2"] = StepFailed("x")
+    assert fab("-H", "web1,web2,stage", "dig") == 5
+    assert [name for name, _ in ran] == ["web1", "web2"]
 
 
 def test_json_is_one_document(capsys: pytest.CaptureFixture[str]) -> None:
