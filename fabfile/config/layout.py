@@ -130,6 +130,11 @@ class Layout:
         return self.state / "gunicorn.pid"
 
     @property
+    def doppler(self) -> PurePosixPath:
+        """Doppler's CLI, where its package installs it."""
+        return PurePosixPath("/usr/bin/doppler")
+
+    @property
     def doppler_home(self) -> PurePosixPath:
         """Doppler's config and fallback file, in the service's StateDirectory."""
         return PurePosixPath("/var/lib") / self.unit / "doppler"
@@ -167,7 +172,7 @@ class Layout:
         """The names and places that functions on the host know as constants, by their names there."""
         names = (
             "unit", "app", "base", "repo", "releases", "current", "shared", "kept_static", "staged", "cache", "pythons",
-            "history", "lock", "digest_key", "secrets", "socket", "state", "pid_file", "doppler_home", "service_file",
-            "socket_file", "site_file", "site_link",
+            "history", "lock", "digest_key", "secrets", "socket", "state", "pid_file", "doppler", "doppler_home",
+            "service_file", "socket_file", "site_file", "site_link",
         )  # fmt: skip
         return {name.upper(): str(getattr(self, name)) for name in names}

@@ -61,7 +61,13 @@ step() { # NUMBER TIMEOUT FUNCTION name=value...
   tell end "$1" "$code"
   [ "$code" = 0 ] || failed=$1
 }
-rescue() { [ -n "$failed" ] || return 1; failed='' cancelled=''; }
+rescue() { # step NUMBER ...: what is done only when one of the batch has failed
+  if [ -z "$rescuing" ]; then
+    [ -n "$failed" ] || return 0
+    rescuing=1 failed='' cancelled=''
+  fi
+  "$@"
+}
 tell ready $$
 while IFS=' ' read -r -t "$patience" word size name; do
   case $word in
@@ -72,7 +78,7 @@ while IFS=' ' read -r -t "$patience" word size name; do
     batch)
       timeout "$patience" head -c "$size" >"$work/batch"
       [ "$(stat -c %s "$work/batch")" = "$size" ] || exit 1
-      failed='' cancelled=''
+      failed='' cancelled='' rescuing=''
       # shellcheck source=/dev/null
       . "$work/batch"
       tell "done"

@@ -51,7 +51,7 @@ class Connection:
         mark = "@" + secrets.token_hex(8)
         channel = self._execute(runner_command(mark, lock, as_root=as_root))
         runner = Runner(channel, mark, self.host.name, progress or Silence(), self._end_step)
-        runner.send_library(library.archive(self.host.layout))
+        runner.send_library(self._library())
         try:
             self._start(runner, lock, on_wait)
             yield runner
@@ -59,6 +59,9 @@ class Connection:
             runner.close()
             raise
         runner.finish()
+
+    def _library(self) -> bytes:
+        return library.archive(self.host.layout)
 
     def _start(self, runner: Runner, lock: Lock | None, on_wait: Callable[[str], None]) -> None:
         """Start a runner. Raises ProvisionError when it ends at once on a connection that is alive."""

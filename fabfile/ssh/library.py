@@ -4,6 +4,7 @@ import gzip
 import io
 import shlex
 import tarfile
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -13,14 +14,18 @@ from fabfile.plan.rights import root_commands
 HOST = Path(__file__).parents[1] / "host"
 
 
-def archive(layout: Layout) -> bytes:
-    """A compressed archive of the library, some 15 kB: few enough for the first round trip of a connection."""
+def archive(layout: Layout, further: Mapping[str, bytes] | None = None) -> bytes:
+    """A compressed archive of the library, some 15 kB: few enough for the first round trip of a connection.
+
+    `further` are files by their places in it; tests bring some.
+    """
+    content = {**files(), "context.sh": context(layout).encode(), **(further or {})}
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as tar:
-        for name, content in {**files(), "context.sh": context(layout).encode()}.items():
+        for name, data in content.items():
             entry = tarfile.TarInfo(name)
-            entry.size = len(content)
-            tar.addfile(entry, io.BytesIO(content))
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
     return gzip.compress(packed.getvalue(), mtime=0)
 
 

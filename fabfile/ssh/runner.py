@@ -161,11 +161,9 @@ class Runner:
         `finish` the batch goes on, and `interrupted` is set. A second Ctrl-C no longer waits for the host.
         """
         every = [*steps, *rescue]
-        program = [_call(number, step) for number, step in enumerate(every)]
-        if rescue:
-            program.insert(len(steps), "if rescue; then")
-            program.append("fi")
-        text = ("\n".join(program) + "\n").encode()
+        calls = [_call(number, step) for number, step in enumerate(every)]
+        calls[len(steps) :] = [f"rescue {call}" for call in calls[len(steps) :]]
+        text = ("\n".join(calls) + "\n").encode()
         interrupted_before = self.interrupted
         with self._minding_ctrl_c(finish=finish):
             self.busy = True

@@ -26,6 +26,6 @@ def world(tmp_path: Path) -> Iterator[World]:
     ):  # fmt: skip
         Path(path).mkdir(parents=True, exist_ok=True)
     yield world
-    for remote in world.remotes:
-        remote.kill()
+    for connection in world.connections:
+        connection.kill()
     shutil.rmtree(run)

@@ -1,7 +1,6 @@
-"""A host made of this machine's bash: conductors over pipes instead of SSH, every path below one temporary folder."""
+"""A host made of this machine's bash: runners over pipes instead of SSH, every path below one temporary folder."""
 
 import contextlib
-import dataclasses
 import json
 import os
 import shlex
@@ -18,11 +17,11 @@ from fabfile.config.inventory import Host
 from fabfile.config.layout import Layout, Release
 from fabfile.config.settings import Settings
 from fabfile.plan.lock import Lock
-from fabfile.plan.state import HostState
-from fabfile.session.deployment import Work
-from fabfile.ssh.connection import Remote
-from fabfile.steps.release import make_live
-from fabfile.steps.step import Step, StepEnd
+from fabfile.ssh import library
+from fabfile.ssh.connection import Connection
+from fabfile.steps.step import Results, Step
+from testbed import bash
+from testbed.bash import shell
 
 # What a shell, a marker or a terminal could take for something else. None of them may do anything.
 HOSTILE = """a'b"c`touch bait`$(touch bait);touch bait|touch bait&\\\\ * ? [x] {a,b} ~ ! #$HOME $$ %s \\n ünï→ -x"""
@@ -66,10 +65,11 @@ class Wire:
 
 
 @dataclass
-class LocalRemote(Remote):
-    """A Remote whose commands run in bash on this machine, as sshd would start them."""
+class LocalConnection(Connection):
+    """A Connection whose commands run in bash on this machine, as sshd would start them."""
 
     environment: dict[str, str] = field(default_factory=dict)
+    overrides: list[str] = field(default_factory=list)
     wires: list[Wire] = field(default_factory=list)
 
     def _execute(self, command: str) -> Any:
@@ -88,12 +88,18 @@ class LocalRemote(Remote):
         threading.Thread(target=wire.process.wait, daemon=True).start()  # a zombie counts as alive to `tail --pid`
         return wire
 
+    def _library(self) -> bytes:
+        """The library with functions of the tests, loaded after the product's own: those of the same name win."""
+        files = [bash.FUNCTION, Path(__file__).with_name("functions.sh")]
+        functions = "\n".join([*(file.read_text() for file in files), *self.overrides])
+        return library.archive(self.host.layout, {"lib/zz_tests.sh": functions.encode()})
+
     @property
     def wire(self) -> Wire:
         return self.wires[-1]
 
     def kill(self) -> None:
-        """End whatever still runs in the sessions that this remote began."""
+        """End whatever still runs in the sessions that this connection began."""
         sessions = {wire.process.pid for wire in self.wires}
         for pid in processes():
             with contextlib.suppress(OSError):
@@ -118,6 +124,10 @@ class TemporaryLayout(Layout):
     @property
     def base(self) -> PurePosixPath:
         return self._below(super().base)
+
+    @property
+    def doppler(self) -> PurePosixPath:
+        return self.root / "bin/doppler"
 
     @property
     def secrets(self) -> PurePosixPath:
@@ -163,12 +173,6 @@ class LocalHost(Host):
         return self.place
 
 
-def work_on(host: Host, state: HostState) -> Work:
-    """A run that has read the host and has nothing else: for what only asks state and layout."""
-    nothing: Any = dict.fromkeys(part.name for part in dataclasses.fields(Work))
-    return dataclasses.replace(Work(**nothing), host=host, state=state)
-
-
 @dataclass
 class World:
     """One host: its root folder, its programs (stubs in `bin` come first) and everything a test asks of it."""
@@ -176,7 +180,8 @@ class World:
     root: Path
     run_folder: Path
     settings: Settings
-    remotes: list[LocalRemote] = field(default_factory=list)
+    connections: list[LocalConnection] = field(default_factory=list)
+    overrides: list[str] = field(default_factory=list)
 
     @property
     def layout(self) -> TemporaryLayout:
@@ -218,24 +223,33 @@ class World:
             **{k: v for k, v in os.environ.items() if k.startswith(("UV_", "SSL_", "REQUESTS_", "PIP_"))},
         }
 
-    def remote(self) -> LocalRemote:
-        remote = LocalRemote(self.host, cast("Any", None), environment=self.environment)
-        self.remotes.append(remote)
-        return remote
+    def connect(self) -> LocalConnection:
+        nothing = cast("Any", None)
+        connection = LocalConnection(self.host, nothing, environment=self.environment, overrides=self.overrides)
+        self.connections.append(connection)
+        return connection
+
+    def override(self, functions: str) -> None:
+        """Put functions of bash in place of the library's, or of a program, for the steps of runners to come."""
+        self.overrides.append(functions)
 
     def lock(self, wait: int = 0, holder: str = '{"what": "deploy main", "who": "ana", "since": "now"}') -> Lock:
         return Lock(self.layout.lock, holder, wait)
 
-    def run(self, *steps: Step, files: dict[str, bytes] | None = None) -> list[StepEnd]:
-        """Run steps as a verb would; raises StepError."""
-        with self.remote().conduct() as conductor:
+    def run(self, *steps: Step, files: dict[str, bytes] | None = None) -> Results:
+        """Run steps as a task would; raises StepError."""
+        with self.connect().runner() as runner:
             for name, content in (files or {}).items():
-                conductor.put(name, content)
-            return conductor.run(steps)
+                runner.put(name, content)
+            return runner.run(steps)
+
+    def output(self, step: Step, files: dict[str, bytes] | None = None) -> str:
+        """Run one step, and return what it said."""
+        return self.run(step, files=files)[step.id].output
 
     def twice(self, step: Step, files: dict[str, bytes] | None = None) -> tuple[str, str]:
         """Run a step twice, and return both outputs."""
-        return self.run(step, files=files)[0].output, self.run(step, files=files)[0].output
+        return self.output(step, files), self.output(step, files)
 
     def stub(self, name: str, script: str = "exit 0") -> Path:
         """Put a program first in PATH that notes its arguments in `calls` and does what `script` says."""
@@ -270,7 +284,7 @@ class World:
 
     def link(self, release: Release) -> None:
         """Make a release the live one, without a service."""
-        self.run(Step("Move the link", make_live(self.layout, release.id)))
+        self.run(shell("move the link", f"make_live {release.id}"))
 
     def bait(self) -> list[Path]:
         """Files that only a value taken for a command could have made."""

@@ -8,7 +8,6 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ from fabfile.config.layout import Release
 from fabfile.config.settings import Settings, Timeouts
 from fabfile.plan.activation import Comparison, choose
 from fabfile.ssh.runner import StepError
-from fabfile.steps import django, proof, python
+from fabfile.steps import django, proof
 from fabfile.steps.step import Step
 from tests.host.local_host import World, alive, eventually
 
@@ -68,11 +67,6 @@ NAMES = [
 ]  # fmt: skip
 
 
-def local(world: World, step: Step) -> Step:
-    """The step with the stand-in where the script names Doppler's CLI by its full path."""
-    return replace(step, script=step.script.replace("/usr/bin/doppler", str(world.bin / "doppler")))
-
-
 @pytest.fixture
 def release(world: World) -> Release:
     """A laid-out release with a Python of its own, and a token on the host."""
@@ -96,7 +90,7 @@ def managed(world: World) -> list[tuple[list[str], str, dict[str, str]]]:
 def test_migrate_runs_under_doppler_without_the_token_in_any_argument(world: World, release: Release) -> None:
     """manage.py of the release itself, in its folder, with the service's environment and no other."""
     world.settings = world.settings.model_copy(update={"doppler_project": "consult", "doppler_config": "prd"})
-    world.twice(local(world, django.migrate(world.layout, release, world.settings)))
+    world.twice(django.migrate(world.settings, release))
     arguments, folder, environment = managed(world)[-1]
     assert arguments == ["manage.py", "migrate", "--noinput"]
     assert folder == str(release.project)
@@ -109,10 +103,15 @@ def test_migrate_runs_under_doppler_without_the_token_in_any_argument(world: Wor
 
 def test_variables_of_the_login_do_not_reach_the_app(world: World, release: Release) -> None:
     """What SSH and PAM set is gone, as in the service; what a program needs to run is there."""
-    remote = world.remote()
-    remote.environment = {**remote.environment, "DJANGO_DEBUG": "1", "SSH_CLIENT": "10.0.0.1", "BASH_ENV": "/dev/null"}
-    with remote.conduct() as conductor:
-        conductor.run([local(world, django.migrate(world.layout, release, world.settings))])
+    connection = world.connect()
+    connection.environment = {
+        **connection.environment,
+        "DJANGO_DEBUG": "1",
+        "SSH_CLIENT": "10.0.0.1",
+        "BASH_ENV": "/dev/null",
+    }
+    with connection.runner() as runner:
+        runner.run([django.migrate(world.settings, release)])
     environment = managed(world)[0][2]
     assert not {"DJANGO_DEBUG", "SSH_CLIENT", "BASH_ENV"} & set(environment)
     assert {"HOME", "PATH", "PYTHONUNBUFFERED"} <= set(environment)
@@ -122,7 +121,7 @@ def test_a_missing_token_is_told(world: World, release: Release) -> None:
     """Without the token file nothing runs, and its place is named."""
     Path(world.layout.secrets).unlink()
     with pytest.raises(StepError) as caught:
-        world.run(local(world, django.migrate(world.layout, release, world.settings)))
+        world.run(django.migrate(world.settings, release))
     assert str(world.layout.secrets) in caught.value.evidence
     assert not (world.root / "home/manage").exists()
 
@@ -131,7 +130,7 @@ def test_a_migration_that_fails_is_told(world: World, release: Release) -> None:
     """The traceback is the evidence."""
     Path(release.project, "manage.py").write_text("raise RuntimeError('column exists')")
     with pytest.raises(StepError) as caught:
-        world.run(local(world, django.migrate(world.layout, release, world.settings)))
+        world.run(django.migrate(world.settings, release))
     assert "RuntimeError: column exists" in caught.value.evidence
 
 
@@ -140,7 +139,7 @@ def test_static_files_with_hashed_names_are_kept(world: World, release: Release)
     kept = Path(world.layout.kept_static)
     (kept / "css").mkdir()
     (kept / "css/old.0123456789ab.css").write_text("of before")
-    world.twice(local(world, django.collect_static(world.layout, release, world.settings)))
+    world.twice(django.collect_static(world.settings, release))
     assert managed(world)[0][0] == ["manage.py", "collectstatic", "--noinput", "--verbosity", "0"]
     found = {str(path.relative_to(kept)) for path in kept.rglob("*") if path.is_file()}
     hashed = {"css/site.0123456789ab.css", "js/ünï $(touch bait).deadbeef.js.map"}
@@ -155,12 +154,13 @@ def test_a_missing_static_root_is_told(world: World, release: Release) -> None:
     """The setting to look at is named."""
     Path(release.project, "manage.py").write_text("")
     with pytest.raises(StepError) as caught:
-        world.run(local(world, django.collect_static(world.layout, release, world.settings)))
+        world.run(django.collect_static(world.settings, release))
     assert "apps/web/staticfiles (static_root in hosts.toml)" in caught.value.evidence
 
 
 def a_virtualenv(world: World, name: str) -> tuple[Release, Path, Step]:
     """A release with a virtualenv, its site-packages, and the step that builds it with a gunicorn put in by hand."""
+    world.override('uv() { command uv "$@" --inexact; }')
     release = world.release(name)
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     world.settings = Settings(python=version, sync_args=("--frozen", "--no-dev", "--offline"))
@@ -170,13 +170,13 @@ def a_virtualenv(world: World, name: str) -> tuple[Release, Path, Step]:
         f'[project]\nname = "site"\nversion = "1"\nrequires-python = ">={version}"\n'
     )
     Path(release.project, "uv.lock").write_text(lock)
-    step = python.sync(world.layout, release, world.settings)
+    step = django.build_virtualenv(world.settings, release)
     with pytest.raises(StepError) as caught:
         world.run(step)
     assert "gunicorn is not among the dependencies" in caught.value.evidence
     packages = next(Path(release.venv).glob("lib/python*/site-packages"))
     (packages / "gunicorn.py").touch()
-    return release, packages, replace(step, script=step.script.replace("uv sync", "uv sync --inexact"))
+    return release, packages, step
 
 
 def test_sync_builds_the_releases_own_virtualenv(world: World) -> None:
@@ -217,7 +217,7 @@ def test_sync_with_a_broken_lock_is_told(world: World) -> None:
     release = world.release(ID)
     Path(release.project, "pyproject.toml").write_text('[project]\nname = "site"\nversion = "1"\n')
     with pytest.raises(StepError) as caught:
-        world.run(python.sync(world.layout, release, world.settings))
+        world.run(django.build_virtualenv(world.settings, release))
     assert "uv.lock" in caught.value.evidence
 
 
@@ -238,16 +238,25 @@ def test_sync_arguments_are_single_words(world: World) -> None:
         update={"sync_args": ("--a b", "$(touch bait)", "'`touch bait`'", "*"), "python": ";touch bait"}
     )
     with pytest.raises(StepError):
-        world.run(python.sync(world.layout, release, settings))
+        world.run(django.build_virtualenv(settings, release))
     words = (world.root / "words").read_text().splitlines()
     assert words == ["<sync>", "<--a b>", "<$(touch bait)>", "<'`touch bait`'>", "<*>", "<--python>", "<;touch bait>"]
     assert not world.bait()
 
 
+def test_no_sync_arguments_are_none(world: World) -> None:
+    """An empty list in hosts.toml gives uv no argument, not an empty one."""
+    release = world.release(ID)
+    world.stub("uv", f'echo "$#" >{world.root}/count')
+    settings = world.settings.model_copy(update={"sync_args": (), "python": None})
+    with pytest.raises(StepError):
+        world.run(django.build_virtualenv(settings, release))
+    assert (world.root / "count").read_text() == "1\n"
+
+
 def prove(world: World, release: Release, *further: Step) -> list[Step]:
     """The proof's steps in their order."""
-    steps = [proof.start(world.layout, release, world.settings), proof.booted(world.settings), *further]
-    return [local(world, step) for step in steps]
+    return [proof.start(world.settings, release), proof.boot(world.settings), *further]
 
 
 def proof_pids(world: World) -> list[int]:
@@ -266,11 +275,11 @@ def test_a_release_proves_that_it_boots_and_is_healthy(world: World, release: Re
     world.settings = world.settings.model_copy(
         update={"health_path": "/healthz?deep=1&x=%20", "domain": "api.consult.dev"}
     )
-    steps = prove(world, release, proof.healthy(world.settings), proof.healthy(world.settings))
-    with world.remote().conduct(lock=world.lock()) as conductor:
-        conductor.run(steps)
+    steps = prove(world, release, proof.health(world.settings), proof.health(world.settings))
+    with world.connect().runner(lock=world.lock()) as runner:
+        runner.run(steps)
         assert proof_pids(world)
-        conductor.run([proof.stop(), proof.stop()])
+        runner.run([proof.stop(), proof.stop()])
         assert eventually(lambda: not proof_pids(world), 1)
     heard = Path(release.project, "heard").read_text()
     assert heard.startswith("GET /healthz?deep=1&x=%20 HTTP/1.1\n")
@@ -279,14 +288,13 @@ def test_a_release_proves_that_it_boots_and_is_healthy(world: World, release: Re
     assert TOKEN not in "".join(world.calls)
 
 
-def test_a_proof_ends_with_its_conductor(world: World, release: Release) -> None:
+def test_a_proof_ends_with_its_runner(world: World, release: Release) -> None:
     """A client that goes away leaves no second app running, and no lock."""
-    remote = world.remote()
-    with remote.conduct(lock=world.lock()) as conductor:
-        conductor.run(prove(world, release))
+    with world.connect().runner(lock=world.lock()) as runner:
+        runner.run(prove(world, release))
         assert proof_pids(world)
     assert eventually(lambda: not proof_pids(world), 2)
-    with world.remote().conduct(lock=world.lock()):
+    with world.connect().runner(lock=world.lock()):
         pass
 
 
@@ -315,8 +323,9 @@ def test_a_release_that_is_not_healthy_is_told(world: World, release: Release, s
     world.settings = world.settings.model_copy(update={"timeouts": Timeouts(health=seconds)})
     Path(release.project, "status").write_text(status)
     with pytest.raises(StepError) as caught:
-        world.run(*prove(world, release, proof.healthy(world.settings)))
-    assert f"/healthz answered {status}, not 200:\nthe answer's body" in caught.value.evidence
+        world.run(*prove(world, release, proof.health(world.settings)))
+    assert "/healthz answered:\nthe answer's body" in caught.value.evidence
+    assert caught.value.evidence.endswith(f"failed: /healthz answered {status}, not 200")
     asked = Path(release.project, "asked").read_text().split()
     assert len(asked) >= tries if status == "503" else len(asked) == tries
 
@@ -324,7 +333,7 @@ def test_a_release_that_is_not_healthy_is_told(world: World, release: Release, s
 def test_a_release_has_its_time_to_become_healthy(world: World, release: Release) -> None:
     """503 says "not yet": one that fills its caches first, say."""
     Path(release.project, "status").write_text("503 503 503 503 503 200")
-    world.run(*prove(world, release, proof.healthy(world.settings)))
+    world.run(*prove(world, release, proof.health(world.settings)))
     assert Path(release.project, "asked").read_text().split() == ["503"] * 5 + ["200"]
 
 
@@ -368,11 +377,12 @@ def master(root: object, pid: int, **changes: object) -> dict[str, object]:
 def compare(world: World, release: Release, live: object) -> Comparison:
     """Run the comparison with a proof; return its answer."""
     Path(world.layout.state / "master.json").write_text(live if isinstance(live, str) else json.dumps(live))
-    step = proof.compare(world.layout, release)
-    with world.remote().conduct() as conductor:
-        ends = conductor.run([*prove(world, release), local(world, step), local(world, step)])
-    assert ends[-1].output == ends[-2].output
-    return json.loads(ends[-1].output)
+    step = proof.compare(release)
+    with world.connect().runner() as runner:
+        runner.run(prove(world, release))
+        first, second = (runner.run([step])[proof.COMPARE].output for _ in range(2))
+    assert first == second
+    return json.loads(first)
 
 
 def test_what_differs_between_two_masters(world: World, release: Release) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shlex
 import subprocess
 import threading
 import time
@@ -15,9 +14,12 @@ from fabfile.commands.deploy import find_commit
 from fabfile.config.inventory import Host
 from fabfile.config.settings import Settings
 from fabfile.errors import ConfigError
+from fabfile.output.console import Console
+from fabfile.output.outcome import Outcome
+from fabfile.session.run import Run
 from fabfile.ssh.runner import StepError
 from fabfile.steps import release as steps
-from fabfile.steps.step import Step
+from testbed.bash import shell
 from tests.host.local_host import HOSTILE, World, alive, eventually
 
 FILES = {"gunicorn.conf.py": b"workers = 2\n", "gunicorn.json": b"{}\n", "release.json": b'{"commit": "x"}\n'}
@@ -66,8 +68,9 @@ def origin(world: World) -> Origin:
 
 def fetch(world: World, ref: str = "main") -> tuple[str, str]:
     """Fetch twice; both answers must name the same commit, which is returned with its subject."""
-    answers = world.twice(steps.fetch(world.layout, world.settings, ref))
-    first, second = (find_commit(answer, ref, Host("api", "api", world.settings)) for answer in answers)
+    settings = world.settings.model_copy(update={"branch": ref})
+    run = Run(Host("api", "api", settings), Console(), Outcome("deploy", "api"))
+    first, second = (find_commit(run, answer) for answer in world.twice(steps.fetch(settings)))
     assert first == second
     return first
 
@@ -77,8 +80,8 @@ def lay_out(world: World, commit: str, release_id: str = ID, **changes: Any) -> 
     world.settings = Settings.model_validate({**world.settings.model_dump(), **changes})
     release = world.layout.release(release_id)
     world.run(
-        steps.fetch(world.layout, world.settings, "main"),
-        steps.lay_out(world.layout, release, commit, world.settings),
+        steps.fetch(world.settings),
+        steps.check_out(world.settings, release, commit),
         files=FILES,
     )
     return Path(release.root)
@@ -296,9 +299,9 @@ def test_the_switch_is_never_seen_half_done(world: World) -> None:
 
     thread = threading.Thread(target=read)
     thread.start()
-    with world.remote().conduct() as conductor:
+    with world.connect().runner() as runner:
         for number in range(60):
-            conductor.run([Step("Move the link", steps.make_live(world.layout, ids[number % 2]))])
+            runner.run([shell("move the link", f"make_live {ids[number % 2]}")])
     over.set()
     thread.join()
     assert problems == []
@@ -333,7 +336,7 @@ def test_marks(world: World) -> None:
     """Good takes bad away; both runs leave the same."""
     release = world.release(ID, "bad")
     for _ in range(2):
-        world.run(steps.mark_built(release), steps.mark_good(world.layout, release))
+        world.run(steps.mark_built(release), steps.mark_good(release))
         assert sorted(path.name for path in Path(release.notes).iterdir()) == ["built", "good"]
 
 
@@ -341,7 +344,7 @@ def test_marks_of_a_rollback(world: World) -> None:
     """The release that it leaves says so, and the one that it goes to no longer does."""
     left, back = world.release("20260103T000000Z-abcdef0", "built", "good"), world.release(ID, "built", "good", "left")
     for _ in range(2):
-        world.run(steps.mark_good(world.layout, back, left))
+        world.run(steps.mark_good(back, left))
         assert sorted(path.name for path in Path(left.notes).iterdir()) == ["built", "good", "left"]
         assert sorted(path.name for path in Path(back.notes).iterdir()) == ["built", "good"]
 
@@ -349,7 +352,7 @@ def test_marks_of_a_rollback(world: World) -> None:
 def test_history_takes_any_text(world: World) -> None:
     """An entry is one line, whatever the branch or the person is called."""
     entry = json.dumps({"by": HOSTILE, "branch": HOSTILE + "\n"})
-    world.twice(steps.record(world.layout, entry))
+    world.twice(steps.record(entry))
     lines = Path(world.layout.history).read_text().splitlines()
     assert [json.loads(line)["by"] for line in lines] == [HOSTILE, HOSTILE]
     assert not world.bait()
@@ -358,7 +361,7 @@ def test_history_takes_any_text(world: World) -> None:
 def test_history_after_a_cut_line(world: World) -> None:
     """Half a line, left by a power cut, does not swallow the next one."""
     Path(world.layout.history).write_text('{"at": "2026')
-    world.run(steps.record(world.layout, '{"verb": "deploy"}'))
+    world.run(steps.record('{"verb": "deploy"}'))
     assert Path(world.layout.history).read_text().splitlines()[-1] == '{"verb": "deploy"}'
 
 
@@ -377,10 +380,10 @@ def test_prune_keeps_what_is_needed(world: World) -> None:
     world.release("20260102T120000Z-abcdef0", "built")
     world.settings = Settings(keep=3)
     world.link(world.layout.release(good[1]))
-    world.run(steps.prune(world.layout, world.settings))
+    world.run(steps.prune(world.settings))
     expected = [good[1], *good[-3:], failed]
     assert eventually(lambda: releases(world) == expected), releases(world)
-    world.run(steps.prune(world.layout, world.settings))
+    world.run(steps.prune(world.settings))
     time.sleep(0.2)
     assert releases(world) == expected
 
@@ -392,7 +395,7 @@ def test_prune_keeps_the_ways_back(world: World) -> None:
         world.release(release_id, "built", "good", *(["left"] if number in (1, 4, 5, 6) else []))
     world.settings = Settings(keep=3)
     world.link(world.layout.release(ids[7]))
-    world.run(steps.prune(world.layout, world.settings))
+    world.run(steps.prune(world.settings))
     assert eventually(lambda: releases(world) == [ids[2], ids[3], *ids[5:]]), releases(world)
 
 
@@ -408,7 +411,7 @@ def test_prune_keeps_what_a_process_uses(world: World) -> None:
     project = world.layout.release(used).project
     process = subprocess.Popen(["sleep", "60"], cwd=project)
     try:
-        world.run(steps.prune(world.layout, world.settings))
+        world.run(steps.prune(world.settings))
         assert eventually(lambda: releases(world) == [used, mastered, live.id]), releases(world)
     finally:
         process.kill()
@@ -417,20 +420,20 @@ def test_prune_keeps_what_a_process_uses(world: World) -> None:
 
 def test_prune_with_nothing_there(world: World) -> None:
     """No release, no static files, no logs: nothing to do, and no error."""
-    world.twice(steps.prune(world.layout, world.settings))
+    world.twice(steps.prune(world.settings))
     assert releases(world) == []
 
 
 def test_prune_ends_without_the_lock(world: World) -> None:
-    """The deleting goes on after the conductor, and the next deploy does not wait for it."""
+    """The deleting goes on after the runner, and the next deploy does not wait for it."""
     release = world.release("20260101T000000Z-abcdef0")
     for number in range(3000):
         Path(release.root / f"{number}").touch()
     world.stub("rm", f'case "$*" in *.trash-*) echo $$ >{world.root}/rm; sleep 1 ;; esac; exec /bin/rm "$@"')
-    with world.remote().conduct(lock=world.lock()) as conductor:
-        conductor.run([steps.prune(world.layout, world.settings)])
+    with world.connect().runner(lock=world.lock()) as runner:
+        runner.run([steps.prune(world.settings)])
     assert eventually((world.root / "rm").exists)
-    with world.remote().conduct(lock=world.lock()):
+    with world.connect().runner(lock=world.lock()):
         assert alive(int((world.root / "rm").read_text()))
     assert eventually(lambda: releases(world) == [])
 
@@ -442,7 +445,7 @@ def test_prune_leaves_strangers_alone(world: World) -> None:
     for name in strangers:
         (folder / name).mkdir()
     world.release("20260101T000000Z-abcdef0")
-    world.run(steps.prune(world.layout, world.settings))
+    world.run(steps.prune(world.settings))
     assert eventually(lambda: releases(world) == sorted(strangers)), releases(world)
     assert not world.bait()
 
@@ -462,7 +465,7 @@ def test_prune_takes_unused_static_files_away(world: World) -> None:
     world.settings = Settings(keep_static=2)
     left = ["all.00000000.css", "only 3.00000003.css", "only 4.00000004.css"]
     for _ in range(2):
-        world.run(steps.prune(world.layout, world.settings))
+        world.run(steps.prune(world.settings))
         assert eventually(lambda: sorted(path.name for path in (kept / "css").iterdir()) == left)
     assert eventually(lambda: len(list((kept / ".lists").iterdir())) == 2)
 
@@ -470,6 +473,6 @@ def test_prune_takes_unused_static_files_away(world: World) -> None:
 def test_drop_removes_only_its_release(world: World) -> None:
     """An unfinished release goes; twice is once."""
     mine, other = world.release(ID), world.release("20260101T000000Z-abcdef0")
-    world.twice(steps.drop(mine))
+    world.twice(steps.remove(mine))
     assert releases(world) == [other.id]
-    assert shlex.quote(str(mine.root)) in steps.drop(mine).script
+    assert steps.remove(mine).parameters == {"release": mine.root}

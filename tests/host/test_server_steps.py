@@ -8,17 +8,24 @@ import grp
 import os
 import re
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fabfile.config.layout import Layout
 from fabfile.config.settings import Settings
+from fabfile.plan.rights import sudo_lines
 from fabfile.ssh.runner import StepError
 from fabfile.steps import server
 from fabfile.steps.step import Step
 from tests.host.local_host import HOSTILE, World
+
+# What needs root, done by whoever runs the tests: nginx is the stand-in, and root's folders are theirs.
+WITHOUT_ROOT = """
+/usr/sbin/nginx() { nginx "$@"; }
+eval "as_told_$(declare -f folder)"
+folder() { if [ "$1" = root ]; then as_told_folder "$(id -un)" "${@:2}"; else as_told_folder "$@"; fi; }
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -28,13 +35,13 @@ def me(world: World) -> None:
     world.settings = world.settings.model_copy(update=me)
     world.stub("systemctl")
     world.stub("nginx", f"! grep -qs broken {world.layout.site_file}")
+    world.override(WITHOUT_ROOT)
 
 
-def tempered(world: World, step: Step) -> Step:
-    """The step without root: files of root become files of whoever runs this, nginx the stand-in."""
-    script = step.script.replace("-o root -g root", f"-o {world.settings.user} -g {world.settings.group}")
-    script = script.replace("folder root ", f"folder {world.settings.user} ").replace("/usr/sbin/nginx", "nginx")
-    return replace(step, script=script)
+def step(world: World, step_id: str) -> Step:
+    """One of provision's steps."""
+    [found] = [each for each in server.provision(world.settings, world.layout.installed_files) if each.id == step_id]
+    return found
 
 
 def changes(output: str) -> list[str]:
@@ -44,8 +51,8 @@ def changes(output: str) -> list[str]:
 def test_folders_are_made_once(world: World) -> None:
     """Every folder with its rights, the lock, the key of the digests and the link; a second run changes nothing."""
     layout = world.layout
-    step = tempered(world, server.folders(layout, world.settings))
-    first, second = world.twice(step)
+    folders = step(world, "make_the_folders")
+    first, second = world.twice(folders)
     assert changes(first)
     assert second == ""
     assert str(Path(layout.app).readlink()) == str(layout.current)
@@ -56,28 +63,28 @@ def test_folders_are_made_once(world: World) -> None:
     key = Path(layout.digest_key).read_bytes()
     assert len(key) == 32
     Path(layout.releases).chmod(0o777)
-    assert changes(world.run(step)[0].output) == [f"changed: folder {layout.releases}"]
+    assert changes(world.output(folders)) == [f"changed: folder {layout.releases}"]
     assert Path(layout.digest_key).read_bytes() == key
 
 
 def test_the_token_is_written_once_and_kept_private(world: World) -> None:
     """0600, never in the output; a new one replaces it, none keeps it, and none at all is refused."""
     path = Path(world.layout.secrets)
-    step = tempered(world, server.token(world.layout, world.settings))
+    token = step(world, "write_the_doppler_token")
     with pytest.raises(StepError) as caught:
-        world.run(step)
+        world.run(token)
     assert "there is no token yet" in caught.value.evidence
-    first, second = world.twice(step, files={"doppler.env": b"DOPPLER_TOKEN=dp.st.prd.SENTINEL\n"})
+    first, second = world.twice(token, files={"doppler.env": b"DOPPLER_TOKEN=dp.st.prd.SENTINEL\n"})
     assert changes(first) == [f"changed: token file {path}"]
     assert second == ""
     assert "SENTINEL" not in first
     assert path.read_text() == "DOPPLER_TOKEN=dp.st.prd.SENTINEL\n"
     assert path.stat().st_mode & 0o777 == 0o600
-    assert world.run(step)[0].output == ""
+    assert world.output(token) == ""
     path.chmod(0o644)
-    assert changes(world.run(step)[0].output) == [f"changed: rights of {path}"]
+    assert changes(world.output(token)) == [f"changed: rights of {path}"]
     assert path.stat().st_mode & 0o777 == 0o600
-    assert changes(world.run(step, files={"doppler.env": b"DOPPLER_TOKEN=dp.st.prd.OTHER\n"})[0].output)
+    assert changes(world.output(token, {"doppler.env": b"DOPPLER_TOKEN=dp.st.prd.OTHER\n"}))
     assert "OTHER" in path.read_text()
 
 
@@ -93,10 +100,8 @@ def service_files(world: World, site: str = "site") -> dict[str, bytes]:
 def test_units_and_site_are_installed_once(world: World) -> None:
     """Installed and enabled when there are none; a second run neither writes nor reloads."""
     layout = world.layout
-    step = tempered(
-        world, server.service(layout, world.settings, [layout.service_file, layout.socket_file, layout.site_file])
-    )
-    first, second = world.twice(step, files=service_files(world))
+    install = server.install_service(world.settings, layout.installed_files)
+    first, second = world.twice(install, files=service_files(world))
     assert len(changes(first)) == 4
     assert second == ""
     assert Path(layout.site_link).read_text() == "site"
@@ -107,13 +112,11 @@ def test_units_and_site_are_installed_once(world: World) -> None:
 def test_a_live_hosts_files_are_the_next_deploys_business(world: World) -> None:
     """With a release live, a file that differs is told and stays."""
     layout = world.layout
-    step = tempered(
-        world, server.service(layout, world.settings, [layout.service_file, layout.socket_file, layout.site_file])
-    )
-    world.run(step, files=service_files(world))
+    install = server.install_service(world.settings, layout.installed_files)
+    world.run(install, files=service_files(world))
     world.release("20260101T000000Z-abcdef0")
     Path(layout.current).symlink_to("releases/20260101T000000Z-abcdef0")
-    first, second = world.twice(step, files=service_files(world, "another site"))
+    first, second = world.twice(install, files=service_files(world, "another site"))
     assert first == second == f"{layout.site_file} differs: the next deploy installs it"
     assert Path(layout.site_file).read_text() == "site"
 
@@ -124,38 +127,54 @@ def test_packages_are_installed_only_when_missing(world: World) -> None:
         world.stub(program)
     world.stub("python3")
     world.stub("apt-get")
-    step = server.packages()
-    assert world.twice(step) == ("", "")
+    packages = step(world, "install_the_packages")
+    assert world.twice(packages) == ("", "")
     assert not [call for call in world.calls if call.startswith("apt-get")]
     world.stub("python3", "exit 1")
-    assert world.run(step)[0].output == "changed: installed python3-venv"
+    assert world.output(packages) == "changed: installed python3-venv"
     calls = [call for call in world.calls if call.startswith("apt-get")]
     assert calls[0] == "apt-get -qq update"
     assert calls[1].endswith("--no-install-recommends python3-venv")
     world.stub("apt-get", "echo E: no space left; [ $2 = update ]")
     with pytest.raises(StepError) as caught:
-        world.run(step)
+        world.run(packages)
     assert "E: no space left" in caught.value.evidence
 
 
 def test_a_repository_that_can_be_read(world: World) -> None:
-    """Nothing to say, twice; nothing left in /tmp."""
+    """Nothing to say, twice."""
     subprocess.run(["git", "init", "--quiet", world.root / "origin"], check=True)
     world.settings = world.settings.model_copy(update={"repo": f"file://{world.root}/origin"})
     world.stub("runuser", 'while [ "$1" != -- ]; do shift; done; shift; exec "$@"')
-    assert world.twice(server.repository(world.layout, world.settings)) == ("", "")
+    assert world.twice(server.reach_repository(world.settings)) == ("", "")
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_reaching_the_repository_writes_nothing_to_tmp(world: World, readable: bool) -> None:
+    """Where everybody may put a link, root opens no file: what git says goes into a pipe or nowhere."""
+    world.stub("runuser", 'while [ "$1" != -- ]; do shift; done; shift; exec "$@"')
+    world.stub(
+        "git", f"readlink /proc/$$/fd/* >>{world.root}/open || true; echo said >&2; exit {0 if readable else 128}"
+    )
+    before = set(Path("/tmp").glob(".*"))
+    said, _ = world.twice(server.reach_repository(world.settings))
+    assert (said == "said") is not readable
+    opened = (world.root / "open").read_text().split()
+    assert opened
+    assert [name for name in opened if name.startswith("/tmp/") and not name.startswith(str(world.root))] == []
+    assert set(Path("/tmp").glob(".repository*")) <= before
 
 
 def test_a_repository_that_cannot_be_read_is_told(world: World) -> None:
     """git's words; for an address over SSH, the deploy key to add: made once, the same the second time."""
     world.stub("runuser", 'while [ "$1" != -- ]; do shift; done; shift; exec "$@"')
     (world.root / "home/.ssh").mkdir()
-    said, _ = world.twice(server.repository(world.layout, world.settings))
+    said, _ = world.twice(server.reach_repository(world.settings))
     assert "/nowhere" in said
     assert "deploy-key" not in said
     world.stub("ssh", "echo 'Permission denied (publickey).' >&2; exit 255")
     world.settings = world.settings.model_copy(update={"repo": "git@git.example.org:team/app.git"})
-    first, second = world.twice(server.repository(world.layout, world.settings))
+    first, second = world.twice(server.reach_repository(world.settings))
     key = (world.root / "home/.ssh/id_ed25519.pub").read_text().strip()
     assert "changed: made a deploy key" in first
     assert f"deploy-key {key}" in first
@@ -164,12 +183,22 @@ def test_a_repository_that_cannot_be_read_is_told(world: World) -> None:
     assert "Permission denied" in second
 
 
-@pytest.mark.skipif(os.getuid() == 0, reason="whoever runs this is root")
 def test_a_login_without_rights_is_told(world: World) -> None:
     """provision begins by looking whether it may."""
+    world.override("id() { echo 1000; }")
     with pytest.raises(StepError) as caught:
-        world.run(server.look(world.layout))
+        world.run(step(world, "look_at_the_server"))
     assert "not root" in caught.value.evidence
+
+
+DEBIAN = "ID=debian\nVERSION_ID=12\n"
+
+
+def known_server(world: World) -> None:
+    """A login that is root, systemd, and the test's own /etc/os-release."""
+    world.override(
+        f"is_root() {{ true; }}; has_systemd() {{ true; }}; load_os_release() {{ . {world.root}/os-release; }}"
+    )
 
 
 @pytest.mark.parametrize(
@@ -179,22 +208,20 @@ def test_a_login_without_rights_is_told(world: World) -> None:
             "ID=fedora\nVERSION_ID=41\nPRETTY_NAME='Fedora $(touch bait)'\n",
             "Fedora $(touch bait) is not one of: debian 12",
         ),
-        ("ID=debian\nVERSION_ID=12\n", ""),
+        (DEBIAN, ""),
     ],
 )
 def test_only_known_systems_are_taken(world: World, system: str, said: str) -> None:
     """Another distribution is refused by name."""
     (world.root / "os-release").write_text(system)
-    (world.root / "systemd").mkdir()
-    script = server.look(world.layout).script.replace("/etc/os-release", str(world.root / "os-release"))
-    script = script.replace("/run/systemd/system", str(world.root / "systemd")).replace('"$(id -u)"', "0")
-    step = Step("Look", script)
+    known_server(world)
+    look = step(world, "look_at_the_server")
     if said:
         with pytest.raises(StepError) as caught:
-            world.run(step)
+            world.run(look)
         assert said in caught.value.evidence
     else:
-        assert world.twice(step) == ("", "")
+        assert world.twice(look) == ("", "")
     assert not world.bait()
 
 
@@ -206,16 +233,17 @@ def test_what_stands_where_the_app_should_be_is_told(world: World, kind: str) ->
         app.mkdir()
     else:
         app.symlink_to("/opt/other")
-    script = server.look(world.layout).script
+    (world.root / "os-release").write_text(DEBIAN)
+    known_server(world)
     with pytest.raises(StepError) as caught:
-        world.run(Step("Look", script[script.index("if [ -e") :]))
+        world.run(step(world, "look_at_the_server"))
     assert str(app) in caught.value.evidence
     assert "move it away" in caught.value.evidence
 
 
 def test_sudo_lines_are_exact() -> None:
     """No wildcard, no shell, no path that the deploying user may write; each line is one whole command."""
-    lines = server.sudo_lines(Layout.of(Settings()), Settings())
+    lines = sudo_lines(Layout.of(Settings()), Settings().user)
     assert lines
     for line in lines:
         assert re.fullmatch(
@@ -228,7 +256,7 @@ def test_visudo_takes_the_sudo_lines(world: World) -> None:
     if not Path("/usr/sbin/visudo").exists() and not os.environ.get("CI"):
         pytest.skip("visudo is not installed")
     path = world.root / "sudoers"
-    path.write_text("\n".join(server.sudo_lines(Layout.of(Settings()), Settings())) + "\n")
+    path.write_text("\n".join(sudo_lines(Layout.of(Settings()), Settings().user)) + "\n")
     path.chmod(0o440)
     subprocess.run(["/usr/sbin/visudo", "-cqf", path], check=True)
 
@@ -237,11 +265,11 @@ def test_a_key_is_only_text(world: World) -> None:
     """What stands in authorized_keys reaches the file as it is, once."""
     home = world.root / "home"
     key = f"ssh-ed25519 AAAA {HOSTILE}"
-    settings = world.settings.model_copy(update={"authorized_keys": (key, "-e other")})
+    world.settings = world.settings.model_copy(update={"authorized_keys": (key, "-e other")})
     for name in ("usermod", "useradd", "groupadd"):
         world.stub(name)
-    world.stub("getent", f'[ "$1" = group ] && exit 0; echo "{settings.user}:x:0:0::{home}:/bin/bash"')
-    first, second = world.twice(tempered(world, server.user(settings)))
+    world.stub("getent", f'[ "$1" = group ] && exit 0; echo "{world.settings.user}:x:0:0::{home}:/bin/bash"')
+    first, second = world.twice(step(world, "make_the_user"))
     assert len([line for line in changes(first) if "a key may log in" in line]) == 2
     assert not [line for line in changes(second) if "a key may log in" in line]
     assert (home / ".ssh/authorized_keys").read_text() == f"{key}\n-e other\n"

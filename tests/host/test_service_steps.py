@@ -11,26 +11,28 @@ import signal
 import socketserver
 import subprocess
 import threading
-from collections.abc import Iterator
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
 
 import pytest
 
 from fabfile.config.layout import Release
 from fabfile.config.settings import Settings, Timeouts
+from fabfile.plan import rights
 from fabfile.plan.activation import Activation, Kind
-from fabfile.plan.state import HostState, parse
-from fabfile.session.deployment import Change, put_back
-from fabfile.ssh.runner import StepError
-from fabfile.steps import nginx, survey, systemd
+from fabfile.plan.plan import Plan
+from fabfile.plan.state import parse
+from fabfile.ssh.runner import NO_RIGHT, StepError
+from fabfile.steps import nginx, sequence, service, survey
 from fabfile.steps import release as release_steps
 from fabfile.steps.step import Step
-from tests.host.local_host import World, alive, eventually, work_on
+from testbed.bash import shell
+from tests.host.local_host import World, alive, eventually
 
 OLD, NEW = "20260101T000000Z-abcdef0", "20260102T000000Z-abcdef1"
 SUDO = """
 [ "$1" = -n ] || exit 99; shift
+[ "$1" != -l ] || [ -e refuse ] || exit 0
 [ ! -e refuse ] || { echo 'sudo: a password is required' >&2; exit 1; }
 case $1 in
   /usr/bin/install) install "$2" "$3" "${@: -2}" ;;
@@ -86,7 +88,7 @@ def test_units_are_staged_and_installed_by_exact_commands(world: World) -> None:
     layout = world.layout
     before(world)
     targets = [layout.service_file, layout.socket_file]
-    steps = [systemd.stage(layout, targets), systemd.install_units(layout, targets)]
+    steps = [service.stage(targets), service.install_units(targets)]
     world.run(*steps, files=files(world))
     reload = "/usr/bin/systemctl daemon-reload"
     assert asked(world) == [
@@ -104,14 +106,13 @@ def test_files_of_a_run_that_was_cut_are_installed_again(world: World) -> None:
     before(world)
     targets = [layout.service_file, layout.site_file]
     live = world.release(NEW, "built")
-    world.run(systemd.stage(layout, targets), systemd.install_units(layout, targets), files=files(world))
+    world.run(service.stage(targets), service.install_units(targets), files=files(world))
 
     def known() -> set[str]:
-        [end] = world.run(survey.read_host(layout))
-        return set(parse(end.output.splitlines()).files)
+        return set(parse(world.output(survey.read_host(world.settings)).splitlines()).files)
 
     assert known() == {str(layout.socket_file)}
-    world.twice(release_steps.mark_good(layout, live))
+    world.twice(release_steps.mark_good(live))
     assert known() == {str(path) for path in (*targets, layout.socket_file)}
 
 
@@ -119,7 +120,7 @@ def test_a_broken_site_is_never_left_installed(world: World) -> None:
     """nginx says what is wrong, and the old site is back; twice over."""
     layout = world.layout
     before(world)
-    steps = [systemd.stage(layout, [layout.site_file]), nginx.test_site(layout)]
+    steps = [service.stage([layout.site_file]), nginx.test_site([layout.site_file])]
     for _ in range(2):
         with pytest.raises(StepError) as caught:
             world.run(*steps, files=files(world, "broken"))
@@ -137,22 +138,38 @@ def test_a_missing_right_is_told(world: World) -> None:
         with pytest.raises(StepError) as caught:
             world.run(nginx.reload())
         assert "a password is required" in caught.value.evidence
-        assert "provision" in caught.value.evidence
+        assert caught.value.failed.code == NO_RIGHT
+        assert caught.value.hint == "fab -H there provision"
+
+
+def test_rights_are_asked_for_before_anything_changes(world: World) -> None:
+    """sudo is asked for each command that is to come, runs none, and each that is missing is named with the hint."""
+    layout = world.layout
+    needed = rights.needed(layout, layout.installed_files, "restart")
+    commands = [rights.root_commands(layout)[name] for name in needed]
+    assert world.twice(service.require_rights(needed)) == ("", "")
+    assert asked(world) == [f"-l {command}" for command in commands] * 2
+    (world.root / "refuse").touch()
+    with pytest.raises(StepError) as caught:
+        world.run(service.require_rights(needed))
+    for command in commands:
+        assert f"may not run as root: {command}" in caught.value.evidence
+    assert caught.value.failed.code == NO_RIGHT
+    assert caught.value.hint == "fab -H there provision"
 
 
 def test_without_a_master_there_are_no_old_workers(world: World) -> None:
     """A first start waits for nobody to leave, whoever runs it."""
-    step = systemd.activate(world.layout, "start")
-    [end] = world.run(replace(step, script=f"{step.script}\nwc -l <$DEPLOY_WORK/old_workers"))
-    assert end.output.split()[-1] == "0"
+    results = world.run(service.activate("start"), shell("count them", 'wc -l <"$DEPLOY_WORK/old_workers"'))
+    assert results["count them"].output == "0"
 
 
 def test_restart_and_start(world: World) -> None:
     """A restart touches only the service; a start sees to the socket first, when it does not listen."""
-    world.twice(systemd.activate(world.layout, "restart"))
+    world.twice(service.activate("restart"))
     assert asked(world) == ["/usr/bin/systemctl restart consult-django.service"] * 2
     world.stub("systemctl", "[ $1 != is-active ]")
-    world.twice(systemd.activate(world.layout, "start"))
+    world.twice(service.activate("start"))
     restarts = ["/usr/bin/systemctl restart consult-django.socket", "/usr/bin/systemctl restart consult-django.service"]
     assert asked(world) == restarts * 2
 
@@ -160,7 +177,7 @@ def test_restart_and_start(world: World) -> None:
 MASTER = """
 import json, os, pathlib, signal, sys, time
 state = pathlib.Path(sys.argv[1])
-current, count = sys.argv[2], 0
+current, form, count = sys.argv[2], json.loads(sys.argv[3]), 0
 def worker():
     global count
     count += 1
@@ -170,7 +187,7 @@ def worker():
         os.chdir(folder)
         sick = os.path.exists("sick")
         mark = {"pid": os.getpid(), "release": folder, "status": 503 if sick else 200, "healthy": not sick}
-        (state / "up" / str(count)).write_text(json.dumps(mark, indent=1, sort_keys=True))
+        (state / "up" / str(count)).write_text(json.dumps(mark, **form))
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         time.sleep(100)
         os._exit(0)
@@ -188,7 +205,7 @@ hup = []
 signal.signal(signal.SIGHUP, lambda *_: hup.append(1))
 renew()
 about = {"pid": os.getpid(), "workers": 2, "release": os.path.realpath(current)}
-(state / "master.json").write_text(json.dumps(about, indent=1))
+(state / "master.json").write_text(json.dumps(about, **form))
 (state / "gunicorn.pid").write_text(f"{os.getpid()}\\n")
 while True:
     time.sleep(0.02)
@@ -207,20 +224,28 @@ def releases(world: World) -> tuple[Release, Release]:
 
 
 @pytest.fixture
-def master(world: World, releases: tuple[Release, Release]) -> Iterator[int]:
-    """A process that forks two workers into the live release, and two others at HUP, as gunicorn does."""
+def master(world: World, releases: tuple[Release, Release], request: pytest.FixtureRequest) -> Iterator[int]:
+    """A process that forks two workers into the live release, and two others at HUP, as gunicorn does.
+
+    Its JSON is written as gunicorn.conf.py writes it, or as the test's parameter says.
+    """
+    form = json.dumps(getattr(request, "param", {"indent": 1, "sort_keys": True}))
     layout = world.layout
     assert Path(layout.current).resolve() == Path(releases[0].root)
     with subprocess.Popen(
-        ["python3", "-c", MASTER, str(layout.state), str(layout.current)], start_new_session=True
+        ["python3", "-c", MASTER, str(layout.state), str(layout.current), form], start_new_session=True
     ) as process:
         assert eventually(Path(layout.pid_file).exists)
         yield process.pid
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def switch(world: World, new: Release, kind: str = "hup") -> list[Step]:
-    return [systemd.switch(world.layout, new, kind), systemd.settled(world.layout, new, world.settings)]
+# A master that never hears HUP.
+DEAF = 'kill() { [ "$1" = -HUP ] || command kill "$@"; }'
+
+
+def switch(world: World, new: Release, kind: Kind = "hup") -> list[Step]:
+    return [service.switch(new, kind), service.wait_for_workers(world.settings, new)]
 
 
 def test_hup_is_seen_to_bring_the_new_release(world: World, releases: tuple[Release, Release], master: int) -> None:
@@ -236,10 +261,9 @@ def test_hup_is_seen_to_bring_the_new_release(world: World, releases: tuple[Rele
 @pytest.mark.usefixtures("master")
 def test_workers_that_stay_old_are_told(world: World, releases: tuple[Release, Release]) -> None:
     """Without an activation the old workers still serve, and the journal is the evidence."""
-    hup, settled = switch(world, releases[1])
-    deaf = replace(hup, script=hup.script.replace("kill -HUP", "true"))
+    world.override(DEAF)
     with pytest.raises(StepError) as caught:
-        world.run(deaf, settled)
+        world.run(*switch(world, releases[1]))
     assert "of before still serves" in caught.value.evidence
     assert "the journal" in caught.value.evidence
 
@@ -248,7 +272,7 @@ def test_workers_that_stay_old_are_told(world: World, releases: tuple[Release, R
 def test_workers_of_another_release_are_told(world: World, releases: tuple[Release, Release]) -> None:
     """New workers, but of the wrong folder."""
     with pytest.raises(StepError) as caught:
-        world.run(systemd.activate(world.layout, "hup"), systemd.settled(world.layout, releases[1], world.settings))
+        world.run(service.activate("hup"), service.wait_for_workers(world.settings, releases[1]))
     assert f"serves {releases[0].root}" in caught.value.evidence
 
 
@@ -268,8 +292,8 @@ def test_without_old_workers_the_check_of_the_site_waits_for_health(
     """After a restart workers serve as soon as they can, and what their first look at the health path saw is past."""
     for mark in Path(world.layout.state, "up").iterdir():
         mark.write_text(mark.read_text().replace('"healthy": true', '"healthy": false'))
-    nobody = Step("Nobody is old", ': >"$DEPLOY_WORK/old_workers"')
-    world.run(nobody, systemd.settled(world.layout, releases[0], world.settings))
+    nobody = shell("nobody is old", ': >"$DEPLOY_WORK/old_workers"')
+    world.run(nobody, service.wait_for_workers(world.settings, releases[0]))
 
 
 @pytest.mark.usefixtures("master")
@@ -280,10 +304,38 @@ def test_old_workers_that_are_not_healthy_are_no_reason_to_give_up(
     world.settings = world.settings.model_copy(update={"timeouts": Timeouts(reload=5, health=1)})
     for mark in Path(world.layout.state, "up").iterdir():
         mark.write_text(mark.read_text().replace('"healthy": true', '"healthy": false'))
-    hup, settled = switch(world, releases[1])
-    deaf = replace(hup, script=hup.script.replace("kill -HUP", "true"))
+    world.override(DEAF)
     with pytest.raises(StepError, match="of before still serves"):
-        world.run(deaf, settled)
+        world.run(*switch(world, releases[1]))
+
+
+COMPACT = {"separators": [",", ":"]}
+
+
+@pytest.mark.parametrize("master", [COMPACT], indirect=True)
+def test_marks_are_read_as_json(world: World, releases: tuple[Release, Release], master: int) -> None:
+    """Written on one line without spaces, keys in any order: the new workers are known all the same."""
+    world.run(*switch(world, releases[1]))
+    assert alive(master)
+
+
+@pytest.mark.parametrize("master", [COMPACT], indirect=True)
+@pytest.mark.usefixtures("master")
+def test_what_marks_say_of_health_is_read_as_json(world: World, releases: tuple[Release, Release]) -> None:
+    """The same for a worker that is not healthy: it is told, with its status, long before the limit."""
+    world.settings = world.settings.model_copy(update={"timeouts": Timeouts(reload=60, health=1)})
+    Path(releases[1].root, "sick").touch()
+    with pytest.raises(StepError, match=r"after [1-9] s: worker \d+: /healthz answers 503"):
+        world.run(*switch(world, releases[1]))
+
+
+@pytest.mark.parametrize("master", [COMPACT], indirect=True)
+@pytest.mark.usefixtures("master")
+def test_how_many_workers_there_are_to_be_is_read_as_json(world: World, releases: tuple[Release, Release]) -> None:
+    """A master that says three is not finished with two."""
+    Path(world.layout.state, "master.json").write_text('{"release":"x","workers":3}')
+    with pytest.raises(StepError, match="not all of 3 workers have booted"):
+        world.run(*switch(world, releases[1]))
 
 
 def test_no_master_is_told(world: World, releases: tuple[Release, Release]) -> None:
@@ -309,15 +361,16 @@ def test_workers_that_die_again_and_again_are_not_waited_for(world: World, relea
     """The same for workers, as their master counts them; old numbers are left alone for a moment."""
     world.settings = world.settings.model_copy(update={"timeouts": Timeouts(reload=60, health=1)})
     Path(world.layout.state, "failures").write_text("6")
-    hup, settled = switch(world, releases[1])
-    deaf = replace(hup, script=hup.script.replace("kill -HUP", "true"))
+    world.override(DEAF)
     with pytest.raises(StepError) as caught:
-        world.run(deaf, settled)
+        world.run(*switch(world, releases[1]))
     assert "6 workers in a row have died while they booted" in caught.value.evidence
 
 
-def way_back(world: World, live: str, change: Change, kind: Kind = "hup") -> Step:
-    return put_back(work_on(world.host, HostState(live=live)), change, Activation(kind, ""))
+def way_back(
+    world: World, live: Release | None, new: Release, files: Iterable[PurePosixPath] = (), kind: Kind = "hup"
+) -> Step:
+    return service.revert(Plan(world.settings, world.layout, new, live, dict.fromkeys(files, "")), kind)
 
 
 @pytest.mark.usefixtures("master")
@@ -327,20 +380,19 @@ def test_the_way_back_after_the_switch(world: World, releases: tuple[Release, Re
     before(world)
     old, new = releases
     paths = [layout.service_file, layout.socket_file, layout.site_file]
-    change = Change(new, dict.fromkeys(paths, ""))
     steps = [
-        systemd.stage(layout, paths),
-        nginx.test_site(layout),
-        systemd.install_units(layout, paths[:2]),
+        service.stage(paths),
+        nginx.test_site([layout.site_file]),
+        service.install_units(paths[:2]),
         *switch(world, new),
     ]
-    back = way_back(world, OLD, change)
-    with world.remote().conduct() as conductor:
+    back = way_back(world, old, new, paths)
+    with world.connect().runner() as runner:
         for name, content in files(world).items():
-            conductor.put(name, content)
-        conductor.run(steps)
+            runner.put(name, content)
+        runner.run(steps)
         assert installed(world) == ["new service", "new socket", "new site"]
-        conductor.run([back, back])
+        runner.run([back, back])
     assert installed(world) == ["old service", "old socket", "old site"]
     assert str(Path(layout.current).readlink()) == f"releases/{OLD}"
     assert Path(new.notes, "bad").exists()
@@ -358,18 +410,20 @@ def test_the_way_back_from_every_point(world: World, releases: tuple[Release, Re
     new = releases[1]
     paths = [layout.service_file, layout.site_file]
     forward = [
-        systemd.stage(layout, paths), nginx.test_site(layout), systemd.install_units(layout, paths[:1]),
+        service.stage(paths), nginx.test_site([layout.site_file]), service.install_units(paths[:1]),
         *switch(world, new),
     ]  # fmt: skip
-    with world.remote().conduct() as conductor:
+    with world.connect().runner() as runner:
         for name, content in files(world).items():
-            conductor.put(name, content)
+            runner.put(name, content)
         with pytest.raises(StepError) as caught:
-            conductor.run(
-                [*forward[:steps], Step("fails", "false")],
-                [way_back(world, OLD, Change(new, dict.fromkeys(paths, "")))],
+            runner.run(
+                [*forward[:steps], shell("fails", "false")],
+                [way_back(world, releases[0], new, paths)],
             )
-    assert [end.code for end in caught.value.rescue] == [0], caught.value.rescue[0].output
+    reverted = caught.value.rescue[service.REVERT]
+    assert reverted.ok, reverted.output
+    assert list(caught.value.rescue) == [service.REVERT]
     assert installed(world) == ["old service", "old socket", "old site"]
     assert str(Path(layout.current).readlink()) == f"releases/{OLD}"
     workers = [json.loads(path.read_text())["release"] for path in Path(layout.state, "up").iterdir()]
@@ -384,10 +438,10 @@ def test_the_way_back_forgets_no_file_that_a_cut_run_left_pending(
     """What this run had staged is put back and pending no more; what an earlier one had, the next run installs."""
     layout = world.layout
     before(world)
-    stage = systemd.stage(layout, [layout.site_file])
+    stage = service.stage([layout.site_file])
     if cut:
         world.run(stage, files=files(world))
-    back = way_back(world, OLD, Change(releases[1], {layout.site_file: ""}))
+    back = way_back(world, *releases, [layout.site_file])
     world.run(*([stage] if staged else []), back, files=files(world))
     assert Path(f"{layout.staged}/{layout.site_file.name}.pending").exists() is cut
 
@@ -396,7 +450,7 @@ def test_the_way_back_from_a_first_deploy(world: World) -> None:
     """With nothing live before, nothing is live after, and the service is stopped."""
     new = world.release(NEW, "built")
     world.link(new)
-    back = way_back(world, "", Change(new), "start")
+    back = way_back(world, None, new, kind="start")
     world.twice(back)
     assert not Path(world.layout.current).is_symlink()
     assert asked(world) == ["/usr/bin/systemctl stop consult-django.socket consult-django.service"]
@@ -443,8 +497,8 @@ def test_the_checks_of_a_healthy_site(world: World, site: type[Site]) -> None:
     """All four are ok, asked with the site's own name."""
     world.settings = Settings(domain="api.consult.dev", health_path="/healthz?a=1&b=%27", timeouts=Timeouts(health=1))
     expected = "\n".join(f"check {name} ok" for name in CHECKS)
-    assert world.twice(systemd.check_site(world.layout, world.settings)) == (expected, expected)
-    assert world.twice(systemd.look_at_site(world.layout, world.settings)) == (expected, expected)
+    assert world.twice(nginx.check_site(world.settings)) == (expected, expected)
+    assert world.twice(nginx.look_at_site(world.settings)) == (expected, expected)
     assert set(site.heard) == {("/healthz?a=1&b=%27", "api.consult.dev")}
 
 
@@ -456,19 +510,36 @@ def test_the_checks_of_a_sick_site(world: World, site: type[Site]) -> None:
     """What fails is named, and what answers is not accused; looking does not fail."""
     site.status = 503
     with pytest.raises(StepError) as caught:
-        world.run(systemd.check_site(world.layout, world.settings))
+        world.run(nginx.check_site(world.settings))
     assert failed(caught.value.evidence) == ["http_200"]
     assert "/healthz answers 503" in caught.value.evidence
-    assert failed(world.run(systemd.look_at_site(world.layout, world.settings))[0].output) == ["http_200"]
+    assert failed(world.output(nginx.look_at_site(world.settings))) == ["http_200"]
 
 
 def test_the_checks_where_nothing_runs(world: World) -> None:
     """No socket, no service, no nginx: four answers, no crash."""
     world.stub("systemctl", "echo inactive; echo failed; exit 3")
     world.stub("curl", "printf 000; exit 7")
-    output = world.run(systemd.look_at_site(world.layout, world.settings))[0].output
+    output = world.output(nginx.look_at_site(world.settings))
     assert failed(output) == CHECKS
     assert "consult-django is inactive" in output
     assert "nginx is failed" in output
     world.stub("systemctl", "exit 1")
-    assert failed(world.run(systemd.look_at_site(world.layout, world.settings))[0].output) == CHECKS
+    assert failed(world.output(nginx.look_at_site(world.settings))) == CHECKS
+
+
+def test_a_change_of_the_site_alone_touches_no_service(world: World, site: type[Site]) -> None:
+    """The whole switch of a plan with nothing but a new nginx site: nginx takes it up, gunicorn hears nothing."""
+    layout = world.layout
+    before(world)
+    live = world.release(OLD, "built", "good")
+    world.link(live)
+    plan = Plan(world.settings, layout, live, live, {layout.site_file: "new site"})
+    assert plan.only_site
+    results = world.run(*sequence.switch(plan, Activation("nginx", "")), files=files(world))
+    assert not nginx.parse_checks(results[nginx.CHECK].output).failed
+    assert installed(world) == ["old service", "old socket", "new site"]
+    assert [call for call in asked(world) if not call.startswith("-l ")] == [
+        rights.root_commands(layout)[name] for name in (rights.install(layout.site_file), "test_nginx", "reload_nginx")
+    ]
+    assert site.heard

@@ -31,8 +31,9 @@ def programs(world: World) -> None:
 
 def read(world: World, linked: tuple[str, ...] = ()) -> HostState:
     """Read the host twice; what was read and what is in its folders must be the same."""
+    settings = world.settings.model_copy(update={"linked_files": linked})
     before = sorted(world.base.rglob("*"))
-    first, second = (parse(said.splitlines()) for said in world.twice(survey.read_host(world.layout, linked)))
+    first, second = (parse(said.splitlines()) for said in world.twice(survey.read_host(settings)))
     assert sorted(world.base.rglob("*")) == before
     assert first.releases == second.releases
     assert (first.live, first.missing, first.files) == (second.live, second.missing, second.files)
@@ -126,7 +127,7 @@ def test_a_bare_host(world: World) -> None:
     """A host that was never provisioned can be read: everything is missing."""
     world.settings = world.settings.model_copy(update={"name": "other"})
     world.stub("systemctl", "echo inactive; exit 3")
-    state = parse(world.run(survey.read_host(world.layout))[0].output.splitlines())
+    state = parse(world.output(survey.read_host(world.settings)).splitlines())
     assert len([text for text in state.missing if text.startswith("the folder")]) == 3
     assert (state.live, state.service, state.socket) == ("", "inactive", "")
 
@@ -171,10 +172,10 @@ def test_a_pid_file_of_a_dead_master(world: World, pid: str) -> None:
 def test_locking_by_hand(world: World) -> None:
     """The first card stays, whatever it says, and is read with the host; unlock answers with it, once."""
     mine = card("lock", HOSTILE + "\n" + HOSTILE)
-    assert world.twice(survey.freeze(world.layout, mine)) == ("", mine)
-    assert world.run(survey.freeze(world.layout, card("lock", "another")))[0].output == mine
+    assert world.twice(survey.freeze(mine)) == ("", mine)
+    assert world.output(survey.freeze(card("lock", "another"))) == mine
     assert describe_holder(read(world).frozen).endswith(HOSTILE)
-    assert world.twice(survey.unfreeze(world.layout)) == (mine, "")
+    assert world.twice(survey.unfreeze()) == (mine, "")
     assert read(world).frozen == ""
     assert not world.bait()
 
@@ -183,9 +184,9 @@ def test_who_works_on_it(world: World) -> None:
     """The card of a running work, and nothing when nobody works, nothing of a dead one either."""
     path = Path(world.layout.lock)
     path.write_text(card("deploy main"))
-    assert world.twice(survey.holder(world.layout)) == ("", "")
-    with world.remote().conduct(lock=world.lock(holder=card("deploy", HOSTILE))):
-        said, again = world.twice(survey.holder(world.layout))
+    assert world.twice(survey.holder()) == ("", "")
+    with world.connect().runner(lock=world.lock(holder=card("deploy", HOSTILE))):
+        said, again = world.twice(survey.holder())
     assert json.loads(said)["message"] == HOSTILE
     assert said == again
 
@@ -194,8 +195,8 @@ def test_who_looks_keeps_nobody_out(world: World) -> None:
     """A status at the very moment does not refuse a deploy."""
     blocker = subprocess.Popen(["flock", "--shared", str(world.layout.lock), "sleep", "0.2"])
     time.sleep(0.1)
-    with world.remote().conduct(lock=world.lock()) as conductor:
-        assert conductor.run([survey.holder(world.layout)])[0].output
+    with world.connect().runner(lock=world.lock()) as runner:
+        assert runner.run([survey.holder()])[survey.HOLDER].output
     blocker.wait()
 
 
@@ -203,5 +204,5 @@ def test_a_survey_that_fails_is_told(world: World) -> None:
     """A host where even the survey does not run gives its output as evidence."""
     world.stub("df", "echo 'df: input/output error' >&2; exit 1")
     with pytest.raises(StepError) as caught:
-        world.run(survey.read_host(world.layout))
+        world.run(survey.read_host(world.settings))
     assert "input/output error" in caught.value.evidence

@@ -6,8 +6,8 @@ build_virtualenv() {
   local release project arguments
   local "$@"
   local live python=$release/.venv/bin/python
-  local -a words
-  mapfile -t words <<<"$arguments"
+  local -a words=()
+  [ -z "$arguments" ] || mapfile -t words <<<"$arguments"
   export UV_CACHE_DIR=$CACHE UV_PYTHON_INSTALL_DIR=$PYTHONS UV_PROJECT_ENVIRONMENT=$release/.venv UV_NO_PROGRESS=1
   export TMPDIR=$DEPLOY_WORK # where uv leaves a lock file for each project folder
   unset VIRTUAL_ENV
@@ -39,7 +39,7 @@ load_service_environment() {
 
 # Words of `doppler run ... --` in front of a command, as the array `doppler`: doppler_run PROJECT CONFIG
 doppler_run() {
-  doppler=(/usr/bin/doppler run --silent)
+  doppler=("$DOPPLER" run --silent)
   [ -z "$1" ] || doppler+=(--project "$1")
   [ -z "$2" ] || doppler+=(--config "$2")
   doppler+=(--)

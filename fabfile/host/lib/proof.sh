@@ -66,7 +66,7 @@ prove_health() {
   local "$@"
   local status tries=1 end=$((SECONDS + limit))
   while status=$(ask "$health_path" "$headers" "$PROOF/answer" --unix-socket "$PROOF/sock" --max-time "$limit" --show-error) &&
-    [ "$status" != 200 ] && [ "$SECONDS" -lt "$end" ]; do
+    [ "$status" != 200 ] && [ "$SECONDS" -le "$end" ]; do # at least `limit`: SECONDS is whole seconds
     [ "$status" = 503 ] || [ "$tries" -lt 3 ] || break
     tries=$((tries + 1))
     sleep 0.5

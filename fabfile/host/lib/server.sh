@@ -8,10 +8,9 @@ check_server() {
   local supported
   local "$@"
   local etc=${SECRETS%/*} ID='' VERSION_ID='' PRETTY_NAME=''
-  [ "$(id -u)" = 0 ] || fail "this login is not root and has no passwordless sudo"
-  [ -d /run/systemd/system ] || fail "systemd does not run here"
-  # shellcheck source=/dev/null # the host's
-  . "${OS_RELEASE:-/etc/os-release}"
+  is_root || fail "this login is not root and has no passwordless sudo"
+  has_systemd || fail "systemd does not run here"
+  load_os_release
   grep -qxF "$ID $VERSION_ID" <<<"$supported" || fail "$PRETTY_NAME is not one of: ${supported//$'\n'/, }"
   if [ -e "$APP" ] && [ ! -L "$APP" ]; then fail "$APP is a real folder; move it away first: mv $APP $APP.old"; fi
   if [ -d "$etc" ] && [ -n "$(ls -A "$etc")" ] && [ ! -e "$SECRETS" ]; then
@@ -20,6 +19,16 @@ check_server() {
   if [ -L "$APP" ] && [ "$(readlink "$APP")" != "$CURRENT" ]; then
     fail "$APP is a link to $(readlink "$APP"), not to $CURRENT; move it away first"
   fi
+}
+
+is_root() { [ "$(id -u)" = 0 ]; }
+
+has_systemd() { [ -d /run/systemd/system ]; }
+
+# What the system calls itself: ID, VERSION_ID, PRETTY_NAME.
+load_os_release() {
+  # shellcheck source=/dev/null # the host's
+  . /etc/os-release
 }
 
 # Install the Debian packages that are missing; `programs` are lines `PROGRAM PACKAGE`.
@@ -54,7 +63,7 @@ install_uv() {
 # Install the Doppler CLI from Doppler's own package repository, its key pinned to that repository.
 install_doppler() {
   local key=/usr/share/keyrings/doppler-archive-keyring.asc
-  if [ -x /usr/bin/doppler ]; then return 0; fi
+  if [ -x "$DOPPLER" ]; then return 0; fi
   curl --fail --silent --show-error --location --retry 3 --proto '=https' \
     https://packages.doppler.com/public/cli/gpg.DE2A7741A397C129.key -o "$DEPLOY_WORK/doppler.asc"
   install -m 644 "$DEPLOY_WORK/doppler.asc" "$key"

@@ -1,5 +1,5 @@
 # ruff: noqa: PT012 -- whoever loses a connection loses it somewhere in a whole run
-"""The conductor on real bash: order, output, timeouts, the lock, and a client that goes away."""
+"""The runner on real bash: order, output, timeouts, the lock, and a client that goes away."""
 
 import os
 import signal
@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from fabfile.errors import Locked, ProvisionError
-from fabfile.ssh import runner as conductor_module
+from fabfile.ssh import runner as runner_module
 from fabfile.ssh.runner import ConnectionLost, StepError
-from fabfile.steps.step import Step, StepEnd
-from tests.host.local_host import HOSTILE, LocalRemote, World, alive, eventually
+from fabfile.steps.step import Step, StepResult
+from testbed.bash import shell
+from tests.host.local_host import HOSTILE, LocalConnection, World, alive, eventually
 
 
 class Heard:
@@ -27,8 +28,8 @@ class Heard:
     def begin(self, step: Step) -> None:
         self.events.append(f"begin {step.title}")
 
-    def end(self, end: StepEnd) -> None:
-        self.events.append(f"end {end.step.title} {end.code}")
+    def end(self, result: StepResult) -> None:
+        self.events.append(f"end {result.step.title} {result.code}")
 
     def say(self, text: str) -> None:
         self.events.append(text)
@@ -45,19 +46,21 @@ def pid_in(path: Path) -> int:
     return int(path.read_text())
 
 
-def bid(remote: LocalRemote, step: Step) -> None:
+def bid(connection: LocalConnection, step: Step) -> None:
     """Send a batch of one step and do not wait for it."""
-    text = conductor_module._call(0, step).encode() + b"\n"
-    remote.wire.sendall(f"batch {len(text)}\n".encode() + text)
+    text = runner_module._call(0, step).encode() + b"\n"
+    connection.wire.sendall(f"batch {len(text)}\n".encode() + text)
 
 
 def test_steps_run_in_order_and_tell_their_output(world: World) -> None:
     """Batches and their steps run in the order given; each step has its own output, code and progress."""
     heard = Heard()
-    with world.remote().conduct(heard) as conductor:
-        first = conductor.run([Step("one", "echo 1; echo err >&2"), Step("two", "printf 2")])
-        second = conductor.run([Step("three", "true")])
-    assert [end.output for end in [*first, *second]] == ["1\nerr", "2", ""]
+    with world.connect().runner(heard) as runner:
+        first = runner.run([shell("one", "echo 1; echo err >&2"), shell("two", "printf 2")])
+        second = runner.run([shell("three", "true")])
+    results = {**first, **second}
+    assert {step_id: result.output for step_id, result in results.items()} == {"one": "1\nerr", "two": "2", "three": ""}
+    assert list(results) == ["one", "two", "three"]
     assert heard.events == ["begin one", "end one 0", "begin two", "end two 0", "begin three", "end three 0"]
 
 
@@ -74,35 +77,41 @@ def test_steps_run_in_order_and_tell_their_output(world: World) -> None:
 )
 def test_a_failure_stops_the_batch_and_runs_the_rescue(world: World, script: str) -> None:
     """After a failed line nothing of the batch runs but the rescue, and the error names the step with its output."""
-    with world.remote().conduct() as conductor, pytest.raises(StepError) as caught:
-        conductor.run(
-            [Step("one", "echo a"), Step("two", f"echo evidence\n{script}"), Step("three", f"touch {world.root}/bait")],
-            [Step("mend", "echo mended"), Step("mend more", "echo more")],
+    with world.connect().runner() as runner, pytest.raises(StepError) as caught:
+        runner.run(
+            [
+                shell("one", "echo a"),
+                shell("two", f"echo evidence\n{script}"),
+                shell("three", f"touch {world.root}/bait"),
+            ],
+            [shell("mend", "echo mended"), shell("mend more", "echo more")],
         )
     error = caught.value
-    assert error.end.step.title == "two"
+    assert error.failed.step.title == "two"
+    assert list(error.before) == ["one"]
     assert error.evidence.startswith("evidence") or script == "syntax ( error"
     assert "not reached" not in error.evidence
-    assert [(end.output, end.code) for end in error.rescue] == [("mended", 0), ("more", 0)]
+    assert [(result.output, result.code) for result in error.rescue.values()] == [("mended", 0), ("more", 0)]
+    assert list(error.rescue) == ["mend", "mend more"]
     assert not world.bait()
 
 
 def test_a_batch_that_succeeds_runs_no_rescue(world: World) -> None:
     """The rescue is for failures; and a batch after a failed one begins afresh."""
-    with world.remote().conduct() as conductor:
-        ends = conductor.run([Step("one", "true")], [Step("mend", f"touch {world.root}/bait")])
-        assert [end.step.title for end in ends] == ["one"]
+    with world.connect().runner() as runner:
+        results = runner.run([shell("one", "true")], [shell("mend", f"touch {world.root}/bait")])
+        assert list(results) == ["one"]
         with pytest.raises(StepError):
-            conductor.run([Step("bad", "false")], [Step("mend", "true")])
-        assert conductor.run([Step("next", "echo fine")])[0].output == "fine"
+            runner.run([shell("bad", "false")], [shell("mend", "true")])
+        assert runner.run([shell("next", "echo fine")])["next"].output == "fine"
     assert not world.bait()
 
 
 def test_a_rescue_that_fails_is_told(world: World) -> None:
     """The way back can fail too: its end stands in the error."""
-    with world.remote().conduct() as conductor, pytest.raises(StepError) as caught:
-        conductor.run([Step("bad", "false")], [Step("mend", "echo no; exit 9"), Step("more", "true")])
-    assert [(end.step.title, end.code, end.output) for end in caught.value.rescue] == [("mend", 9, "no")]
+    with world.connect().runner() as runner, pytest.raises(StepError) as caught:
+        runner.run([shell("bad", "false")], [shell("mend", "echo no; exit 9"), shell("more", "true")])
+    assert [(key, end.code, end.output) for key, end in caught.value.rescue.items()] == [("mend", 9, "no")]
 
 
 @pytest.mark.parametrize(
@@ -119,23 +128,27 @@ def test_a_rescue_that_fails_is_told(world: World) -> None:
     ],
 )
 def test_any_output_comes_through_whole(world: World, output: bytes) -> None:
-    """Output is output: binary, without a newline, or like the conductor's own marks; it belongs to its step."""
+    """Output is output: binary, without a newline, or like the runner's own marks; it belongs to its step."""
     (world.root / "out").write_bytes(output)
-    ends = world.run(Step("before", "echo before"), Step("it", f"cat {world.root}/out"), Step("after", "echo after"))
-    assert [end.output for end in ends] == ["before", output.decode(errors="replace").strip("\n"), "after"]
+    steps = [shell("before", "echo before"), shell("it", f"cat {world.root}/out"), shell("after", "echo after")]
+    assert [result.output for result in world.run(*steps).values()] == [
+        "before",
+        output.decode(errors="replace").strip("\n"),
+        "after",
+    ]
 
 
 def test_ten_megabytes_of_output_come_through(world: World) -> None:
     """A talkative step slows nothing down for long and loses nothing."""
     began = time.monotonic()
-    ends = world.run(
-        Step("much", "seq -f '%09.0f' 1000000"), Step("one line", "head -c 10000000 /dev/zero | tr '\\0' x")
+    results = world.run(
+        shell("much", "seq -f '%09.0f' 1000000"), shell("one line", "head -c 10000000 /dev/zero | tr '\\0' x")
     )
-    lines = ends[0].output.split("\n")
+    lines = results["much"].output.split("\n")
     assert len(lines) == 1_000_000
     assert lines[0] == "000000001"
     assert lines[-1] == "001000000"
-    assert ends[1].output == "x" * 10_000_000
+    assert results["one line"].output == "x" * 10_000_000
     assert time.monotonic() - began < 15
 
 
@@ -147,11 +160,11 @@ sleep 300 & echo $! >{world.root}/background
 bash -c 'echo $$ >{world.root}/inner; sleep 300; true'
 """
     began = time.monotonic()
-    with world.remote().conduct(lock=world.lock()) as conductor, pytest.raises(StepError) as caught:
-        conductor.run([Step("slow", script, timeout=1)], [Step("mend", "echo mended")])
+    with world.connect().runner(lock=world.lock()) as runner, pytest.raises(StepError) as caught:
+        runner.run([shell("slow", script, timeout=1)], [shell("mend", "echo mended")])
     assert time.monotonic() - began < 9
     assert "took longer than 1 s" in caught.value.message
-    assert caught.value.rescue[0].output == "mended"
+    assert caught.value.rescue["mend"].output == "mended"
     pids = [pid_in(world.root / name) for name in ("deaf", "background", "inner")]
     assert eventually(lambda: not any(map(alive, pids)), 1)
     assert free(world)
@@ -159,34 +172,34 @@ bash -c 'echo $$ >{world.root}/inner; sleep 300; true'
 
 def test_a_step_that_ignores_term_is_killed(world: World) -> None:
     """A step that does not listen gets five seconds, then KILL."""
-    with world.remote().conduct() as conductor, pytest.raises(StepError) as caught:
-        conductor.run([Step("deaf", "trap '' TERM; while :; do sleep 0.1; done", timeout=1)])
+    with world.connect().runner() as runner, pytest.raises(StepError) as caught:
+        runner.run([shell("deaf", "trap '' TERM; while :; do sleep 0.1; done", timeout=1)])
     assert "took longer than 1 s" in caught.value.message
 
 
 def test_what_a_good_step_leaves_in_the_background_lives_on(world: World) -> None:
-    """Pruning goes on after its step and after the conductor, without the lock."""
+    """Pruning goes on after its step and after the runner, without the lock."""
     script = f"sleep 1.5 </dev/null >/dev/null 2>&1 9>&- & echo $! >{world.root}/background"
-    with world.remote().conduct(lock=world.lock()) as conductor:
-        conductor.run([Step("leaves one", script)])
+    with world.connect().runner(lock=world.lock()) as runner:
+        runner.run([shell("leaves one", script)])
     assert free(world)
     assert alive(pid_in(world.root / "background"))
 
 
-def test_files_are_private_and_go_with_the_conductor(world: World) -> None:
+def test_files_are_private_and_go_with_the_runner(world: World) -> None:
     """A file that was sent is 0600 in a 0700 folder, byte for byte, and nothing stays in the temporary folder."""
     content = bytes(range(256)) * 300 + b"\nbatch 5\nbye\n"
-    with world.remote().conduct() as conductor:
-        conductor.put("secret.env", content)
-        conductor.put("empty", b"")
-        ends = conductor.run(
+    with world.connect().runner() as runner:
+        runner.put("secret.env", content)
+        runner.put("empty", b"")
+        results = runner.run(
             [
-                Step("modes", 'stat -c %a "$DEPLOY_FILES/secret.env" "$DEPLOY_WORK"'),
-                Step("same", f'cp "$DEPLOY_FILES/secret.env" {world.root}/copy; stat -c %s "$DEPLOY_FILES/empty"'),
+                shell("modes", 'stat -c %a "$DEPLOY_FILES/secret.env" "$DEPLOY_WORK"'),
+                shell("same", f'cp "$DEPLOY_FILES/secret.env" {world.root}/copy; stat -c %s "$DEPLOY_FILES/empty"'),
             ]
         )
         assert list(world.tmp.iterdir())
-    assert [end.output for end in ends] == ["600\n700", "0"]
+    assert [result.output for result in results.values()] == ["600\n700", "0"]
     assert (world.root / "copy").read_bytes() == content
     assert list(world.tmp.iterdir()) == []
 
@@ -194,35 +207,35 @@ def test_files_are_private_and_go_with_the_conductor(world: World) -> None:
 @pytest.mark.parametrize("how", ["vanish", "fail", "refused"])
 def test_nothing_stays_in_the_temporary_folder(world: World, how: str) -> None:
     """However a run ends, its files are gone."""
-    remote = world.remote()
+    connection = world.connect()
     if how == "refused":
-        with world.remote().conduct(lock=world.lock()):
+        with world.connect().runner(lock=world.lock()):
             before = set(world.tmp.iterdir())
-            with pytest.raises(Locked), remote.conduct(lock=world.lock()):
+            with pytest.raises(Locked), connection.runner(lock=world.lock()):
                 pass
             assert eventually(lambda: set(world.tmp.iterdir()) == before)
     else:
-        with pytest.raises((StepError, ConnectionLost)), remote.conduct() as conductor:
-            conductor.put("secret.env", b"secret")
+        with pytest.raises((StepError, ConnectionLost)), connection.runner() as runner:
+            runner.put("secret.env", b"secret")
             if how == "vanish":
-                remote.wire.close()
-            conductor.run([Step("bad", "false")])
+                connection.wire.close()
+            runner.run([shell("bad", "false")])
     assert eventually(lambda: list(world.tmp.iterdir()) == [])
 
 
 def test_a_step_has_nothing_to_read(world: World) -> None:
     """A program that asks gets the end of the file, not the next batch."""
-    ends = world.run(Step("asks", "cat; read -r line || echo nothing", timeout=5), Step("next", "echo next"))
-    assert [end.output for end in ends] == ["nothing", "next"]
+    results = world.run(shell("asks", "cat; read -r line || echo nothing", timeout=5), shell("next", "echo next"))
+    assert [result.output for result in results.values()] == ["nothing", "next"]
 
 
-def test_the_second_conductor_is_refused_with_the_holders_card(world: World) -> None:
+def test_the_second_runner_is_refused_with_the_holders_card(world: World) -> None:
     """Who comes second learns who works on the host since when, also from a card full of odd characters."""
     from fabfile.plan.lock import card
 
     message = HOSTILE + "\n@ready 1\n"
-    with world.remote().conduct(lock=world.lock(holder=card("deploy " + HOSTILE, message))):
-        with pytest.raises(Locked) as caught, world.remote().conduct(lock=world.lock()):
+    with world.connect().runner(lock=world.lock(holder=card("deploy " + HOSTILE, message))):
+        with pytest.raises(Locked) as caught, world.connect().runner(lock=world.lock()):
             pass
         assert HOSTILE in caught.value.message
         assert caught.value.message.endswith(message)
@@ -241,14 +254,14 @@ def test_waiting_queues_and_tells_for_whom(world: World) -> None:
             told.append(holder)
             inside.set()
 
-        with world.remote().conduct(lock=world.lock(20), on_wait=on_wait):
+        with world.connect().runner(lock=world.lock(20), on_wait=on_wait):
             order.append("second")
 
-    with world.remote().conduct(lock=world.lock()) as conductor:
+    with world.connect().runner(lock=world.lock()) as runner:
         thread = threading.Thread(target=second)
         thread.start()
         assert inside.wait(5)
-        conductor.run([Step("work", "sleep 0.2")])
+        runner.run([shell("work", "sleep 0.2")])
         order.append("first")
     thread.join(10)
     assert order == ["first", "second"]
@@ -258,24 +271,24 @@ def test_waiting_queues_and_tells_for_whom(world: World) -> None:
 def test_waiting_ends(world: World) -> None:
     """Who has waited long enough is refused."""
     with (
-        world.remote().conduct(lock=world.lock()),
+        world.connect().runner(lock=world.lock()),
         pytest.raises(Locked),
-        world.remote().conduct(lock=world.lock(1)),
+        world.connect().runner(lock=world.lock(1)),
     ):
         pass
 
 
-def test_the_lock_outlives_a_killed_conductor_as_long_as_its_step(world: World) -> None:
-    """kill -9 of the conductor: the lock is held until the running step has ended, and then it is free."""
-    remote = world.remote()
-    with pytest.raises(ConnectionLost), remote.conduct(lock=world.lock()) as conductor:
-        bid(remote, Step("long", f"echo $$ >{world.root}/step; sleep 1; echo done >{world.root}/done"))
+def test_the_lock_outlives_a_killed_runner_as_long_as_its_step(world: World) -> None:
+    """kill -9 of the runner: the lock is held until the running step has ended, and then it is free."""
+    connection = world.connect()
+    with pytest.raises(ConnectionLost), connection.runner(lock=world.lock()) as runner:
+        bid(connection, shell("long", f"echo $$ >{world.root}/step; sleep 1; echo done >{world.root}/done"))
         step = pid_in(world.root / "step")
-        os.kill(conductor.pid, signal.SIGKILL)
-        assert eventually(lambda: not alive(conductor.pid))
+        os.kill(runner.pid, signal.SIGKILL)
+        assert eventually(lambda: not alive(runner.pid))
         assert alive(step)
         assert not free(world)
-        conductor.run([])
+        runner.run([])
     assert eventually(lambda: free(world))
     assert (world.root / "done").exists()
     assert not alive(step)
@@ -283,99 +296,103 @@ def test_the_lock_outlives_a_killed_conductor_as_long_as_its_step(world: World) 
 
 def test_the_lock_is_free_after_the_client_vanished(world: World) -> None:
     """Between batches nothing runs: the lock goes at once."""
-    remote = world.remote()
-    with pytest.raises(ConnectionLost), remote.conduct(lock=world.lock()) as conductor:
-        conductor.run([Step("one", "true")])
+    connection = world.connect()
+    with pytest.raises(ConnectionLost), connection.runner(lock=world.lock()) as runner:
+        runner.run([shell("one", "true")])
         assert not free(world)
-        remote.wire.close()
+        connection.wire.close()
         assert eventually(lambda: free(world), 2)
-        conductor.run([Step("two", "true")])
+        runner.run([shell("two", "true")])
 
 
 def test_a_batch_runs_to_its_end_when_the_client_vanishes(world: World) -> None:
     """A migration is not cut: every step of the batch runs, prints it much or not, and the lock stays so long."""
-    remote = world.remote()
+    connection = world.connect()
     steps = [
-        Step("migrate", f"echo $$ >{world.root}/step; sleep 0.5; seq 100000; echo more >&2"),
-        Step("switch", f"echo out; touch {world.root}/switched; sleep 0.3"),
-        Step("check", f"echo out; touch {world.root}/checked"),
+        shell("migrate", f"echo $$ >{world.root}/step; sleep 0.5; seq 100000; echo more >&2"),
+        shell("switch", f"echo out; touch {world.root}/switched; sleep 0.3"),
+        shell("check", f"echo out; touch {world.root}/checked"),
     ]
-    text = "\n".join(conductor_module._call(number, step) for number, step in enumerate(steps)).encode() + b"\n"
-    with pytest.raises(ConnectionLost), remote.conduct(lock=world.lock()) as conductor:
-        remote.wire.sendall(f"batch {len(text)}\n".encode() + text)
+    text = "\n".join(runner_module._call(number, step) for number, step in enumerate(steps)).encode() + b"\n"
+    with pytest.raises(ConnectionLost), connection.runner(lock=world.lock()) as runner:
+        connection.wire.sendall(f"batch {len(text)}\n".encode() + text)
         pid_in(world.root / "step")
-        remote.wire.close()
+        connection.wire.close()
         assert not free(world)
         assert eventually((world.root / "switched").exists)
         assert not free(world)
         assert eventually((world.root / "checked").exists)
         assert eventually(lambda: free(world))
-        conductor.run([])
+        runner.run([])
 
 
 def test_a_rescue_runs_when_the_client_has_vanished(world: World) -> None:
     """The host puts itself right without anybody looking."""
-    remote = world.remote()
-    with pytest.raises(ConnectionLost), remote.conduct() as conductor:
-        steps = [Step("bad", f"echo $$ >{world.root}/step; sleep 0.3; false"), Step("no", f"touch {world.root}/bait")]
+    connection = world.connect()
+    with pytest.raises(ConnectionLost), connection.runner() as runner:
+        steps = [shell("bad", f"echo $$ >{world.root}/step; sleep 0.3; false"), shell("no", f"touch {world.root}/bait")]
         thread = threading.Thread(
             target=lambda: (
                 pid_in(world.root / "step"),
-                remote.wire.process.stdin and remote.wire.process.stdin.close(),
+                connection.wire.process.stdin and connection.wire.process.stdin.close(),
             )
         )
         thread.start()
         with pytest.raises(StepError):
-            conductor.run(steps, [Step("mend", f"touch {world.root}/mended")])
+            runner.run(steps, [shell("mend", f"touch {world.root}/mended")])
         thread.join()
         raise ConnectionLost("there", None)
     assert (world.root / "mended").exists()
     assert not world.bait()
 
 
-@pytest.mark.parametrize("cut", ["batch 1000\nstep 0 60 'touch {root}/bait'\n", "batch 1", "file 500 name\nhalf", "ba"])
+@pytest.mark.parametrize(
+    "cut", ["batch 1000\nstep 0 60 run_text 'text=touch {root}/bait'\n", "batch 1", "file 500 name\nhalf", "ba"]
+)
 def test_a_batch_that_was_half_sent_does_not_run(world: World, cut: str) -> None:
     """A connection that dies in the middle of a batch leaves the host as it was."""
-    remote = world.remote()
-    with pytest.raises(ConnectionLost), remote.conduct(lock=world.lock()) as conductor:
-        remote.wire.sendall(cut.format(root=world.root).encode())
-        remote.wire.close()
+    connection = world.connect()
+    with pytest.raises(ConnectionLost), connection.runner(lock=world.lock()) as runner:
+        connection.wire.sendall(cut.format(root=world.root).encode())
+        connection.wire.close()
         assert eventually(lambda: free(world), 2)
-        conductor.run([])
+        runner.run([])
     assert not world.bait()
 
 
-@pytest.mark.parametrize("cut", ["", "batch 1000\nstep 0 60 'touch {root}/bait'\n", "file 500 name\nhalf", "ba"])
+@pytest.mark.parametrize(
+    "cut", ["", "batch 1000\nstep 0 60 run_text 'text=touch {root}/bait'\n", "file 500 name\nhalf", "ba"]
+)
 def test_patience_ends_without_a_sign_of_life(world: World, monkeypatch: pytest.MonkeyPatch, cut: str) -> None:
-    """A network that swallows everything keeps no lock: without heartbeats the conductor goes, wherever it is."""
-    monkeypatch.setattr(conductor_module, "PATIENCE", 1)
-    remote = world.remote()
-    with pytest.raises(ConnectionLost), remote.conduct(lock=world.lock()) as conductor:
-        remote.wire.sendall(cut.format(root=world.root).encode())
+    """A network that swallows everything keeps no lock: without heartbeats the runner goes, wherever it is."""
+    monkeypatch.setattr(runner_module, "PATIENCE", 1)
+    connection = world.connect()
+    with pytest.raises(ConnectionLost), connection.runner(lock=world.lock()) as runner:
+        connection.wire.sendall(cut.format(root=world.root).encode())
         assert not free(world)
         assert eventually(lambda: free(world), 4)
-        conductor.run([Step("late", f"touch {world.root}/bait")])
+        runner.run([shell("late", f"touch {world.root}/bait")])
     assert not world.bait()
     assert list(world.tmp.iterdir()) == []
 
 
-def test_heartbeats_keep_the_conductor(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_heartbeats_keep_the_runner(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the client lives, thinking between two batches costs no lock."""
-    monkeypatch.setattr(conductor_module, "PATIENCE", 1)
-    monkeypatch.setattr(conductor_module, "HEARTBEAT", 0.2)
-    with world.remote().conduct(lock=world.lock()) as conductor:
+    monkeypatch.setattr(runner_module, "PATIENCE", 1)
+    monkeypatch.setattr(runner_module, "HEARTBEAT", 0.2)
+    with world.connect().runner(lock=world.lock()) as runner:
         time.sleep(1.6)
-        assert conductor.run([Step("after", "echo here")])[0].output == "here"
+        assert runner.run([shell("after", "echo here")])["after"].output == "here"
 
 
-def test_pid_files_end_their_group_with_the_conductor(world: World) -> None:
-    """What a step left in a group of its own (the proof) goes with the conductor, with all its children."""
+def test_pid_files_end_their_group_with_the_runner(world: World) -> None:
+    """What a step left in a group of its own (the proof) goes with the runner, with all its children."""
     script = f"""
 setsid bash -c 'trap "" TERM; sleep 300 & echo $! >{world.root}/child; wait' </dev/null >/dev/null 2>&1 9>&- &
 echo $! >"$DEPLOY_WORK/proof.pid"; cp "$DEPLOY_WORK/proof.pid" {world.root}/leader
 """
-    with world.remote().conduct() as conductor:
-        conductor.run([Step("leaves a group", script)])
+    with world.connect().runner() as runner:
+        runner.run([shell("leaves a group", script)])
         pids = [pid_in(world.root / name) for name in ("child", "leader")]
         assert all(map(alive, pids))
     assert eventually(lambda: not any(map(alive, pids)), 2)
@@ -385,23 +402,23 @@ def test_cancel_ends_the_running_step_and_runs_the_rescue(world: World) -> None:
     """Ctrl-C: the step ends with its children, the rescue runs, and the caller is interrupted (exit 130)."""
     script = f"sleep 300 & echo $! >{world.root}/child; echo $$ >{world.root}/step; sleep 300"
     heard = Heard()
-    with world.remote().conduct(heard) as conductor:
+    with world.connect().runner(heard) as runner:
 
         def cancel() -> None:
             pid_in(world.root / "step")
-            os.kill(conductor.pid, signal.SIGTERM)
+            os.kill(runner.pid, signal.SIGTERM)
 
         thread = threading.Thread(target=cancel)
         thread.start()
         with pytest.raises(KeyboardInterrupt):
-            conductor.run([Step("long", script), Step("no", "true")], [Step("mend", "true")])
+            runner.run([shell("long", script), shell("no", "true")], [shell("mend", "true")])
         thread.join()
         assert [event for event in heard.events if event.startswith(("begin", "end"))] == [
             "begin long", "end long 130", "begin mend", "end mend 0",
         ]  # fmt: skip
         pids = [pid_in(world.root / name) for name in ("step", "child")]
         assert eventually(lambda: not any(map(alive, pids)), 1)
-        assert conductor.run([Step("next", "echo goes on")])[0].output == "goes on"
+        assert runner.run([shell("next", "echo goes on")])["next"].output == "goes on"
 
 
 class Pressing(Heard):
@@ -417,9 +434,9 @@ class Pressing(Heard):
 @pytest.mark.parametrize("finish", [False, True])
 def test_ctrl_c_while_steps_run(world: World, monkeypatch: pytest.MonkeyPatch, finish: bool, where: str) -> None:
     """Ctrl-C at the operator's machine ends the step and rescues; in a batch that must finish, it changes nothing."""
-    remote, heard = world.remote(), Heard() if where == "in recv" else Pressing()
-    with remote.conduct(heard) as conductor:
-        recv, pressed = remote.wire.recv, []
+    connection, heard = world.connect(), Heard() if where == "in recv" else Pressing()
+    with connection.runner(heard) as runner:
+        recv, pressed = connection.wire.recv, []
 
         def recv_with_ctrl_c(size: int) -> bytes:
             data = recv(size)  # it must not be lost
@@ -429,21 +446,21 @@ def test_ctrl_c_while_steps_run(world: World, monkeypatch: pytest.MonkeyPatch, f
             return data
 
         if where == "in recv":
-            monkeypatch.setattr(remote.wire, "recv", recv_with_ctrl_c)
+            monkeypatch.setattr(connection.wire, "recv", recv_with_ctrl_c)
         script = (
             f"echo $$ >{world.root}/step; echo said; sleep 0.5; touch {world.root}/ended; sleep {0 if finish else 100}"
         )
-        steps = [Step("first", "echo"), Step("long", script)]
+        steps = [shell("first", "echo"), shell("long", script)]
         if finish:
-            ends = conductor.run(steps, finish=True)
-            assert [end.output for end in ends] == ["", "said"]
+            results = runner.run(steps, finish=True)
+            assert [result.output for result in results.values()] == ["", "said"]
         else:
             with pytest.raises(KeyboardInterrupt):
-                conductor.run(steps, [Step("mend", f"touch {world.root}/mended")])
+                runner.run(steps, [shell("mend", f"touch {world.root}/mended")])
             assert (world.root / "mended").exists()
             assert "end long 130" in heard.events
-        assert conductor.interrupted
-        assert conductor.run([Step("next", "echo goes on")])[0].output == "goes on"
+        assert runner.interrupted
+        assert runner.run([shell("next", "echo goes on")])["next"].output == "goes on"
     assert any("goes to its end" in event for event in heard.events) == finish
     assert any("stopping here" in event for event in heard.events) != finish
     assert (world.root / "ended").exists() or not finish
@@ -452,7 +469,7 @@ def test_ctrl_c_while_steps_run(world: World, monkeypatch: pytest.MonkeyPatch, f
 @pytest.mark.parametrize("finish", [False, True])
 def test_ctrl_c_twice(world: World, finish: bool) -> None:
     """The second Ctrl-C waits for nothing: the host ends its batch alone."""
-    with pytest.raises(KeyboardInterrupt), world.remote().conduct(lock=world.lock()) as conductor:
+    with pytest.raises(KeyboardInterrupt), world.connect().runner(lock=world.lock()) as runner:
 
         def press() -> None:
             pid_in(world.root / "step")
@@ -464,58 +481,58 @@ def test_ctrl_c_twice(world: World, finish: bool) -> None:
         thread.start()
         try:
             script = f"trap '' TERM; echo $$ >{world.root}/step; sleep 2; touch {world.root}/ended"
-            conductor.run([Step("deaf", script)], finish=finish)
+            runner.run([shell("deaf", script)], finish=finish)
         finally:
             thread.join()
-            assert conductor.busy
+            assert runner.busy
             assert not (world.root / "ended").exists()
     assert eventually(lambda: (world.root / "ended").exists() and free(world))
 
 
 def test_ctrl_c_that_comes_too_late_to_end_a_step(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The batch has gone well, but is undone, and its caller interrupted; what it runs then is not."""
-    remote = world.remote()
-    end_step = remote._end_step
+    connection = world.connect()
+    end_step = connection._end_step
 
     def slowly(pid: int) -> None:
         time.sleep(0.3)
         end_step(pid)
 
     class Late(Heard):
-        def end(self, end: StepEnd) -> None:
-            super().end(end)
-            if end.step.title == "last":
+        def end(self, result: StepResult) -> None:
+            super().end(result)
+            if result.step.title == "last":
                 os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(remote, "_end_step", slowly)
-    with remote.conduct(Late()) as conductor:
+    monkeypatch.setattr(connection, "_end_step", slowly)
+    with connection.runner(Late()) as runner:
         with pytest.raises(KeyboardInterrupt):
-            conductor.run([Step("last", "true")], [Step("mend", f"sleep 0.6; touch {world.root}/mended")])
+            runner.run([shell("last", "true")], [shell("mend", f"sleep 0.6; touch {world.root}/mended")])
         assert (world.root / "mended").exists()
-        assert conductor.run([Step("next", "echo goes on")])[0].output == "goes on"
+        assert runner.run([shell("next", "echo goes on")])["next"].output == "goes on"
 
 
 def test_ctrl_c_that_the_host_cannot_be_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """An sshd that allows one session only (MaxSessions): what has begun goes to its end, and no more begins."""
-    remote, heard = world.remote(), Pressing()
+    connection, heard = world.connect(), Pressing()
 
     def refused(_pid: int) -> None:
         raise ConnectionLost("api", None)
 
-    monkeypatch.setattr(remote, "_end_step", refused)
-    with remote.conduct(heard) as conductor, pytest.raises(KeyboardInterrupt):
-        conductor.run([Step("long", f"sleep 0.5; touch {world.root}/ended")])
+    monkeypatch.setattr(connection, "_end_step", refused)
+    with connection.runner(heard) as runner, pytest.raises(KeyboardInterrupt):
+        runner.run([shell("long", f"sleep 0.5; touch {world.root}/ended")])
     assert (world.root / "ended").exists()
     assert any("cannot be told" in event for event in heard.events)
 
 
-def test_fifty_conductors_one_at_a_time(world: World) -> None:
+def test_fifty_runners_one_at_a_time(world: World) -> None:
     """However many runs come at once, exactly one works on the host at a time, and all get their turn."""
     script = f"mkdir {world.root}/inside; echo in >>{world.root}/log; sleep 0.01; rmdir {world.root}/inside"
 
     def run(_: int) -> str:
-        with world.remote().conduct(lock=world.lock(50)) as conductor:
-            conductor.run([Step("alone", script)])
+        with world.connect().runner(lock=world.lock(50)) as runner:
+            runner.run([shell("alone", script)])
         return "done"
 
     with ThreadPoolExecutor(50) as pool:
@@ -524,17 +541,17 @@ def test_fifty_conductors_one_at_a_time(world: World) -> None:
     assert list(world.tmp.iterdir()) == []
 
 
-def test_of_many_impatient_conductors_one_gets_in(world: World) -> None:
-    """Who is refused always learns why, however quickly the conductor went away again."""
+def test_of_many_impatient_runners_one_gets_in(world: World) -> None:
+    """Who is refused always learns why, however quickly the runner went away again."""
 
     def run(_: int) -> str:
         try:
-            with world.remote().conduct(lock=world.lock()):
+            with world.connect().runner(lock=world.lock()):
                 return "in"
         except Locked as error:
             return error.message
 
-    with world.remote().conduct(lock=world.lock()), ThreadPoolExecutor(10) as pool:
+    with world.connect().runner(lock=world.lock()), ThreadPoolExecutor(10) as pool:
         answers = Counter(pool.map(run, range(40)))
     assert answers == {"there is held by deploy main by ana since now": 40}
 
@@ -542,17 +559,17 @@ def test_of_many_impatient_conductors_one_gets_in(world: World) -> None:
 def test_a_host_that_was_not_provisioned_is_told(world: World) -> None:
     """No folder for the lock: the message says that provision makes it."""
     world.settings = world.settings.model_copy(update={"name": "other"})
-    with pytest.raises(ProvisionError) as caught, world.remote().conduct(lock=world.lock()):
+    with pytest.raises(ProvisionError) as caught, world.connect().runner(lock=world.lock()):
         pass
     assert caught.value.hint == "fab -H there provision"
     assert eventually(lambda: list(world.tmp.iterdir()) == [])
 
 
-def test_a_dead_conductor_leaves_no_stale_lock(world: World) -> None:
+def test_a_dead_runner_leaves_no_stale_lock(world: World) -> None:
     """After kill -9 between batches the next run gets in, though the card of the dead one is still there."""
-    remote = world.remote()
-    with pytest.raises(ConnectionLost), remote.conduct(lock=world.lock()) as conductor:
-        os.kill(conductor.pid, signal.SIGKILL)
-        conductor.run([Step("one", "true")])
-    with world.remote().conduct(lock=world.lock()) as conductor:
-        assert conductor.run([Step("one", "echo in")])[0].output == "in"
+    connection = world.connect()
+    with pytest.raises(ConnectionLost), connection.runner(lock=world.lock()) as runner:
+        os.kill(runner.pid, signal.SIGKILL)
+        runner.run([shell("one", "true")])
+    with world.connect().runner(lock=world.lock()) as runner:
+        assert runner.run([shell("one", "echo in")])["one"].output == "in"

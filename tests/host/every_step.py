@@ -1,0 +1,51 @@
+"""Every step that a task can ask a host for, with values for each of its parameters."""
+
+from fabfile.config.layout import Layout
+from fabfile.config.settings import Settings
+from fabfile.plan import rendering
+from fabfile.plan.activation import Activation, Kind
+from fabfile.plan.plan import Plan
+from fabfile.steps import logs, nginx, release, sequence, server, survey
+from fabfile.steps.step import Step
+
+SETTINGS = Settings(
+    repo="git@example.org:team/app.git",
+    linked_dirs=("apps/web/media", "var/data"),
+    linked_files=("conf/local.ini",),
+    aliases=("www.example.org",),
+    authorized_keys=("ssh-ed25519 AAAA ana's key",),
+    python="3.12",
+    doppler_project="consult",
+    doppler_config="prd",
+)
+LAYOUT = Layout.of(SETTINGS)
+OLD, NEW = (LAYOUT.release(name) for name in ("20260101T000000Z-abcdef0", "20260102T030405Z-abcdef0"))
+FILES = rendering.files(SETTINGS)
+KINDS: tuple[Kind, ...] = ("hup", "restart", "start")
+
+
+def plans() -> list[Plan]:
+    """A new release, a rollback, a restart in place, a first deploy, the nginx site alone; with and without files."""
+    site = {LAYOUT.site_file: FILES[LAYOUT.site_file]}
+    return [
+        Plan(SETTINGS, LAYOUT, NEW, OLD, FILES, commit="a" * 40),
+        Plan(SETTINGS, LAYOUT, NEW, OLD, commit="a" * 40),
+        Plan(SETTINGS, LAYOUT, OLD, NEW, leaves=NEW),
+        Plan(SETTINGS, LAYOUT, NEW, NEW, FILES),
+        Plan(SETTINGS, LAYOUT, NEW, None, FILES, commit="a" * 40),
+        Plan(SETTINGS, LAYOUT, NEW, NEW, site),
+    ]
+
+
+def every_step() -> list[Step]:
+    """All of them, many more than once with other values."""
+    steps = [
+        survey.read_host(SETTINGS), survey.holder(), survey.freeze("{}"), survey.unfreeze(), release.fetch(SETTINGS),
+        nginx.look_at_site(SETTINGS), logs.journal(50), logs.nginx_errors(50), *server.provision(SETTINGS, FILES),
+    ]  # fmt: skip
+    for plan in plans():
+        steps += [*sequence.build_and_boot(plan), *sequence.abandon_build(plan), *sequence.finish(plan, "{}")]
+        for kind in ("nginx",) if plan.only_site else KINDS:
+            activation = Activation(kind, "")
+            steps += [*sequence.switch(plan, activation), *sequence.revert(plan, activation)]
+    return steps
