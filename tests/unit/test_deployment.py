@@ -4,6 +4,7 @@ import io
 import json
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -24,10 +25,10 @@ from fabfile.ssh.runner import ConnectionLost, StepError
 from fabfile.steps.step import Results, Step, StepResult
 from tests.unit.test_sequence import LAYOUT, NEW, OLD, SETTINGS, SITE
 
-SAME = {"running": True, "python": ["3.12.1", "3.12.1"], "gunicorn": ["23", "23"], "preload": False, "modules": []}
+SAME = Path(__file__).with_name("comparison.json").read_text().replace("\n", " ")
 HEALTHY = "check gunicorn_socket ok\ncheck systemd_active ok\ncheck nginx_running ok\ncheck http_200 ok"
 ANSWERS = {
-    "compare_it_with_the_running_gunicorn": json.dumps({**SAME, "environment": []}),
+    "compare_it_with_the_running_gunicorn": SAME,
     "check_the_site": HEALTHY,
     "migrate_the_database": "Running migrations:\n  Applying notes.0001_initial... OK",
     "read_the_journal": "a line\nof the journal",
