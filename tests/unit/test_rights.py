@@ -15,7 +15,7 @@ from tests.unit.test_sequence import CASES, Case
 LIBRARY = Path(rights.__file__).parents[1] / "host/lib"
 LAYOUT = Layout.of(Settings(repo="git@example.org:team/app.git"))
 TABLE = rights.root_commands(LAYOUT)
-FUNCTION = re.compile(r"^(\w+)\(\) \{(?: (.*); \}$|\n(.*?)^\})", re.MULTILINE | re.DOTALL)
+FUNCTION = re.compile(r"^(\w+)\(\) \{(?: ([^\n]*); \}$|\n(.*?)^\})", re.MULTILINE | re.DOTALL)
 CALL = re.compile(r'\bas_root "?([\w:]+)')
 # What the functions of an activation may call, by its kind; which one it is, they are told.
 ACTIVATIONS: dict[Kind, set[str]] = {

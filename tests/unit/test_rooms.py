@@ -11,12 +11,12 @@ import pytest
 PROJECT = Path(__file__).parents[2]
 # From the lowest to the highest; a room may use those below it.
 ROOMS = ("errors", "config", "plan", "steps", "output", "ssh", "session", "commands", "entrance")
-ENTRANCE = {"fabfile", "fabfile.task", "fabfile.tasks"}  # what the command line finds
+ENTRANCE = {"fabfile", "fabfile.executor", "fabfile.task", "fabfile.tasks"}  # what the command line finds
 SEAM = "fabfile.lab"
 USES_SEAM = {"fabfile", "fabfile.task", "fabfile.commands.provision"}
 # Besides ssh/: what makes tasks of functions.
-USES_FABRIC = {"fabfile.task"}
-USES_INVOKE = {"fabfile", "fabfile.task", "fabfile.commands.check"}
+USES_FABRIC = {"fabfile.executor", "fabfile.task"}
+USES_INVOKE = {"fabfile", "fabfile.executor", "fabfile.task", "fabfile.commands.check"}
 SITE = PROJECT / "testbed/lab/site"  # another project, with packages of its own
 
 
