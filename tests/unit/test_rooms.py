@@ -15,7 +15,7 @@ ENTRANCE = {"fabfile", "fabfile.executor", "fabfile.task", "fabfile.tasks"}  # w
 SEAM = "fabfile.lab"
 USES_SEAM = {"fabfile", "fabfile.task", "fabfile.commands.provision"}
 # Besides ssh/: what makes tasks of functions.
-USES_FABRIC = {"fabfile.executor", "fabfile.task"}
+USES_FABRIC = {"fabfile.executor"}
 USES_INVOKE = {"fabfile", "fabfile.executor", "fabfile.task", "fabfile.commands.check"}
 SITE = PROJECT / "testbed/lab/site"  # another project, with packages of its own
 
