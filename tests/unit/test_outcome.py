@@ -80,6 +80,7 @@ def test_a_check_that_failed_stays_failed() -> None:
     """A second look that finds it well does not hide the first."""
     checks = parse_checks("check http_200 failed /healthz answers 503")
     checks.add("http_200", ok=True)
+    assert checks.held == {"http_200": False}
     checks.add("http_200", ok=False, detail="later")
     assert (checks.held, checks.failed) == ({"http_200": False}, "http_200")
     assert checks.details == {"http_200": "/healthz answers 503"}

@@ -261,7 +261,10 @@ def test_what_a_step_has_shown_is_not_shown_again(capsys: pytest.CaptureFixture[
     failed = StepResult(Step("dig_deep", "Dig deep", "dig"), 1, "a stone", 0.1)
     trouble["web1"] = StepError("web1", [failed])
     assert fab("-H", "web1", "dig") == 5
-    assert capsys.readouterr().out.splitlines()[1:2] == ["Dig deep: failed (exit 1): a stone"]
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "Dig deep: failed (exit 1): a stone",
+        "  next: mend that, then the same command again",
+    ]
     trouble["web1"] = StepFailed("x", evidence="a stone")
     assert fab("-H", "web1", "dig") == 5
     assert capsys.readouterr().out.splitlines()[1:] == ["x", "    a stone"]

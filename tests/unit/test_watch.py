@@ -99,6 +99,7 @@ def test_a_watch_that_cannot_look_says_nothing(mocker: MockerFixture) -> None:
         began = time.monotonic()
         assert watch.settle(watches, 60) == ""
         assert time.monotonic() - began < 5
+        time.sleep(3 * watch.INTERVAL)
     assert (watches["ssh"].requests, counts) == (1, {})
     assert watches["ssh"].first == "cannot look: api passes nothing on"
 
