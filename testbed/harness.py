@@ -42,7 +42,7 @@ FIELDS = set(
     "site_state timing checks watch logs suggestions".split()
 )
 # The operator's own: it must not decide what a test sees.
-FOREIGN = re.compile(r"(SSH|GIT|DJANGO|DOPPLER|GITHUB|GITLAB|INVOKE|FABRIC|UV)_.*|VIRTUAL_ENV|CI|TERM|PYTEST.*")
+FOREIGN = re.compile(r"(SSH|GIT|DJANGO|DOPPLER|GITHUB|GITLAB|INVOKE|FABRIC|UV)_.*|VIRTUAL_ENV|CI|TERM|PY(TEST|THON).*")
 
 
 @dataclass(frozen=True)
@@ -301,7 +301,7 @@ def wait_for(
 
 
 @contextmanager
-def throw_away(name: str, image: str = "ready") -> Generator[LabHost]:
+def throw_away(name: str, image: str = "ready", base: str = "") -> Generator[LabHost]:
     """A host that is gone afterwards, as is one of that name that an earlier run left behind."""
 
     def quiet(_text: str) -> None:
@@ -309,7 +309,7 @@ def throw_away(name: str, image: str = "ready") -> Generator[LabHost]:
 
     down(name, say=quiet)
     try:
-        yield up(name, image=image, say=quiet)
+        yield up(name, image="" if base else image, base=base, say=quiet)
     finally:
         down(name, say=quiet)
 

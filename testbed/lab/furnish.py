@@ -41,10 +41,19 @@ SKIPPED = {"__pycache__", ".venv", "staticfiles", ".git", ".pytest_cache", ".ruf
 def furnish(root: Path, name: str, address: str, keys: Path, token: str) -> None:
     """Write everything onto a host's disk; `keys` gets the client's key and the known_hosts line."""
     _identify(root, name)
-    _open_ssh(root, address, keys)
+    _pin_host_key(root, address, keys)
+    _let_in(root, keys)
     _install_services(root)
     _fill_doppler(root, token)
     seed_repository(root / REPOSITORY)
+
+
+def rename(root: Path, name: str, address: str, keys: Path, base_keys: Path) -> None:
+    """Give the copy of a host's disk a name and a host key of its own; whoever got into the base gets in."""
+    _identify(root, name)
+    _pin_host_key(root, address, keys)
+    for key in ("id_ed25519", "id_ed25519.pub"):
+        shutil.copy2(base_keys / key, keys / key)
 
 
 def _identify(root: Path, name: str) -> None:
@@ -56,17 +65,26 @@ def _identify(root: Path, name: str) -> None:
     _write(root, "etc/resolv.conf", "nameserver 10.0.2.3\n")
 
 
-def _open_ssh(root: Path, address: str, keys: Path) -> None:
-    """Pin a new host key and let a new client key in as root, the only way in."""
+def _pin_host_key(root: Path, address: str, keys: Path) -> None:
+    """Make a new host key, the one that known_hosts has."""
     host_key = root / "etc/ssh/ssh_host_ed25519_key"
-    for path, comment in ((host_key, "lab host"), (keys / "id_ed25519", "lab client")):
-        options = ("-q", "-t", "ed25519", "-N", "", "-C", comment)
-        run("ssh-keygen", *options, "-f", path, trouble="cannot make an SSH key")
+    _make_key(host_key, "lab host")
     host_public = host_key.with_suffix(".pub").read_text().split()
     (keys / "known_hosts").write_text(f"{address} {' '.join(host_public[:2])}\n")
+
+
+def _let_in(root: Path, keys: Path) -> None:
+    """Let a new client key in as root, the only way in."""
+    _make_key(keys / "id_ed25519", "lab client")
     _write(root, "etc/ssh/sshd_config.d/lab.conf", SSHD)
     (root / "root/.ssh").mkdir(mode=0o700, exist_ok=True)
     _write(root, "root/.ssh/authorized_keys", (keys / "id_ed25519.pub").read_text(), 0o600)
+
+
+def _make_key(path: Path, comment: str) -> None:
+    path.unlink(missing_ok=True)
+    options = ("-q", "-t", "ed25519", "-N", "", "-C", comment)
+    run("ssh-keygen", *options, "-f", path, trouble="cannot make an SSH key")
 
 
 def _install_services(root: Path) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import cgroup, furnish, image, network
-from .machine import ENV, HOSTS, LOCKS, LabError, Say, discard, locked, mount_overlay, require
+from .machine import ENV, HOSTS, LOCKS, LabError, Say, discard, locked, mount_overlay, require, unmount
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,20}")
 BOOT_SECONDS = 60
@@ -58,9 +58,10 @@ class Record:
         return network.address(self.index)
 
 
-def up(name: str = "lab", *, suite: str = "", image: str = "", say: Say = print) -> LabHost:
+def up(name: str = "lab", *, suite: str = "", image: str = "", base: str = "", say: Say = print) -> LabHost:
     """A running host of that name: the one that runs, or one that stopped, or a new one (bookworm, ready).
 
+    A new one may have a `base`: a host that was halted, of whose disk it gets a copy.
     Raises LabError when this machine cannot hold it, or when one of that name runs from another image.
     """
     check(name)
@@ -69,7 +70,7 @@ def up(name: str = "lab", *, suite: str = "", image: str = "", say: Say = print)
         record = _read(name)
         if record is None or not (record.folder / "furnished").exists():
             _remove(name)  # half-made: somebody's first boot was cut short
-            record = _make(name, suite or "bookworm", image or "ready", say)
+            record = _copy(name, base) if base else _make(name, suite or "bookworm", image or "ready", say)
         elif (record.suite, record.image) != (suite or record.suite, image or record.image):
             raise LabError(
                 f"{name} is there already, as {record.suite} {record.image}, "
@@ -137,6 +138,19 @@ def power_cut(host: LabHost) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(host.pid, signal.SIGKILL)
     cgroup.end(f"{host.name}/host")
+
+
+def halt(host: LabHost) -> None:
+    """Shut a host down in order; its disk can be the base of other hosts. Raises LabError if it does not end."""
+    record = _known(host)
+    os.kill(host.pid, signal.SIGRTMIN + 4)  # to systemd: poweroff
+    deadline = time.monotonic() + BOOT_SECONDS
+    while cgroup.processes(f"{host.name}/host"):
+        if time.monotonic() > deadline:
+            raise _stuck(record, "does not shut down")
+        time.sleep(0.02)
+    network.remove(host.name, record.index)
+    unmount(record.folder)
 
 
 def cut_network(host: LabHost) -> None:
@@ -209,7 +223,25 @@ def _known(host: LabHost) -> Record:
 def _make(name: str, suite: str, kind: str, say: Say) -> Record:
     """Give a new host its address, its disk and its keys."""
     layers = [str(folder) for folder in image.layers(suite, kind, say)]
-    token = f"dp.st.lab.{secrets.token_urlsafe(32)}"
+    record = _register(name, suite, kind, layers, f"dp.st.lab.{secrets.token_urlsafe(32)}")
+    furnish.furnish(_mount(record), name, record.address, record.folder, record.doppler_token)
+    (record.folder / "furnished").touch()
+    return record
+
+
+def _copy(name: str, base: str) -> Record:
+    """The same for a host that begins with the disk of another one; nothing is written to that one's any more."""
+    below = _read(base)
+    if below is None or _running(below):
+        raise LabError(f"{base} is no lab host that was halted: nothing can stand on its disk")
+    layers = [str(below.folder / "upper"), *below.layers]
+    record = _register(name, below.suite, below.image, layers, below.doppler_token)
+    furnish.rename(_mount(record), name, record.address, record.folder, below.folder)
+    (record.folder / "furnished").touch()
+    return record
+
+
+def _register(name: str, suite: str, kind: str, layers: list[str], token: str) -> Record:
     with locked("addresses"):
         index = network.free_index({record.index for record in records()})
         record = Record(name, suite, kind, layers, index, token)
@@ -218,9 +250,6 @@ def _make(name: str, suite: str, kind: str, say: Say) -> Record:
         part.write_text(json.dumps(record.__dict__))
         part.chmod(0o600)
         part.rename(record.folder / "host.json")
-    root = _mount(record)
-    furnish.furnish(root, name, record.address, record.folder, token)
-    (record.folder / "furnished").touch()
     return record
 
 
@@ -229,6 +258,8 @@ def _mount(record: Record) -> Path:
 
 
 def _boot(record: Record, say: Say) -> LabHost:
+    if above := [other.name for other in records() if str(record.folder / "upper") in other.layers]:
+        raise LabError(f"{record.name} cannot boot: {', '.join(above)} stand on its disk")
     cgroup.end(f"{record.name}/host")
     root = _mount(record)
     log = record.folder / "console.log"

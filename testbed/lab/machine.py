@@ -183,11 +183,16 @@ def mounts_below(folder: Path) -> list[Path]:
     return [path for path in reversed(paths) if path == folder or folder in path.parents]
 
 
-def discard(folder: Path) -> None:
-    """Unmount what is mounted at or below a folder, and remove it."""
+def unmount(folder: Path) -> None:
+    """Unmount what is mounted at or below a folder."""
     for point in mounts_below(folder):
         # Lazily: a process that is just dying must not keep us from going on.
         run("umount", "--lazy", point, trouble=f"cannot unmount {point}")
+
+
+def discard(folder: Path) -> None:
+    """Unmount what is mounted at or below a folder, and remove it."""
+    unmount(folder)
     if folder.is_dir():
         shutil.rmtree(folder)
 

@@ -1,23 +1,69 @@
-"""One provisioned host for all tests of a session; each test finds the sample site live on it."""
+"""Provisioned hosts for the tests of a session, each worker's own; each test finds the sample site live on one."""
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from testbed import load
 from testbed.harness import Site, throw_away
-from testbed.lab import LabHost, set_secrets
+from testbed.lab import LabHost, down, halt, set_secrets, up
+from testbed.lab.machine import locked
+from tests.lab import BASE, BOOT
+
+# What takes longest, in the order in which it begins: the rest fills the gaps.
+LONG = ("faults", "changes", "switch", "lab")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the groups that one worker is busy with for long."""
+
+    def turn(item: pytest.Item) -> int:
+        group = item.get_closest_marker("xdist_group")
+        return LONG.index(group.args[0]) if group and group.args[0] in LONG else len(LONG)
+
+    items.sort(key=turn)
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabHost]:
-    """A host, provisioned by the command, with the sample site deployed."""
-    with throw_away("t-deploy") as host:
-        site = Site(host, tmp_path_factory.mktemp("first"))
-        site.provision().expect(0)
-        site.deploy().expect(0)
+def own(worker_id: str) -> Callable[[str], str]:
+    """Names of hosts that no other worker has."""
+    return lambda name: f"t-{worker_id}-{name}"
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A halted host, provisioned by the command, with the sample site deployed: made by the first worker to ask."""
+    folder = tmp_path_factory.getbasetemp()
+    made = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / BASE
+    with locked(BASE):
+        if not made.exists():
+            down(BASE, say=str)
+            host = up(BASE, say=str)
+            site = Site(host, tmp_path_factory.mktemp("first"))
+            site.provision().expect(0)
+            site.deploy().expect(0)
+            halt(host)
+            made.touch()
+    return BASE
+
+
+@pytest.fixture(scope="session")
+def server(base: str, own: Callable[[str], str]) -> Iterator[LabHost]:
+    """A host with the sample site live."""
+    with throw_away(own("site"), base=base) as host:
         yield host
+
+
+@pytest.fixture(scope="session")
+def live(base: str, own: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """The sample site, live, with an application that takes a second to boot, on a host of these tests' own."""
+    with throw_away(own("switch"), base=base) as host:
+        site = Site(host, tmp_path_factory.mktemp("switch"))
+        load.begin(site, "t/switch", BOOT)
+        yield site
 
 
 @pytest.fixture

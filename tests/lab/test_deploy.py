@@ -54,7 +54,7 @@ def test_a_person_sees_each_step_and_one_summary(site: Site) -> None:
     site.commit(site.titled("For people"))
     result = site.fab("deploy", "--branch", site.branch).expect(0)
     assert re.search(r"Build the virtualenv +\d+\.\d\d s  ok\n", result.out)
-    assert result.out.splitlines()[-1].startswith(f"t-deploy: {site.live()} is live (hup)")
+    assert result.out.splitlines()[-1].startswith(f"{site.name}: {site.live()} is live (hup)")
     assert "\x1b" not in result.out
     assert result.err == ""
 

@@ -256,20 +256,20 @@ def test_the_listener_is_seen(site: Site, listener: tuple[int, list[str]]) -> No
 
 def test_unknown_hosts_and_no_host(site: Site) -> None:
     """Exit 2 with the nearest name, and with those there are; nothing runs on the operator's machine."""
-    result = site.fab("deploy", "--json", name="t-deplyo").expect(2)
-    assert "t-deploy" in result.json["error"] + " ".join(result.json["suggestions"])
+    result = site.fab("deploy", "--json", name=site.name[:-1]).expect(2)
+    assert site.name in result.json["error"] + " ".join(result.json["suggestions"])
     process = site.start_raw("deploy", "--json")
     out, err = process.communicate(timeout=30)
     result = Result(process.returncode, out, err).expect(2)
     assert "-H" in result.json["error"]
-    assert "t-deploy" in result.json["error"]
+    assert site.name in result.json["error"]
 
 
 def test_a_broken_hosts_toml(site: Site) -> None:
     """Every mistake at once, each with its key path and the nearest right name: exit 2."""
-    site.hosts_file = '[environments.test.hosts.t-deploy]\nadress = "x"\nworkers = "many"\npath = "app"\n'
+    site.hosts_file = f'[environments.test.hosts.{site.name}]\nadress = "x"\nworkers = "many"\npath = "app"\n'
     result = site.fab("deploy", "--json").expect(2)
-    for words in ("t-deploy.adress", "address", "t-deploy.workers", "t-deploy.path"):
+    for words in (f"{site.name}.adress", "address", f"{site.name}.workers", f"{site.name}.path"):
         assert words in result.json["error"]
     site.hosts_file = "[environments\n"
     assert "hosts.toml" in site.fab("deploy", "--json").expect(2).json["error"]
@@ -338,7 +338,7 @@ def test_a_host_locked_by_hand(untouched: Site) -> None:
             error = site.fab(verb, "--json").expect(7).json
             assert "by ana" in error["error"]
             assert "the database moves" in error["error"]
-            assert error["suggestions"] == ["fab -H t-deploy unlock"]
+            assert error["suggestions"] == [f"fab -H {site.name} unlock"]
         assert "the database moves" in site.fab("status").expect(0).out
         assert site.fab("lock", "--json").expect(7)
     finally:

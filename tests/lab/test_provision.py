@@ -2,7 +2,7 @@
 
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -93,16 +93,17 @@ def test_provision_as_nobody_special(site: Site) -> None:
 
 
 @pytest.fixture(scope="module")
-def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def fresh(own: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A host on which nothing was ever deployed."""
-    with throw_away("t-fresh") as host:
+    with throw_away(own("fresh")) as host:
         yield Site(host, tmp_path_factory.mktemp("fresh"))
 
 
+@pytest.mark.xdist_group("fresh")
 def test_the_first_deploy_of_a_lab_host(fresh: Site) -> None:
     """`lab = true` and one command: provisioned, deployed, healthy; failures before it leave nothing in the way."""
     table = {"lab": True, "repo": Repository.url, "domain": "consult.lab", "timeouts": {"reload": 5, "health": 4}}
-    fresh.hosts_file = hosts_toml({"t-fresh": table})
+    fresh.hosts_file = hosts_toml({fresh.name: table})
     for branch, health, code in (("ill", UNHEALTHY, 5), ("ill-when-live", UNHEALTHY_WHEN_LIVE, 6)):
         fresh.branch = branch
         fresh.commit(fresh.edited(VIEWS, HEALTHY, health))
@@ -112,7 +113,7 @@ def test_the_first_deploy_of_a_lab_host(fresh: Site) -> None:
         assert fresh.run("systemctl is-active consult-django; true") == "inactive\n", "no restart loop"
     document = fresh.fab("status", "--json").expect(6).json
     assert document["site_state"] == "nothing is live"
-    assert document["error"].startswith("t-fresh: gunicorn_socket fails: ")
+    assert document["error"].startswith(f"{fresh.name}: gunicorn_socket fails: ")
     document = fresh.fab("deploy", "--json").expect(0).json
     assert (document["activation"], document["previous"]) == ("start", None)
     assert fresh.heading() == "Good day, visitor."
@@ -160,6 +161,7 @@ STATIC_ROOT = ROOT / "public/assets"
 }
 
 
+@pytest.mark.xdist_group("fresh")
 def test_a_second_app_beside_the_first(fresh: Site, tmp_path: Path) -> None:
     """Another name, place, layout, domain, health path, static address: nothing is hard-wired, and they do not meet."""
     checkout = tmp_path / "shop"
@@ -205,9 +207,9 @@ def test_a_second_app_beside_the_first(fresh: Site, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def bare() -> Iterator[LabHost]:
+def bare(own: Callable[[str], str]) -> Iterator[LabHost]:
     """A server as it comes from the provider: Debian and sshd."""
-    with throw_away("t-bare", image="bare") as host:
+    with throw_away(own("bare"), image="bare") as host:
         yield host
 
 

@@ -59,7 +59,7 @@ def test_rollback_to_what_is_not_there(site: Site) -> None:
     wrong = live[:-1] + ("0" if live[-1] != "0" else "1")
     document = site.fab("rollback", "--to", wrong, "--json").expect(2).json
     assert f"has no release {wrong}; did you mean {live}" in document["error"]
-    assert document["suggestions"] == ["fab -H t-deploy releases"]
+    assert document["suggestions"] == [f"fab -H {site.name} releases"]
     assert site.fab("rollback", "--to", "$(reboot)", "--json").expect(2).json["error"]
     assert site.live() == live
 

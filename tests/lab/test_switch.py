@@ -10,14 +10,12 @@ import pytest
 
 from testbed import load
 from testbed.harness import CSS, SETTINGS, WEB, WSGI, Site, wait_for
-from testbed.lab import LabHost, down, set_secrets, up
-from testbed.load import CHANGES, Change
+from testbed.lab import set_secrets
 from testbed.traffic import RATE, Traffic
+from tests.lab import BOOT, STALL
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.xdist_group("switch")]
 
-BOOT = 1.5  # seconds: a stall would be as long
-STALL = 1000  # ms; not the 50 of `just load`, as other tests may run on this machine
 HUP = "kill -HUP $(cat /run/consult-django/gunicorn.pid)"
 IMMUTABLE = "public, max-age=31536000, immutable"
 CASES = (
@@ -28,29 +26,6 @@ CASES = (
     ("gthread", "gunicorn>23"),
     ("gevent", "gunicorn>23"),
 )
-
-
-def quiet(_text: str) -> None:
-    """Say nothing."""
-
-
-@pytest.fixture(scope="module")
-def host() -> Iterator[LabHost]:
-    """A host of this file's own, gone afterwards."""
-    down("t-switch", say=quiet)
-    try:
-        yield up("t-switch", say=quiet)
-    finally:
-        down("t-switch", say=quiet)
-
-
-@pytest.fixture(scope="module")
-def live(host: LabHost, tmp_path_factory: pytest.TempPathFactory) -> Site:
-    """The sample site, live, with an application that takes a second to boot."""
-    site = Site(host, tmp_path_factory.mktemp("switch"))
-    site.provision().expect(0)
-    load.begin(site, "t/switch", BOOT)
-    return site
 
 
 @pytest.fixture
@@ -90,22 +65,6 @@ def hup_by_hand(site: Site, command: str = HUP) -> None:
     old = set(site.run(workers).split())
     site.run(command)
     wait_for(lambda: not old & set(now := site.run(workers).split()) and len(now) >= load.WORKERS)
-
-
-@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.name)
-def test_no_change_is_noticed(live: Site, change: Change) -> None:
-    """Each kind of change takes its lightest activation, fails no request, and by HUP makes none wait for a boot."""
-    try:
-        row = load.measure(live, change, f"t-{change.name.replace(' ', '-')}", boot=BOOT, idle=1)
-    except load.NotHere as reason:
-        pytest.skip(str(reason))
-    assert (row.failed, row.troubles) == (0, ())
-    assert row.requests > 50
-    assert row.activation == change.activation, row.reason
-    if row.activation == "hup":
-        assert row.switch_ms < STALL
-    assert not [text for text in row.wrong if "slower than idle" not in text]
-    live.assert_sound()
 
 
 def test_a_real_outage_is_noticed(site: Site) -> None:

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,8 +18,8 @@ from fabfile.ssh.connection import connect
 from fabfile.ssh.runner import ConnectionLost
 from testbed import bash
 from testbed.bash import shell
-from testbed.harness import VIEWS, WSGI, Site, interrupted, wait_for
-from testbed.lab import LabHost, down, up
+from testbed.harness import VIEWS, WSGI, Site, interrupted, throw_away, wait_for
+from testbed.lab import LabHost
 from testbed.world import TIMEOUTS, Relay, answers, fails, healed, instead, limit, relay, small_disk, stopped, undone
 
 pytestmark = pytest.mark.lab
@@ -35,29 +35,18 @@ class Migration(migrations.Migration):
 """
 
 
-def quiet(_text: str) -> None:
-    """Say nothing."""
-
-
-@pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabHost]:
-    """A host with the sample site, whose deploys have short limits."""
-    down("t-world", say=quiet)
-    try:
-        made = up("t-world", say=quiet)
-        site = Site(made, tmp_path_factory.mktemp("first"), settings={"timeouts": TIMEOUTS})
-        site.provision().expect(0)
-        site.deploy().expect(0)
-        yield made
-    finally:
-        down("t-world", say=quiet)
+@pytest.fixture(scope="session")
+def world(base: str, own: Callable[[str], str]) -> Iterator[LabHost]:
+    """A host with the sample site, to which things are done that no other test shall find there."""
+    with throw_away(own("world"), base=base) as host:
+        yield host
 
 
 @pytest.fixture
-def site(host: LabHost, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Site]:
+def site(world: LabHost, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Site]:
     """The site with new code on a branch of its own, waiting to be deployed."""
     branch = "w/" + re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")
-    site = Site(host, tmp_path, branch, settings={"timeouts": TIMEOUTS})
+    site = Site(world, tmp_path, branch, settings={"timeouts": TIMEOUTS})
     site.commit(site.titled(branch))
     site.add_note(branch)
     yield site
@@ -135,7 +124,7 @@ def test_doppler_is_down(site: Site) -> None:
 def test_the_token_was_revoked(site: Site) -> None:
     """Doppler's refusal is told, with the way to a new token."""
     with instead(site, "/srv/lab/doppler/tokens", "dp.st.lab.another\n"):
-        fails(site, 5, "Invalid Service token", "fab -H t-world provision")
+        fails(site, 5, "Invalid Service token", f"fab -H {site.name} provision")
     healed(site)
 
 
@@ -354,7 +343,7 @@ def through(way: Relay, site: Site) -> Host:
     known = site.folder / "known"
     known.write_text(site.host.known_hosts.read_text().replace(site.host.address, f"[127.0.0.1]:{way.port}"))
     key = str(site.host.key_file)
-    return Host("t-world", "test", Settings(address="127.0.0.1", port=way.port, key=key, known_hosts=str(known)))
+    return Host(site.name, "test", Settings(address="127.0.0.1", port=way.port, key=key, known_hosts=str(known)))
 
 
 @pytest.fixture(autouse=True)
@@ -382,7 +371,7 @@ def test_fifty_at_once(site: Site) -> None:
             timeouts=Timeouts(connect=60),
         )  # fmt: skip
         lock = Lock(Layout.of(settings).lock, card(f"number {number}"), 300)
-        with connect(Host("t-world", "test", settings)) as connection, connection.runner(lock=lock) as runner:
+        with connect(Host(site.name, "test", settings)) as connection, connection.runner(lock=lock) as runner:
             return "ok" if runner.run([work])[work.id].ok else "failed"
 
     with ThreadPoolExecutor(50) as pool:
@@ -413,7 +402,7 @@ def test_sudo_asks_for_a_password(site: Site) -> None:
         assert healed(site)["activation"] == "hup"
         site.settings["unit_options"] = {"MemoryMax": "700M"}
         site.commit(migration("0003_not_yet", "migrations.RunSQL('ALTER TABLE pages_note ADD not_yet text')"))
-        document = fails(site, 5, "Ask sudo", "may not run", "fab -H t-world provision")
+        document = fails(site, 5, "Ask sudo", "may not run", f"fab -H {site.name} provision")
         assert "migrations" not in document or not document["migrations"]
     assert healed(site)["activation"] == "restart"
     del site.settings["unit_options"]

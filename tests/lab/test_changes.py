@@ -1,0 +1,26 @@
+"""Every kind of change goes live, and no visitor notices: what `just load` measures, with wider bounds."""
+
+import pytest
+
+from testbed import load
+from testbed.harness import Site
+from testbed.load import CHANGES, Change
+from tests.lab import BOOT, STALL
+
+pytestmark = [pytest.mark.lab, pytest.mark.xdist_group("changes")]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.name)
+def test_no_change_is_noticed(live: Site, change: Change) -> None:
+    """Each kind of change takes its lightest activation, fails no request, and by HUP makes none wait for a boot."""
+    try:
+        row = load.measure(live, change, f"t-{change.name.replace(' ', '-')}", boot=BOOT, idle=1)
+    except load.NotHere as reason:
+        pytest.skip(str(reason))
+    assert (row.failed, row.troubles) == (0, ())
+    assert row.requests > 50
+    assert row.activation == change.activation, row.reason
+    if row.activation == "hup":
+        assert row.switch_ms < STALL
+    assert not [text for text in row.wrong if "slower than idle" not in text]
+    live.assert_sound()
