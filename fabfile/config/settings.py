@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from fabfile.config.processes import Process, ProcessName
 from fabfile.config.table import Table, setting
 from fabfile.config.texts import (
     Account,
@@ -129,6 +130,9 @@ class Settings(Table):
         "[Service] lines added to the unit, after (and so over) the tool's own",
         new_release=False,
         secret=True,
+    )
+    processes: dict[ProcessName, Process] = setting(
+        {}, "workers and timers beside the website, each a table of its own", new_release=False
     )
     authorized_keys: tuple[Line, ...] = setting(
         (),
