@@ -19,8 +19,9 @@ RESERVED = ("web", "django", "processes")
 
 def command_line(value: str) -> str:
     """Return `value` if it can be run without a shell; ValueError says why not."""
+    one_line(value)
     try:
-        words = shlex.split(one_line(value))
+        words = shlex.split(value)
     except ValueError as error:
         raise ValueError(f"cannot be split into words: {str(error).lower()}") from None
     if not words:
@@ -66,9 +67,7 @@ class Process(Table):
         "seconds that a stopped one has to end its work before it is killed; no deploy waits for it",
         new_release=False,
     )
-    singleton: bool = setting(
-        False, "never two at once: the old one ends before the new one starts", new_release=False
-    )
+    singleton: bool = setting(False, "never two at once: the old one ends before the new one starts", new_release=False)
     schedule: Annotated[str, AfterValidator(calendar)] | None = setting(
         None, "when to run, as systemd's OnCalendar: a timer; all the time when not set", new_release=False
     )

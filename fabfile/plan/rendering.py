@@ -1,11 +1,13 @@
 """The files that a host gets, as text made from its settings alone; nothing here writes one."""
 
 import json
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from fabfile.config.layout import Layout
+from fabfile.config.processes import MANAGE
 from fabfile.plan.rights import sudo_lines
 
 if TYPE_CHECKING:
@@ -58,6 +60,59 @@ def gunicorn_values(settings: "Settings") -> dict[str, Any]:
 def gunicorn_json(settings: "Settings") -> str:
     """Return the values as text: `.deploy/gunicorn.json`."""
     return json.dumps(gunicorn_values(settings), indent=2) + "\n"
+
+
+def process(settings: "Settings", name: str) -> str:
+    """Return the unit of a worker's instances, or of a timer's job."""
+    value = settings.processes[name]
+    program, *arguments = value.words
+    if program == MANAGE:
+        program, arguments = "python", [settings.manage, *arguments]
+    return _render(
+        "process.service.j2",
+        settings=settings,
+        layout=Layout.of(settings),
+        mark=mark(settings),
+        unit=f"{settings.name}-{name}",
+        name=name,
+        process=value,
+        program=program,
+        arguments="".join(f" {unit_word(word)}" for word in arguments),
+    )
+
+
+def timer(settings: "Settings", name: str) -> str:
+    """Return the timer of a process that has a schedule."""
+    value = settings.processes[name]
+    return _render("timer.timer.j2", settings=settings, mark=mark(settings), name=name, process=value)
+
+
+def roller(settings: "Settings", script: PurePosixPath, words: Sequence[str]) -> str:
+    """Return the unit that runs `script` with what it is to know of the processes."""
+    singletons = [value.stop_timeout for value in settings.processes.values() if value.singleton]
+    return _render(
+        "processes.service.j2",
+        settings=settings,
+        layout=Layout.of(settings),
+        script=script,
+        processes="".join(f" {word}" for word in words),
+        patience=60 + max(singletons, default=0),
+    )
+
+
+def mark(settings: "Settings") -> str:
+    """The first line of a process's unit files, by which `roll_processes.sh` knows them."""
+    return (
+        f"# A process of {settings.name}. Written by the deploy tool, which removes it when hosts.toml no longer names "
+        "the process."
+    )
+
+
+def unit_word(word: str) -> str:
+    """Return one word of a command as a unit file has it, where `%`, `$`, quotes and backslashes mean something."""
+    for character, twice in (("\\", "\\\\"), ('"', '\\"'), ("%", "%%"), ("$", "$$")):
+        word = word.replace(character, twice)
+    return f'"{word}"'
 
 
 def files(settings: "Settings") -> dict[PurePosixPath, str]:

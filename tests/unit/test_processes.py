@@ -78,7 +78,7 @@ def test_what_does_not_fit_together_is_refused(settings: dict, words: str) -> No
 @pytest.mark.parametrize("name", ["web", "django", "processes", "Worker", "1st", "email-queue", "a b", "", "x" * 32])
 def test_a_name_that_could_be_another_unit_is_refused(name: str) -> None:
     """The website's own units, and a name that one of another app could have, are nobody else's."""
-    with pytest.raises(ValidationError, match="names of processes are|no process may be named"):
+    with pytest.raises(ValidationError, match=r"names of processes are|no process may be named"):
         Settings(processes={name: Process(command="celery worker")})
 
 
@@ -87,5 +87,5 @@ def test_two_processes_of_one_name_are_told(tmp_path: Path) -> None:
     table = '[app.processes.worker]\ncommand = "celery worker"\n'
     path = tmp_path / "hosts.toml"
     path.write_text(table + table)
-    with pytest.raises(ConfigError, match="is no TOML: Cannot declare .* twice"):
+    with pytest.raises(ConfigError, match=r"is no TOML: Cannot declare .* twice"):
         inventory.load(path, {})

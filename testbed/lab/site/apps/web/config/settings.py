@@ -29,7 +29,9 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
     DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", 3)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-INSTALLED_APPS = ["django.contrib.staticfiles", "pages"]
+INSTALLED_APPS = ["django.contrib.staticfiles", "django_tasks_db", "pages", "jobs"]
+# A queue that needs nothing but the database; `manage.py db_worker` does its jobs.
+TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend"}}
 MIDDLEWARE = [
     # First, so that it marks the answers of all the others, errors too.
     "pages.middleware.mark_release",
