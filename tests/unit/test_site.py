@@ -189,3 +189,24 @@ def test_models_and_migrations_agree(root: Path) -> None:
     """No migration is missing."""
     result = manage(root, "makemigrations", "--check", "--dry-run")
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_a_job_is_queued_and_done_once(root: Path, tmp_path: Path) -> None:
+    """With JOBS=1 a posted job waits for a worker, and its run tells which release and process did it."""
+    trial = {"JOBS": "1", "DATABASE_URL": f"sqlite:///{tmp_path}/trial.sqlite3"}
+    for words in (["migrate"], ["makemigrations", "--check", "--dry-run"]):
+        done = manage(root, *words, **trial)
+        assert done.returncode == 0, done.stdout + done.stderr
+    with serve(root, **trial) as client:
+        assert client.post("/jobs/", data={"name": "first", "seconds": "0.1"}).status_code == 202
+        for refused in ({"name": "", "seconds": "1"}, {"name": "a", "seconds": "-1"}, {"name": "a", "seconds": "nan"}):
+            assert client.post("/jobs/", data=refused).status_code == 400
+        assert client.get("/jobs/").json() == {"runs": []}
+        for words in (["db_worker", "--batch", "--no-startup-delay"], ["tick"]):
+            done = manage(root, *words, **trial)
+            assert done.returncode == 0, done.stdout + done.stderr
+        tick, first = client.get("/jobs/").json()["runs"]
+    assert (tick["name"], first["name"]) == ("tick", "first")
+    assert first["release"] == tick["release"] == RELEASE
+    assert first["pid"] != tick["pid"]
+    assert first["began"] < first["ended"]

@@ -29,9 +29,12 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
     DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", 3)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-INSTALLED_APPS = ["django.contrib.staticfiles", "django_tasks_db", "pages", "jobs"]
-# A queue that needs nothing but the database; `manage.py db_worker` does its jobs.
-TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend"}}
+INSTALLED_APPS = ["django.contrib.staticfiles", "pages"]
+# A queue that needs nothing but the database. Not always, for it makes every start of Django a quarter longer.
+JOBS = os.environ.get("JOBS", "").lower() in {"1", "true", "yes"}
+if JOBS:
+    INSTALLED_APPS += ["django_tasks_db", "jobs"]
+    TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend"}}
 MIDDLEWARE = [
     # First, so that it marks the answers of all the others, errors too.
     "pages.middleware.mark_release",
