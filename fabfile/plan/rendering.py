@@ -1,7 +1,7 @@
 """The files that a host gets, as text made from its settings alone; nothing here writes one."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fabfile.config.layout import Layout
 from fabfile.config.processes import MANAGE
 from fabfile.plan.rights import sudo_lines
+from fabfile.plan.services import Service, kind_of, services
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 TEMPLATES = Path(__file__).parents[2] / "templates"
 GUNICORN_CONF = Path(__file__).parents[1] / "host" / "gunicorn.conf.py"
+ROLL = Path(__file__).parents[1] / "host/roll_processes.sh"
 
 
 def service(settings: "Settings") -> str:
@@ -87,16 +89,17 @@ def timer(settings: "Settings", name: str) -> str:
     return _render("timer.timer.j2", settings=settings, mark=mark(settings), name=name, process=value)
 
 
-def roller(settings: "Settings", script: PurePosixPath, words: Sequence[str]) -> str:
-    """Return the unit that runs `script` with what it is to know of the processes."""
-    singletons = [value.stop_timeout for value in settings.processes.values() if value.singleton]
+def roller(settings: "Settings", script: PurePosixPath) -> str:
+    """Return the unit that runs `script`, which brings workers and timers to the live release."""
+    processes = settings.processes.items()
     return _render(
         "processes.service.j2",
         settings=settings,
         layout=Layout.of(settings),
         script=script,
-        processes="".join(f" {word}" for word in words),
-        patience=60 + max(singletons, default=0),
+        processes="".join(f" {kind_of(value)}:{name}:{value.instances}" for name, value in processes),
+        # It waits for a singleton to end, and for nothing else.
+        patience=60 + max((value.stop_timeout for _, value in processes if value.singleton), default=0),
     )
 
 
@@ -115,19 +118,28 @@ def unit_word(word: str) -> str:
     return f'"{word}"'
 
 
-def files(settings: "Settings") -> dict[PurePosixPath, str]:
-    """Return the files that only root may write, by their place on the host."""
-    layout = Layout.of(settings)
-    return {
-        layout.service_file: service(settings),
-        layout.socket_file: socket(settings),
-        layout.site_file: site(settings),
-    }
+def files(settings: "Settings", of: Iterable[Service] | None = None) -> dict[PurePosixPath, str]:
+    """Return the files that only root may write, by their place on the host; those of some services, or of all."""
+    found = {}
+    for each in services(settings) if of is None else of:
+        found.update(zip(each.files, _texts(settings, each), strict=True))
+    return found
+
+
+def _texts(settings: "Settings", of: Service) -> tuple[str, ...]:
+    """The texts of a service's files, in their order."""
+    if of.kind == "web":
+        return service(settings), socket(settings), site(settings)
+    if of.kind == "roller":
+        return roller(settings, of.files[1]), ROLL.read_text()
+    if of.kind == "timer":
+        return process(settings, of.name), timer(settings, of.name)
+    return (process(settings, of.name),)
 
 
 def sudoers(settings: "Settings") -> str:
     """Return the sudoers file: exactly what the deploying user may run as root."""
-    lines = ["# Written by provision of the deploy tool.", *sudo_lines(Layout.of(settings), settings.user)]
+    lines = ["# Written by provision of the deploy tool.", *sudo_lines(settings)]
     return "\n".join(lines) + "\n"
 
 

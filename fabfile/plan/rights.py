@@ -6,27 +6,42 @@ host/lib) all come from here.
 
 from collections.abc import Iterable
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
 from fabfile.config.layout import Layout
 from fabfile.plan.activation import Kind
+from fabfile.plan.services import Service, services
+
+if TYPE_CHECKING:
+    from fabfile.config.settings import Settings
 
 SYSTEMCTL = "/usr/bin/systemctl"
 NGINX = "/usr/sbin/nginx"
 INSTALL = "/usr/bin/install -m 644 -o root -g root"
 
 
-def root_commands(layout: Layout) -> dict[str, str]:
-    """Every command that the deploying user may run as root, to the letter, by the name that calls it."""
-    unit = layout.unit
-    return {
-        "restart_service": f"{SYSTEMCTL} restart {unit}.service",
-        "stop_units": f"{SYSTEMCTL} stop {unit}.socket {unit}.service",
-        "restart_socket": f"{SYSTEMCTL} restart {unit}.socket",
-        "reload_units": f"{SYSTEMCTL} daemon-reload",
-        "reload_nginx": f"{SYSTEMCTL} reload nginx.service",
-        "test_nginx": f"{NGINX} -t -q",
-        **{install(file): f"{INSTALL} {layout.staged / file.name} {file}" for file in layout.installed_files},
-    }
+def root_commands(settings: "Settings") -> dict[str, str]:
+    """Every command that a deploy may call, by its name; also those of a process that has left hosts.toml."""
+    return _commands(settings, services(settings, leaving=True))
+
+
+def _commands(settings: "Settings", of: Iterable[Service]) -> dict[str, str]:
+    layout = Layout.of(settings)
+    unit, commands = layout.unit, {}
+    for service in of:
+        if service.kind == "web":
+            commands |= {
+                "restart_service": f"{SYSTEMCTL} restart {unit}.service",
+                "stop_units": f"{SYSTEMCTL} stop {unit}.socket {unit}.service",
+                "restart_socket": f"{SYSTEMCTL} restart {unit}.socket",
+                "reload_units": f"{SYSTEMCTL} daemon-reload",
+                "reload_nginx": f"{SYSTEMCTL} reload nginx.service",
+                "test_nginx": f"{NGINX} -t -q",
+            }
+        elif service.kind == "roller":
+            commands["roll_processes"] = f"{SYSTEMCTL} start {service.units[0]}"
+        commands |= {install(file): f"{INSTALL} {layout.staged / file.name} {file}" for file in service.files}
+    return commands
 
 
 def install(file: PurePosixPath) -> str:
@@ -34,10 +49,13 @@ def install(file: PurePosixPath) -> str:
     return f"install:{file}"
 
 
-def needed(layout: Layout, files: Iterable[PurePosixPath], activation: Kind, *, first: bool = False) -> list[str]:
+def needed(
+    layout: Layout, files: Iterable[PurePosixPath], activation: Kind, *, first: bool = False, roll: bool = False
+) -> list[str]:
     """Names of the commands that a switch with these changed files and this activation runs, and its way back.
 
-    `first` says that nothing is live yet: the way back then stops what was started.
+    `first` says that nothing is live yet: the way back then stops what was started. `roll` says that workers and timers
+    are brought to the release, too.
     """
     files = list(files)
     names = [install(file) for file in files]
@@ -51,9 +69,12 @@ def needed(layout: Layout, files: Iterable[PurePosixPath], activation: Kind, *, 
         names.append("restart_socket")
     if first:
         names.append("stop_units")
+    if roll:
+        names.append("roll_processes")
     return names
 
 
-def sudo_lines(layout: Layout, user: str) -> list[str]:
-    """The table as lines of a sudoers file."""
-    return [f"{user} ALL=(root) NOPASSWD: {command}" for command in root_commands(layout).values()]
+def sudo_lines(settings: "Settings") -> list[str]:
+    """The lines of the sudoers file: to the letter what the deploying user may run as root."""
+    commands = _commands(settings, services(settings))
+    return [f"{settings.user} ALL=(root) NOPASSWD: {command}" for command in commands.values()]

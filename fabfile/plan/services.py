@@ -1,21 +1,21 @@
-"""What runs of an app on its host, each as a value: the website, its workers, its timers. Nothing else names a unit."""
+"""What runs of an app on its host, each as a value: the website, its workers, its timers, and what starts those."""
 
-from collections.abc import Mapping
+import re
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
 from fabfile.config.layout import Layout
-from fabfile.config.processes import MANAGE, Process
-from fabfile.plan import rendering
+from fabfile.config.processes import Process
 
 if TYPE_CHECKING:
     from fabfile.config.settings import Settings
+    from fabfile.plan.state import HostState
 
-Kind = Literal["web", "worker", "timer", "roller"]
+Kind = Literal["web", "worker", "singleton", "timer", "roller"]
 
 UNITS = PurePosixPath("/etc/systemd/system")
-ROLL = Path(__file__).parents[1] / "host/roll_processes.sh"
+PROGRAMS = PurePosixPath("/usr/local/lib")
 
 
 @dataclass(frozen=True)
@@ -27,63 +27,71 @@ class Service:
 
     name: str
     kind: Kind
-    files: Mapping[PurePosixPath, str]
+    files: tuple[PurePosixPath, ...]
     units: tuple[str, ...]
 
 
-def services(settings: "Settings") -> tuple[Service, ...]:
-    """Return all that is to run, the website first; where there are processes, what starts them comes last."""
-    processes = [process(settings, name, value) for name, value in settings.processes.items()]
-    return (web(settings), *processes, *([roller(settings)] if processes else []))
+def services(settings: "Settings", *, leaving: bool = False) -> tuple[Service, ...]:
+    """Return all that is to run, the website first and the roller last, where there are processes.
+
+    A host whose last process is `leaving` hosts.toml keeps the roller, for that takes it away.
+    """
+    processes = [process(settings, name) for name in settings.processes]
+    return (web(settings), *processes, *([roller(settings)] if processes or leaving else []))
 
 
 def web(settings: "Settings") -> Service:
     """Return the website: gunicorn behind its socket, and the site of nginx."""
     layout = Layout.of(settings)
-    files = {
-        layout.service_file: rendering.service(settings),
-        layout.socket_file: rendering.socket(settings),
-        layout.site_file: rendering.site(settings),
-    }
+    files = (layout.service_file, layout.socket_file, layout.site_file)
     return Service("web", "web", files, (f"{layout.unit}.service",))
 
 
-def process(settings: "Settings", name: str, value: Process) -> Service:
+def process(settings: "Settings", name: str) -> Service:
     """Return a worker, or a timer with its job."""
-    unit = f"{settings.name}-{name}"
-    if value.schedule is None:
-        files = {UNITS / f"{unit}@.service": rendering.process(settings, name)}
-        return Service(name, "worker", files, (f"{unit}@*.service",))
-    files = {
-        UNITS / f"{unit}.service": rendering.process(settings, name),
-        UNITS / f"{unit}.timer": rendering.timer(settings, name),
-    }
-    return Service(name, "timer", files, (f"{unit}.service", f"{unit}.timer"))
+    unit, kind = f"{settings.name}-{name}", kind_of(settings.processes[name])
+    if kind == "timer":
+        return Service(name, kind, (UNITS / f"{unit}.service", UNITS / f"{unit}.timer"), (f"{unit}.service",))
+    return Service(name, kind, (UNITS / f"{unit}@.service",), (f"{unit}@*.service",))
+
+
+def kind_of(process: Process) -> Literal["worker", "singleton", "timer"]:
+    """Return what a process is to the roller."""
+    if process.schedule is not None:
+        return "timer"
+    return "singleton" if process.singleton else "worker"
 
 
 def roller(settings: "Settings") -> Service:
-    """Return what brings the processes to the live release: at boot, and whenever somebody starts it.
-
-    A host that has one keeps it when its last process has left hosts.toml, for it takes that one away.
-    """
-    unit, script = roller_unit(settings), PurePosixPath("/usr/local/lib") / settings.name / ROLL.name
-    files = {
-        UNITS / unit: rendering.roller(settings, script, [_word(*item) for item in settings.processes.items()]),
-        script: ROLL.read_text(),
-    }
-    return Service("processes", "roller", files, (unit,))
+    """Return what brings the processes to the live release: at boot, and whenever somebody starts it."""
+    unit = f"{settings.name}-processes.service"
+    return Service("processes", "roller", (UNITS / unit, PROGRAMS / f"{settings.name}-processes.sh"), (unit,))
 
 
-def roller_unit(settings: "Settings") -> str:
-    return f"{settings.name}-processes.service"
+def find(settings: "Settings", name: str) -> Service | None:
+    """Return the service of that name."""
+    return next((service for service in services(settings) if service.name == name), None)
 
 
-def _word(name: str, value: Process) -> str:
-    """A process as `roll_processes.sh` is told of it."""
-    kind = "timer" if value.schedule is not None else "singleton" if value.singleton else "worker"
-    return f"{kind}:{name}:{value.instances}"
+def amiss(settings: "Settings", state: "HostState") -> list[str]:
+    """Return what does not run of the live release as hosts.toml says, a few words each; nothing when all does."""
+    running = instances(settings, state)
+    wrong = [f"{name} still runs" for name in running if name not in settings.processes]
+    for name, process in settings.processes.items():
+        if process.schedule is None:
+            releases = running.get(name, [])
+            if releases != [state.live] * process.instances:
+                wrong.append(f"{releases.count(state.live)} of {process.instances} {name} run of the live release")
+        elif state.units.get(f"{settings.name}-{name}.timer") != "active":
+            wrong.append(f"the timer of {name} does not run")
+    return wrong
 
 
-def is_manage(value: Process) -> bool:
-    """Whether the command is one of manage.py."""
-    return value.words[0] == MANAGE
+def instances(settings: "Settings", state: "HostState", *states: str) -> dict[str, list[str]]:
+    """Return the releases of each worker's instances in one of these states, by the worker's name."""
+    found: dict[str, list[str]] = {}
+    for unit, unit_state in state.units.items():
+        match = re.fullmatch(rf"{re.escape(settings.name)}-([a-z0-9_]+)@([^:]+):[0-9]+\.service", unit)
+        if match and unit_state in (states or ("active", "activating")):
+            found.setdefault(match[1], []).append(match[2])
+    return found
