@@ -56,12 +56,19 @@ def releases(run: "Run") -> None:
     releases(run)
 
 
-@task({"lines": "how many lines", "follow": "go on showing new lines until Ctrl-C"}, lab="running")
-def logs(run: "Run", lines: int = 50, follow: bool = False) -> None:
-    """Show the journal of the service."""
+@task(
+    {
+        "lines": "how many lines",
+        "follow": "go on showing new lines until Ctrl-C",
+        "process": "a worker or timer of hosts.toml; the website when not given",
+    },
+    lab="running",
+)
+def logs(run: "Run", lines: int = 50, follow: bool = False, process: str = "") -> None:
+    """Show the journal of the website, or of a process beside it."""
     from fabfile.commands.logs import logs
 
-    logs(run, lines=lines, follow=follow)
+    logs(run, lines=lines, follow=follow, process=process)
 
 
 @task({"message": "why, for everybody who is refused"}, lab="running")

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from fabfile.config.settings import Settings
 from fabfile.errors import ConfigError
 from fabfile.output.console import printable
-from fabfile.plan import rendering
+from fabfile.plan import rendering, services
 from fabfile.plan.lock import operator
 from fabfile.plan.plan import Plan
 from fabfile.session import deployment
@@ -56,12 +56,14 @@ def decide(session: Session, commit: str, *, force: bool) -> Plan | None:
     """What has to change on the host for `commit` to be live; None when nothing has."""
     settings, layout, state = session.settings, session.layout, session.state
     files, now = session.changed_files(), state.live_release
+    amiss = services.amiss(settings, state)
     same = now is not None and now.commit == commit and now.fingerprint == fingerprint(settings)
     if session.live and now and same and not now.bad and not force and state.serves_live:
         # Not marked good: the run that made it live was cut before its last check, which is made up for.
-        return Plan(settings, layout, session.live, session.live, files) if files or not now.good else None
+        plan = Plan(settings, layout, session.live, session.live, files, amiss=amiss)
+        return plan if files or amiss or not now.good else None
     new = layout.release(next_id(state.now, [each.id for each in state.releases], commit))
-    return Plan(settings, layout, new, session.live, files, commit)
+    return Plan(settings, layout, new, session.live, files, commit, amiss=amiss)
 
 
 def send_release_files(session: Session, plan: Plan) -> None:

@@ -1,20 +1,33 @@
-"""logs: the journal of the service. Writes nothing."""
+"""logs: the journal of the website, or of a worker or timer. Writes nothing."""
 
+from fabfile.config.mistakes import nearest
+from fabfile.errors import ConfigError
+from fabfile.plan.services import Service, services
 from fabfile.session.run import Run
 from fabfile.ssh.connection import connect
 from fabfile.steps import logs as steps
 
 
-def logs(run: Run, *, lines: int, follow: bool) -> None:
-    """Show the end of the service's journal; with `follow` also what comes, until Ctrl-C."""
+def logs(run: Run, *, lines: int, follow: bool, process: str) -> None:
+    """Show the end of a service's journal; with `follow` also what comes, until Ctrl-C."""
+    service = find(run, process or "web")
     with connect(run.host) as connection:
         if follow and not run.console.as_json:
-            connection.stream(steps.follow(run.host.layout.unit, lines), run.console.write)
+            connection.stream(steps.follow(service, lines), run.console.write)
             return
         with connection.runner() as runner:
-            results = runner.run([steps.journal(lines), steps.nginx_errors(lines)])
+            results = runner.run([steps.journal(service, lines), steps.nginx_errors(lines)])
     run.outcome.logs = {
-        "django_service": results[steps.JOURNAL].output.splitlines(),
+        "django_service" if service.kind == "web" else service.name: results[steps.JOURNAL].output.splitlines(),
         "nginx_error": results[steps.NGINX_ERRORS].output.splitlines(),
     }
     run.console.say(results[steps.JOURNAL].output)
+
+
+def find(run: Run, name: str) -> Service:
+    """The service of that name; ConfigError tells the nearest one."""
+    known = {service.name: service for service in services(run.settings)}
+    if name not in known:
+        hint = f"--process takes: {', '.join(known)}"
+        raise ConfigError(f"{run.name} has no process {name}{nearest(name, known)}", hint=hint)
+    return known[name]

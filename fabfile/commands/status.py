@@ -1,13 +1,16 @@
 """status: what is live, who works on it, whether it is healthy. Writes nothing."""
 
 from fabfile.errors import Unhealthy
-from fabfile.plan import lock
+from fabfile.plan import lock, services
 from fabfile.plan.state import HostState, parse
 from fabfile.session.run import Run
 from fabfile.session.session import read_logs
 from fabfile.ssh import http
 from fabfile.ssh.connection import connect
 from fabfile.steps import nginx, survey
+
+# What a timer's job does, by systemd's word for the state of its unit.
+JOBS = {"activating": "runs now", "active": "runs now", "failed": "failed when it last ran"}
 
 
 def status(run: Run) -> None:
@@ -26,7 +29,7 @@ def status(run: Run) -> None:
         add_state(run, state, results[survey.HOLDER].output)
         show(run, state, checks)
         if checks.failed:
-            outcome.logs = read_logs(runner)
+            outcome.logs = read_logs(runner, settings)
             raise Unhealthy(
                 f"{run.name}: {checks.trouble}",
                 evidence="\n".join(outcome.logs["django_service"]),
@@ -46,6 +49,7 @@ def add_state(run: Run, state: HostState, holder: str) -> None:
         "releases": len(state.releases),
         "workers": {str(pid): folder for pid, folder in state.workers.items()},
         "master": state.master or None,
+        "processes": dict(state.units),
         "locked": lock.describe_holder(holder) if holder else None,
         "frozen": lock.describe_holder(state.frozen) if state.frozen else None,
         "missing": list(state.missing),
@@ -63,7 +67,32 @@ def show(run: Run, state: HostState, checks: nginx.Checks) -> None:
         (f"worker {pid}", folder if folder == state.live else f"{folder} (not the live release)")
         for pid, folder in state.workers.items()
     ]
+    rows += processes(run, state)
     rows += [(key, outcome.details[key]) for key in ("locked", "frozen") if outcome.details[key]]
     rows += [("missing", text) for text in state.missing]
     for name, text in rows:
         run.console.say(f"  {name:<16} {text}")
+
+
+def processes(run: Run, state: HostState) -> list[tuple[str, str]]:
+    """A row for each worker and timer: what runs of it, and of which release."""
+    settings, rows = run.settings, []
+    running = services.instances(settings, state)
+    ending = services.instances(settings, state, "deactivating")
+    for name, process in settings.processes.items():
+        if process.schedule is None:
+            row = _counted(running.get(name, []), state.live) or "does not run"
+        else:
+            row = JOBS.get(state.units.get(f"{settings.name}-{name}.service", ""), process.schedule)
+        if name in ending:
+            row += f"; ends its work: {_counted(ending[name], state.live)}"
+        rows.append((name, row))
+    return [*rows, *(("amiss", trouble) for trouble in services.amiss(settings, state))]
+
+
+def _counted(releases: list[str], live: str) -> str:
+    """Say how many instances there are of which release."""
+    return ", ".join(
+        f"{releases.count(each)} of {each}{'' if each == live else ' (not the live release)'}"
+        for each in sorted(set(releases))
+    )

@@ -171,8 +171,9 @@ class Layout:
     def constants(self) -> dict[str, str]:
         """The names and places that functions on the host know as constants, by their names there."""
         names = (
-            "unit", "app", "base", "repo", "releases", "current", "shared", "kept_static", "staged", "cache", "pythons",
-            "history", "lock", "digest_key", "secrets", "socket", "state", "pid_file", "doppler", "doppler_home",
+            "name", "unit", "app", "base", "repo", "releases", "current", "shared", "kept_static", "staged", "cache",
+            "pythons", "history", "lock", "digest_key", "secrets", "socket", "state", "pid_file", "doppler",
+            "doppler_home",
             "service_file", "socket_file", "site_file", "site_link",
         )  # fmt: skip
         return {name.upper(): str(getattr(self, name)) for name in names}

@@ -105,7 +105,7 @@ for file in $(files); do
   case "${kinds[$name]:-} $file" in "timer $app-$name."* | "worker "*@.service | "singleton "*@.service) continue ;; esac
   case $file in
     *.timer) systemctl stop "$file" ;;
-    *) [ -z "$(units_in active,activating,deactivating "$app-$name[@.]*service")" ] || continue ;;
+    *) [ -z "$(units_in active,activating,deactivating "$app-${name}[@.]*service")" ] || continue ;;
   esac
   [ -z "$release" ] || rm -f "$units/$file" "/var/lib/systemd/timers/stamp-$file"
 done

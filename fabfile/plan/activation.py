@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypedDict
 
-Kind = Literal["nothing", "nginx", "hup", "restart", "start"]
+Kind = Literal["nothing", "nginx", "processes", "hup", "restart", "start"]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What a run has decided to make live, as a value. Pure: which steps carry it out is said in steps/sequence.py."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
@@ -14,7 +14,8 @@ class Plan:
     """A release to make live in place of `live`, and the files to install with it.
 
     `commit` is what the release is to be built from, empty when it is there already. `forced` is an activation that was
-    asked for; `leaves` is the release that no later rollback goes to, as this one goes back from it.
+    asked for; `leaves` is the release that no later rollback goes to, as this one goes back from it. `amiss` says what
+    does not run beside the website as it should.
     """
 
     settings: Settings
@@ -25,6 +26,7 @@ class Plan:
     commit: str = ""
     forced: Activation | None = None
     leaves: Release | None = None
+    amiss: Sequence[str] = ()
 
     @property
     def switches(self) -> bool:
@@ -33,8 +35,8 @@ class Plan:
 
     @property
     def units(self) -> list[PurePosixPath]:
-        """The changed files that systemd reads."""
-        return [path for path in self.files if path != self.layout.site_file]
+        """The changed files of the website that systemd reads."""
+        return [path for path in self.files if path in (self.layout.service_file, self.layout.socket_file)]
 
     @property
     def site(self) -> list[PurePosixPath]:
@@ -42,6 +44,23 @@ class Plan:
         return [path for path in self.files if path == self.layout.site_file]
 
     @property
-    def only_site(self) -> bool:
-        """Whether nginx alone has something to take up."""
-        return not self.switches and bool(self.site) and not self.units
+    def processes(self) -> list[PurePosixPath]:
+        """The changed files of workers and timers."""
+        return [path for path in self.files if path not in self.layout.installed_files]
+
+    @property
+    def rolls(self) -> bool:
+        """Whether workers and timers are brought to the release."""
+        return bool(self.settings.processes or self.processes or self.amiss)
+
+    @property
+    def beside(self) -> Activation | None:
+        """The activation that leaves gunicorn alone: when nothing of it changes, but something beside it."""
+        if self.switches or self.forced or self.units:
+            return None
+        if self.processes or self.amiss:
+            changed = [f"{path.name} changed" for path in self.files]
+            return Activation("processes", "; ".join([*changed, *self.amiss]))
+        if self.site:
+            return Activation("nginx", f"only the nginx site {self.layout.site_file.name} changed")
+        return None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fabfile.config.layout import Layout
 from fabfile.config.processes import MANAGE
 from fabfile.plan.rights import sudo_lines
-from fabfile.plan.services import Service, kind_of, services
+from fabfile.plan.services import Service, kind_of, patience, services
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -98,8 +98,7 @@ def roller(settings: "Settings", script: PurePosixPath) -> str:
         layout=Layout.of(settings),
         script=script,
         processes="".join(f" {kind_of(value)}:{name}:{value.instances}" for name, value in processes),
-        # It waits for a singleton to end, and for nothing else.
-        patience=60 + max((value.stop_timeout for _, value in processes if value.singleton), default=0),
+        patience=patience(settings),
     )
 
 

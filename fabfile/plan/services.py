@@ -68,9 +68,9 @@ def roller(settings: "Settings") -> Service:
     return Service("processes", "roller", (UNITS / unit, PROGRAMS / f"{settings.name}-processes.sh"), (unit,))
 
 
-def find(settings: "Settings", name: str) -> Service | None:
-    """Return the service of that name."""
-    return next((service for service in services(settings) if service.name == name), None)
+def patience(settings: "Settings") -> int:
+    """Seconds that the roller may take: it waits for a singleton to end, and for nothing else."""
+    return 60 + max((process.stop_timeout for process in settings.processes.values() if process.singleton), default=0)
 
 
 def amiss(settings: "Settings", state: "HostState") -> list[str]:

@@ -28,7 +28,10 @@ class ReleaseState:
 
 @dataclass(frozen=True)
 class HostState:
-    """A host at one moment. Paths are the host's; `files` holds the SHA-256 of each file the tool installs."""
+    """A host at one moment. Paths are the host's; `files` holds the SHA-256 of each file the tool installs.
+
+    `units` are those of workers and timers, with systemd's word for their state.
+    """
 
     now: int = 0
     live: str = ""
@@ -40,6 +43,7 @@ class HostState:
     nginx: str = ""
     master: int = 0
     workers: Mapping[int, str] = field(default_factory=dict)
+    units: Mapping[str, str] = field(default_factory=dict)
     disk_free: int = 0
     inodes_free: int = 0
     frozen: str = ""
@@ -71,6 +75,7 @@ def parse(lines: Iterable[str]) -> HostState:
     releases: list[ReleaseState] = []
     files: dict[str, str] = {}
     workers: dict[int, str] = {}
+    units: dict[str, str] = {}
     missing: list[str] = []
     try:
         for line in lines:
@@ -83,6 +88,8 @@ def parse(lines: Iterable[str]) -> HostState:
             elif key == "worker":
                 pid, _, folder = value.partition(" ")
                 workers[int(pid)] = folder
+            elif key == "unit":
+                unit, _, units[unit] = value.partition(" ")
             elif key == "missing":
                 missing.append(value)
             elif key:
@@ -98,6 +105,7 @@ def parse(lines: Iterable[str]) -> HostState:
             nginx=single.get("nginx", ""),
             master=int(single.get("master") or 0),
             workers=workers,
+            units=units,
             disk_free=int(single["disk"]),
             inodes_free=int(single["inodes"]),
             frozen=single.get("frozen", ""),

@@ -26,7 +26,7 @@ def deploy(session: Session, plan: Plan) -> None:
         with contextlib.suppress(DeployError):
             session.runner.run(sequence.finish(plan, history_entry(session, plan, how)))
             if isinstance(error, Unhealthy):
-                session.outcome.logs |= read_logs(session.runner)
+                session.outcome.logs |= read_logs(session.runner, session.settings)
         raise
     finish(session, plan)
     if session.runner.interrupted:
@@ -36,8 +36,9 @@ def deploy(session: Session, plan: Plan) -> None:
 
 def prove(session: Session, plan: Plan) -> Activation:
     """Build the release if it is new and boot it on a private socket; return the activation that it needs."""
-    if plan.only_site:
-        return Activation("nginx", f"only the nginx site {session.layout.site_file.name} changed")
+    if plan.beside:
+        session.runner.run(sequence.prove_processes(plan))
+        return plan.beside
     results = session.runner.run(sequence.build_and_boot(plan), rescue=sequence.abandon_build(plan))
     comparison = _read_comparison(results[proof.COMPARE].output)
     units = [path.name for path in plan.units]

@@ -11,7 +11,7 @@ from fabfile.config.layout import Layout, Release
 from fabfile.config.settings import Settings
 from fabfile.errors import ProvisionError, StepFailed
 from fabfile.output.outcome import Outcome
-from fabfile.plan import lock, rendering
+from fabfile.plan import lock, rendering, services
 from fabfile.plan.lock import Lock
 from fabfile.plan.state import HostState, parse
 from fabfile.session.run import Run
@@ -52,10 +52,12 @@ class Session:
         return self.layout.release(self.state.live) if self.state.live else None
 
     def changed_files(self) -> dict[PurePosixPath, str]:
-        """The rendered unit, socket and site whose text is not what the host has."""
+        """The rendered files whose text is not what the host has."""
+        roller, _ = services.roller(self.settings).files
+        wanted = services.services(self.settings, leaving=str(roller) in self.state.files)
         return {
             path: text
-            for path, text in rendering.files(self.settings).items()
+            for path, text in rendering.files(self.settings, wanted).items()
             if self.state.files.get(str(path)) != hashlib.sha256(text.encode()).hexdigest()
         }
 
@@ -115,9 +117,9 @@ def require_ready(state: HostState, host: Host) -> None:
         )
 
 
-def read_logs(runner: Runner) -> dict[str, list[str]]:
+def read_logs(runner: Runner, settings: Settings) -> dict[str, list[str]]:
     """The ends of the logs, for the outcome."""
-    results = runner.run([logs.journal(40), logs.nginx_errors(20)])
+    results = runner.run([logs.journal(services.web(settings), 40), logs.nginx_errors(20)])
     return {
         "django_service": results[logs.JOURNAL].output.splitlines(),
         "nginx_error": results[logs.NGINX_ERRORS].output.splitlines(),

@@ -1,19 +1,21 @@
 """Steps that read the logs of the service and of nginx (host/lib/logs.sh)."""
 
+from fabfile.plan.services import Service
 from fabfile.steps.step import Step
 
 JOURNAL = "read_the_journal"
 NGINX_ERRORS = "read_nginx_s_error_log"
 
 
-def journal(lines: int) -> Step:
-    """The last lines of the service's journal."""
-    return Step(JOURNAL, "Read the journal", "read_journal", {"lines": lines})
+def journal(service: Service, lines: int) -> Step:
+    """The last lines of a service's journal."""
+    return Step(JOURNAL, "Read the journal", "read_journal", {"units": service.units, "lines": lines})
 
 
-def follow(unit: str, lines: int) -> list[str]:
-    """The words of the command that shows the journal and goes on showing it."""
-    return ["journalctl", "--unit", unit, "--lines", str(lines), "--no-pager", "--output", "short-iso", "--follow"]
+def follow(service: Service, lines: int) -> list[str]:
+    """The words of the command that shows a service's journal and goes on showing it."""
+    units = [word for unit in service.units for word in ("--unit", unit)]
+    return ["journalctl", *units, "--lines", str(lines), "--no-pager", "--output", "short-iso", "--follow"]
 
 
 def nginx_errors(lines: int) -> Step:

@@ -3,7 +3,7 @@
 from fabfile.plan import rights
 from fabfile.plan.activation import Activation
 from fabfile.plan.plan import Plan
-from fabfile.steps import django, nginx, proof, release, service
+from fabfile.steps import django, nginx, processes, proof, release, service
 from fabfile.steps.step import Step
 
 
@@ -16,9 +16,15 @@ def build_and_boot(plan: Plan) -> list[Step]:
         *(build if plan.commit else []),
         proof.start(settings, new),
         *(while_it_boots if plan.commit else []),
+        *prove_processes(plan),
         proof.boot(settings),
         proof.compare(new),
     ]
+
+
+def prove_processes(plan: Plan) -> list[Step]:
+    """See that workers and timers can start from the release; nothing of them is run."""
+    return [processes.prove(plan.settings, plan.release)] if plan.settings.processes else []
 
 
 def abandon_build(plan: Plan) -> list[Step]:
@@ -28,14 +34,18 @@ def abandon_build(plan: Plan) -> list[Step]:
 
 def switch(plan: Plan, activation: Activation) -> list[Step]:
     """From the first step that can be felt outside to the last check, as one batch: the host brings it to its end."""
-    stage = [service.stage(plan.files)] if plan.files else []
-    test = [nginx.test_site(plan.site)] if plan.site else []
-    change_files = [*stage, *test]
+    units = [*plan.units, *plan.processes]
+    change_files = [
+        *([service.stage(plan.files)] if plan.files else []),
+        *([nginx.test_site(plan.site)] if plan.site else []),
+        *([service.install_units(units)] if units else []),
+    ]
     return [
         *_rights(plan, activation),
-        *(change_files if activation.kind == "nginx" else _take_up(plan, activation, change_files)),
+        *(change_files if plan.beside else _take_up(plan, activation, change_files)),
         *([nginx.reload()] if plan.site else []),
         nginx.check_site(plan.settings),
+        *([processes.roll(plan.settings, plan.release)] if _rolls(plan, activation) else []),
         release.mark_good(plan.release, plan.leaves),
     ]
 
@@ -48,20 +58,24 @@ def _take_up(plan: Plan, activation: Activation, change_files: list[Step]) -> li
         proof.health(settings),
         proof.stop(),
         *change_files,
-        *([service.install_units(plan.units)] if plan.units else []),
         service.switch(plan.release, kind) if plan.switches else service.activate(kind),
         service.wait_for_workers(settings, plan.release),
     ]
 
 
 def _rights(plan: Plan, activation: Activation) -> list[Step]:
-    names = rights.needed(plan.layout, plan.files, activation.kind, first=plan.live is None)
+    first, roll = plan.live is None, _rolls(plan, activation)
+    names = rights.needed(plan.layout, plan.files, activation.kind, first=first, roll=roll)
     return [service.require_rights(names)] if names else []
+
+
+def _rolls(plan: Plan, activation: Activation) -> bool:
+    return plan.rolls and activation.kind != "nginx"
 
 
 def revert(plan: Plan, activation: Activation) -> list[Step]:
     """The way back from any point of the switch."""
-    return [service.revert(plan, activation.kind)]
+    return [service.revert(plan, activation.kind, roll=_rolls(plan, activation))]
 
 
 def finish(plan: Plan, entry: str) -> list[Step]:

@@ -7,6 +7,7 @@ from fabfile.config.layout import Release
 from fabfile.config.settings import Settings
 from fabfile.plan.activation import Kind
 from fabfile.plan.plan import Plan
+from fabfile.plan.services import patience
 from fabfile.steps.step import Step, Value
 
 WAIT = "see_only_new_workers_answer"
@@ -58,8 +59,11 @@ def wait_for_workers(settings: Settings, release: Release) -> Step:
     return Step(WAIT, "See only new workers answer", "wait_for_workers", parameters, timeout=timeout, live=True)
 
 
-def revert(plan: Plan, kind: Kind) -> Step:
-    """The way back, safe at every point: ends the proof; restores files, link and workers as far as they changed."""
+def revert(plan: Plan, kind: Kind, *, roll: bool) -> Step:
+    """The way back, safe at every point: ends the proof; restores files, link and workers as far as they changed.
+
+    `roll` says that the switch brings the processes beside the website along.
+    """
     goes_back = plan.live is not None and plan.switches
     return Step(
         REVERT if goes_back else "put_everything_back",
@@ -71,9 +75,11 @@ def revert(plan: Plan, kind: Kind) -> Step:
             "activation": kind,
             "units": plan.units,
             "site": plan.site,
+            "processes": plan.processes,
+            "roll": roll,
             **_waiting(plan.settings),
         },
-        timeout=plan.settings.timeouts.reload + 180,
+        timeout=plan.settings.timeouts.reload + 180 + (patience(plan.settings) if roll else 0),
         live=True,
     )
 

@@ -1,6 +1,7 @@
 """Steps that read a host, and those of the lock by hand (host/lib/survey.sh)."""
 
 from fabfile.config.settings import Settings
+from fabfile.plan.services import services
 from fabfile.steps.step import Step
 
 READ = "read_the_host"
@@ -11,7 +12,8 @@ UNFREEZE = "unlock_the_host"
 
 def read_host(settings: Settings) -> Step:
     """Answer with `key value` lines for `plan.state.parse`."""
-    return Step(READ, "Read the host", "read_host", {"linked_files": settings.linked_files})
+    files = [file for service in services(settings, leaving=True) for file in service.files]
+    return Step(READ, "Read the host", "read_host", {"linked_files": settings.linked_files, "files": files})
 
 
 def holder() -> Step:

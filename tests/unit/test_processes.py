@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from fabfile.config import inventory
+from fabfile.config import hosts_file
 from fabfile.config.processes import Process
 from fabfile.config.settings import Settings
 from fabfile.errors import ConfigError
@@ -88,4 +88,4 @@ def test_two_processes_of_one_name_are_told(tmp_path: Path) -> None:
     path = tmp_path / "hosts.toml"
     path.write_text(table + table)
     with pytest.raises(ConfigError, match=r"is no TOML: Cannot declare .* twice"):
-        inventory.load(path, {})
+        hosts_file.load(path, {})

@@ -1,10 +1,14 @@
 # The logs of the service and of nginx.
 set -euo pipefail
 
+# The end of the journal of units, as journalctl names them: one a line, patterns too.
 read_journal() {
-  local lines
+  local units lines
   local "$@"
-  journalctl --unit "$UNIT" --lines "$lines" --no-pager --output short-iso 2>&1 || true
+  local unit
+  local -a options=()
+  while read -r unit; do options+=(--unit "$unit"); done <<<"$units"
+  journalctl "${options[@]}" --lines "$lines" --no-pager --output short-iso 2>&1 || true
 }
 
 # The end of the site's nginx error log, as far as this user may read it.

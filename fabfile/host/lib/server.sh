@@ -201,7 +201,8 @@ install_service() {
     echo "changed: $default is gone (default_server)"
   fi
   /usr/sbin/nginx -t -q
-  for unit in "$UNIT.service" "$UNIT.socket" nginx.service; do
+  for unit in "$UNIT.service" "$UNIT.socket" nginx.service "$NAME-processes.service"; do
+    [ "$unit" != "$NAME-processes.service" ] || [ -e "/etc/systemd/system/$unit" ] || continue
     systemctl is-enabled --quiet "$unit" || {
       systemctl --quiet enable "$unit" 2>/dev/null
       echo "changed: enabled $unit"

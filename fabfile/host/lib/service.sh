@@ -104,9 +104,9 @@ wait_for_workers() {
 }
 
 # The way back, safe at every point: ends the proof; restores files, link and workers as far as they changed.
-# `old` is the release that was live before, empty when none was; `units` and `site` are the changed files.
+# `old` is the release that was live before, empty when none was; `units`, `site` and `processes` are the changed files.
 revert() {
-  local old new activation units site health_path limit patience
+  local old new activation units site processes roll health_path limit patience
   local "$@"
   local again=start switched='' units_differ=''
   [ "$activation" != hup ] || again=hup
@@ -121,6 +121,7 @@ revert() {
     restore_staged "$units"
     as_root reload_units
   fi
+  [ -z "$processes" ] || restore_processes "$processes"
   if [ "$(readlink "$CURRENT")" = "releases/${new##*/}" ]; then switched=1; fi
   if [ -z "$old" ]; then
     if [ -n "$switched" ]; then
@@ -136,5 +137,6 @@ revert() {
   elif [ -n "$units_differ" ]; then
     bring_to_life start
   fi
+  [ -z "$roll" ] || roll_back "$old" "$new"
   [ ! -e "$STAGED_NOW" ] || [ -e "$WAS_PENDING" ] || rm -f "$STAGED"/*.pending
 }

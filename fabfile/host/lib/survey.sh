@@ -3,7 +3,7 @@ set -euo pipefail
 
 # `linked_files` are files in shared/ that must be there.
 read_host() {
-  local linked_files
+  local linked_files files
   local "$@"
   local name space inodes disk=$BASE
   echo "now $(date +%s)"
@@ -20,9 +20,10 @@ read_host() {
   echo "disk $space"
   echo "inodes ${inodes/#-/1000000}"
   read_releases
-  read_files
+  read_files "$files"
   [ ! -s "$BASE/frozen" ] || echo "frozen $(tr '\n' ' ' <"$BASE/frozen")"
   read_services
+  read_processes
 }
 
 # A line for each release: `release ID MARKS NOTES`, marks like -,built,good; notes are its release.json.
@@ -38,13 +39,20 @@ read_releases() {
   done
 }
 
-# The digests of the installed files; one that a cut run has left pending counts as not there.
+# The digests of the installed files; one that a cut run has left pending counts as not there: read_files FILES
 read_files() {
   local file
-  for file in "$SERVICE_FILE" "$SOCKET_FILE" "$SITE_FILE"; do
+  for file in $1; do
     if [ "$(readlink "$file" || true)" = /dev/null ]; then echo "masked ${file##*/}"; fi
     [ -e "$STAGED/${file##*/}.pending" ] || sha256sum "$file" 2>/dev/null | sed 's/^/file /; s/  / /' || true
   done
+}
+
+# A line for each unit of a worker or timer: `unit NAME STATE`, with systemd's word for its state.
+read_processes() {
+  [ -e "/etc/systemd/system/$NAME-processes.service" ] || return 0
+  systemctl list-units --all --plain --no-legend --full "$NAME-*@*.service" "$NAME-*.timer" "$NAME-*.service" |
+    awk '{ print "unit", $1, $3 }'
 }
 
 # Whether unit, socket and nginx run, and which release each worker serves (its cwd: decision 12).

@@ -1,0 +1,58 @@
+# Workers and timers: proven with a release, brought to it, and the way back. What runs as root is roll_processes.sh.
+set -euo pipefail
+
+# There when the way back has restored unit files of workers and timers.
+RESTORED=$DEPLOY_WORK/restored
+
+# See that all of them can start from this release, without taking any work: `commands` has lines like `worker celery -A
+# config worker`, `schedules` lines like `nightly daily`.
+prove_processes() {
+  local release project manage_py doppler_project doppler_config commands schedules
+  local "$@"
+  local name schedule said
+  local -a doppler lines
+  while read -r name schedule; do
+    [ -n "$name" ] || continue
+    said=$(systemd-analyze calendar "$schedule" 2>&1) || fail "$name: systemd knows no schedule like $schedule: ${said##*$'\n'}"
+  done <<<"$schedules"
+  mapfile -t lines <<<"$commands"
+  load_service_environment
+  cd "$release/$project"
+  doppler_run "$doppler_project" "$doppler_config"
+  "${doppler[@]}" "$release/.venv/bin/python" "$DEPLOY_LIBRARY/programs/prove_processes.py" "$manage_py" "${lines[@]}"
+}
+
+# Start workers and timers of the live release, and stop the old ones without waiting for the end of their work.
+roll_processes() {
+  local release
+  local "$@"
+  local code=0
+  as_root roll_processes || code=$?
+  [ "$code" != 0 ] || return 0
+  [ "$code" != "$NO_RIGHT" ] || exit "$code"
+  journalctl --unit "$NAME-*@${release##*/}:*.service" --lines 40 --no-pager --output cat 2>/dev/null || true
+  fail "$(journalctl --unit "$NAME-processes.service" --lines 20 --no-pager --output cat 2>/dev/null |
+    grep 'does not stay' | tail -n 1 || true) (the old workers go on)"
+}
+
+# Bring back the unit files of workers and timers, as far as this run has changed them: restore_processes FILES
+restore_processes() {
+  local file before
+  differ_now "$1" || return 0
+  for file in $1; do
+    before=$STAGED/${file##*/}.before
+    case $file in */"$NAME-processes.service") ;; *) continue ;; esac
+    # There was none before: it is to know of no process, and so takes them away.
+    [ -e "$before" ] || sed -E 's/ (worker|singleton|timer):[^ ]+//g' "$STAGED/${file##*/}" >"$before"
+  done
+  restore_staged "$1"
+  as_root reload_units
+  touch "$RESTORED"
+}
+
+# Bring workers and timers back to what is live now, if they have left it: roll_back OLD NEW
+roll_back() {
+  if [ -e "$RESTORED" ] || { [ "$1" != "$2" ] && systemctl --quiet is-active "$NAME-*@${2##*/}:*.service"; }; then
+    as_root roll_processes
+  fi
+}
