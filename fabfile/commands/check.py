@@ -19,6 +19,7 @@ from invoke import Context, Exit, task
 from fabfile.config.layout import Layout
 from fabfile.errors import ConfigError
 from fabfile.plan import rendering
+from fabfile.plan.services import services
 
 if TYPE_CHECKING:
     from fabfile.config.settings import Settings
@@ -63,6 +64,7 @@ class Rendering:
     service: str
     socket: str
     site: str
+    processes: tuple[tuple[str, str], ...] = ()  # name and text of each unit file of workers and timers
 
 
 @task(help={"json": "print one JSON document on stdout, and nothing else there"})
@@ -144,6 +146,7 @@ def check_templates(settings: Mapping[str, "Settings"]) -> tuple[Result, dict[st
                 rendering.service(of_host),
                 rendering.socket(of_host),
                 rendering.site(of_host),
+                process_units(of_host),
             )
             hosts.setdefault(rendered, []).append(name)
         except (TemplateError, OSError) as error:
@@ -151,6 +154,13 @@ def check_templates(settings: Mapping[str, "Settings"]) -> tuple[Result, dict[st
     state = "failed" if failures else "ok"
     result = Result("templates", state, "", "\n".join(failures), _since(began))
     return result, {", ".join(names): rendered for rendered, names in hosts.items()}
+
+
+def process_units(settings: "Settings") -> tuple[tuple[str, str], ...]:
+    """Return name and text of each unit file of workers and timers."""
+    beside = [service for service in services(settings) if service.kind != "web"]
+    files = rendering.files(settings, beside).items()
+    return tuple((path.name, text) for path, text in files if path.suffix in (".service", ".timer"))
 
 
 def check_each(command: str, verify: Callable[[Rendering, Path], str], renderings: Mapping[str, Rendering]) -> Result:
@@ -171,15 +181,17 @@ def verify_units(rendered: Rendering, folder: Path) -> str:
     """Return what systemd-analyze holds against the units; "" when nothing."""
     # It looks for the program, and doppler need not be on the operator's machine.
     service = rendered.service.replace("=/usr/bin/doppler ", "=/bin/sh ")
-    units = [folder / f"{rendered.unit}.service", folder / f"{rendered.unit}.socket"]
-    for unit, text in zip(units, (service, rendered.socket), strict=True):
+    web = ((f"{rendered.unit}.service", service), (f"{rendered.unit}.socket", rendered.socket))
+    units = [folder / name for name, _ in (*web, *rendered.processes)]
+    for unit, (_, text) in zip(units, (*web, *rendered.processes), strict=True):
         unit.write_text(text, encoding="utf-8")
     command = ["systemd-analyze", "verify", "--man=no", *map(str, units)]
     code, output = run([*command, "--recursive-errors=no"])
     if "unrecognized option" in output:  # systemd before 250
         code, output = run(command)
     # A misspelt option is only a warning to systemd; warnings about the machine's other units are not ours.
-    ours = "\n".join(line for line in output.splitlines() if rendered.unit in line)
+    names = [unit.name.removesuffix(".service") for unit in units]
+    ours = "\n".join(line for line in output.splitlines() if any(name in line for name in names))
     return (output or f"it ended with {code}") if code else ours
 
 

@@ -94,6 +94,28 @@ def test_every_hosts_own_unit_is_verified(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_linters")
+def test_units_of_workers_and_timers_are_verified(tmp_path: Path) -> None:
+    """A schedule or an option that systemd does not know is told before any connection, and a good one is not."""
+    if not find("systemd-analyze"):
+        pytest.skip("systemd-analyze is not installed")
+    path = tmp_path / "hosts.toml"
+    path.write_text(
+        '[app]\nrepo = "git@x:y"\n[environments.e.hosts.fine.processes]\n'
+        'worker = { command = "celery -A config worker", instances = 2 }\n'
+        'nightly = { command = "manage.py send --to \'a % $b\'", schedule = "Mon..Fri 03:30" }\n'
+        "[environments.e.hosts.odd.processes]\n"
+        'noon = { command = "manage.py send", schedule = "each noon" }\n'
+        'beat = { command = "celery beat", singleton = true, unit_options = { MemoryMaks = "1G" } }'
+    )
+    result = by_name(run_checks(path, {}))["systemd-analyze verify"]
+    assert result.state == "failed"
+    assert result.output.startswith("odd:\n")
+    assert "each noon" in result.output
+    assert "MemoryMaks" in result.output
+    assert "fine" not in result.output
+
+
+@pytest.mark.usefixtures("no_linters")
 @pytest.mark.parametrize("broken", ["{{ settings.nosuch }}", "{% if %}", None])
 def test_broken_template_is_told(broken: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A template that does not render, or is not there, is a failed check and no traceback."""
