@@ -1,5 +1,6 @@
 """Workers and timers on a real host: no job is lost or done twice, whatever happens to the website's releases."""
 
+import itertools
 import os
 import signal
 import threading
@@ -30,7 +31,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The sample site with its queue: a worker twice, a timer, and a singleton."""
     with throw_away("t-proc") as host:
         set_secrets(host, JOBS="1")
-        site = Site(host, tmp_path_factory.mktemp("first"), settings={"processes": everything()})
+        site = Site(host, tmp_path_factory.mktemp("first"), "t/processes", {"processes": everything()})
+        site.commit(site.titled("The first"))
         site.provision().expect(0)
         site.deploy().expect(0)
         yield site
@@ -159,7 +161,7 @@ def test_a_timer_is_neither_cut_nor_doubled_by_a_deploy(site: Site) -> None:
     wait_for(lambda: runs(site, "tick")[-1]["ended"])
     ticks = runs(site, "tick")[before:]
     assert len(ticks) >= 3
-    for tick, after in zip(ticks, ticks[1:], strict=False):
+    for tick, after in itertools.pairwise(ticks):
         assert tick["ended"] is not None
         assert tick["ended"] <= after["began"]
 
