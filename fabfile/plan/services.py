@@ -80,8 +80,9 @@ def amiss(settings: "Settings", state: "HostState") -> list[str]:
     for name, process in settings.processes.items():
         if process.schedule is None:
             releases = running.get(name, [])
-            if releases != [state.live] * process.instances:
+            if releases.count(state.live) != process.instances:
                 wrong.append(f"{releases.count(state.live)} of {process.instances} {name} run of the live release")
+            wrong += [f"{name} of {each} still runs" for each in sorted(set(releases) - {state.live})]
         elif state.units.get(f"{settings.name}-{name}.timer") != "active":
             wrong.append(f"the timer of {name} does not run")
     return wrong
