@@ -158,7 +158,7 @@ def check_templates(settings: Mapping[str, "Settings"]) -> tuple[Result, dict[st
 
 def process_units(settings: "Settings") -> tuple[tuple[str, str], ...]:
     """Return name and text of each unit file of workers and timers."""
-    beside = [service for service in services(settings) if service.kind != "web"]
+    beside = [service for service in services(Layout.of(settings)) if service.kind != "web"]
     files = rendering.files(settings, beside).items()
     return tuple((path.name, text) for path, text in files if path.suffix in (".service", ".timer"))
 

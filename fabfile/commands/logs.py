@@ -26,7 +26,7 @@ def logs(run: Run, *, lines: int, follow: bool, process: str) -> None:
 
 def find(run: Run, name: str) -> Service:
     """The service of that name; ConfigError tells the nearest one."""
-    known = {service.name: service for service in services(run.settings)}
+    known = {service.name: service for service in services(run.host.layout)}
     if name not in known:
         hint = f"--process takes: {', '.join(known)}"
         raise ConfigError(f"{run.name} has no process {name}{nearest(name, known)}", hint=hint)

@@ -46,7 +46,7 @@ def show(run: Run, results: Results) -> None:
     settings, say = run.settings, run.console.say
     lines = [line for result in results.values() for line in result.output.splitlines()]
     changes = [line.removeprefix(CHANGED) for line in lines if line.startswith(CHANGED)]
-    rights = sudo_lines(settings)
+    rights = sudo_lines(run.host.layout, settings.user)
     run.outcome.details = {"changes": changes, "sudo": rights}
     for change in changes:
         say(f"  changed: {change}")

@@ -29,7 +29,7 @@ def status(run: Run) -> None:
         add_state(run, state, results[survey.HOLDER].output)
         show(run, state, checks)
         if checks.failed:
-            outcome.logs = read_logs(runner, settings)
+            outcome.logs = read_logs(runner, run.host.layout)
             raise Unhealthy(
                 f"{run.name}: {checks.trouble}",
                 evidence="\n".join(outcome.logs["django_service"]),

@@ -1,10 +1,11 @@
 """Every path and name that a host shows, from its settings alone; nothing here asks a host."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from fabfile.config.processes import Kind
     from fabfile.config.settings import Settings
 
 
@@ -39,12 +40,13 @@ class Release:
 
 @dataclass(frozen=True)
 class Layout:
-    """The places of one app on its host."""
+    """The places of one app on its host; `processes` are name and kind of its workers and timers."""
 
     name: str
     app: PurePosixPath
     project: str
     static_root: str
+    processes: tuple[tuple[str, "Kind"], ...] = field(default=(), kw_only=True)
 
     @classmethod
     def of(cls, settings: "Settings") -> "Layout":
@@ -53,6 +55,7 @@ class Layout:
             app=PurePosixPath(settings.path),
             project=settings.project,
             static_root=settings.static_root,
+            processes=tuple((name, process.kind) for name, process in settings.processes.items()),
         )
 
     @property

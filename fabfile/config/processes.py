@@ -2,12 +2,14 @@
 
 import re
 import shlex
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from fabfile.config.table import Table, setting
 from fabfile.config.texts import UnitOption, UnitValue, one_line
+
+Kind = Literal["worker", "singleton", "timer"]
 
 MANAGE = "manage.py"
 PROGRAM = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
@@ -85,6 +87,12 @@ class Process(Table):
         if self.singleton and self.instances > 1:
             raise ValueError("a singleton has one instance")
         return self
+
+    @property
+    def kind(self) -> Kind:
+        if self.schedule is not None:
+            return "timer"
+        return "singleton" if self.singleton else "worker"
 
     @property
     def words(self) -> tuple[str, ...]:

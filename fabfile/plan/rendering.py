@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fabfile.config.layout import Layout
 from fabfile.config.processes import MANAGE
 from fabfile.plan.rights import sudo_lines
-from fabfile.plan.services import Service, kind_of, patience, services
+from fabfile.plan.services import Service, patience, services
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -97,7 +97,7 @@ def roller(settings: "Settings", script: PurePosixPath) -> str:
         settings=settings,
         layout=Layout.of(settings),
         script=script,
-        processes="".join(f" {kind_of(value)}:{name}:{value.instances}" for name, value in processes),
+        processes="".join(f" {value.kind}:{name}:{value.instances}" for name, value in processes),
         patience=patience(settings),
     )
 
@@ -120,7 +120,7 @@ def unit_word(word: str) -> str:
 def files(settings: "Settings", of: Iterable[Service] | None = None) -> dict[PurePosixPath, str]:
     """Return the files that only root may write, by their place on the host; those of some services, or of all."""
     found = {}
-    for each in services(settings) if of is None else of:
+    for each in services(Layout.of(settings)) if of is None else of:
         found.update(zip(each.files, _texts(settings, each), strict=True))
     return found
 
@@ -138,7 +138,7 @@ def _texts(settings: "Settings", of: Service) -> tuple[str, ...]:
 
 def sudoers(settings: "Settings") -> str:
     """Return the sudoers file: exactly what the deploying user may run as root."""
-    lines = ["# Written by provision of the deploy tool.", *sudo_lines(settings)]
+    lines = ["# Written by provision of the deploy tool.", *sudo_lines(Layout.of(settings), settings.user)]
     return "\n".join(lines) + "\n"
 
 

@@ -6,27 +6,22 @@ host/lib) all come from here.
 
 from collections.abc import Iterable
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
 
 from fabfile.config.layout import Layout
 from fabfile.plan.activation import Kind
 from fabfile.plan.services import Service, services
-
-if TYPE_CHECKING:
-    from fabfile.config.settings import Settings
 
 SYSTEMCTL = "/usr/bin/systemctl"
 NGINX = "/usr/sbin/nginx"
 INSTALL = "/usr/bin/install -m 644 -o root -g root"
 
 
-def root_commands(settings: "Settings") -> dict[str, str]:
+def root_commands(layout: Layout) -> dict[str, str]:
     """Every command that a deploy may call, by its name; also those of a process that has left hosts.toml."""
-    return _commands(settings, services(settings, leaving=True))
+    return _commands(layout, services(layout, leaving=True))
 
 
-def _commands(settings: "Settings", of: Iterable[Service]) -> dict[str, str]:
-    layout = Layout.of(settings)
+def _commands(layout: Layout, of: Iterable[Service]) -> dict[str, str]:
     unit, commands = layout.unit, {}
     for service in of:
         if service.kind == "web":
@@ -74,7 +69,7 @@ def needed(
     return names
 
 
-def sudo_lines(settings: "Settings") -> list[str]:
+def sudo_lines(layout: Layout, user: str) -> list[str]:
     """The lines of the sudoers file: to the letter what the deploying user may run as root."""
-    commands = _commands(settings, services(settings))
-    return [f"{settings.user} ALL=(root) NOPASSWD: {command}" for command in commands.values()]
+    commands = _commands(layout, services(layout))
+    return [f"{user} ALL=(root) NOPASSWD: {command}" for command in commands.values()]

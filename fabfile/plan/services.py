@@ -5,16 +5,15 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
+from fabfile.config import processes
 from fabfile.config.layout import Layout
-from fabfile.config.processes import Process
 
 if TYPE_CHECKING:
     from fabfile.config.settings import Settings
     from fabfile.plan.state import HostState
 
-Kind = Literal["web", "worker", "singleton", "timer", "roller"]
+Kind = Literal["web", "roller"] | processes.Kind
 
-UNITS = PurePosixPath("/etc/systemd/system")
 PROGRAMS = PurePosixPath("/usr/local/lib")
 
 
@@ -31,41 +30,33 @@ class Service:
     units: tuple[str, ...]
 
 
-def services(settings: "Settings", *, leaving: bool = False) -> tuple[Service, ...]:
+def services(layout: Layout, *, leaving: bool = False) -> tuple[Service, ...]:
     """Return all that is to run, the website first and the roller last, where there are processes.
 
     A host whose last process is `leaving` hosts.toml keeps the roller, for that takes it away.
     """
-    processes = [process(settings, name) for name in settings.processes]
-    return (web(settings), *processes, *([roller(settings)] if processes or leaving else []))
+    beside = [process(layout, name, kind) for name, kind in layout.processes]
+    return (web(layout), *beside, *([roller(layout)] if beside or leaving else []))
 
 
-def web(settings: "Settings") -> Service:
+def web(layout: Layout) -> Service:
     """Return the website: gunicorn behind its socket, and the site of nginx."""
-    layout = Layout.of(settings)
-    files = (layout.service_file, layout.socket_file, layout.site_file)
-    return Service("web", "web", files, (f"{layout.unit}.service",))
+    return Service("web", "web", layout.installed_files, (f"{layout.unit}.service",))
 
 
-def process(settings: "Settings", name: str) -> Service:
+def process(layout: Layout, name: str, kind: processes.Kind) -> Service:
     """Return a worker, or a timer with its job."""
-    unit, kind = f"{settings.name}-{name}", kind_of(settings.processes[name])
+    unit, units = f"{layout.name}-{name}", layout.service_file.parent
     if kind == "timer":
-        return Service(name, kind, (UNITS / f"{unit}.service", UNITS / f"{unit}.timer"), (f"{unit}.service",))
-    return Service(name, kind, (UNITS / f"{unit}@.service",), (f"{unit}@*.service",))
+        return Service(name, kind, (units / f"{unit}.service", units / f"{unit}.timer"), (f"{unit}.service",))
+    return Service(name, kind, (units / f"{unit}@.service",), (f"{unit}@*.service",))
 
 
-def kind_of(process: Process) -> Literal["worker", "singleton", "timer"]:
-    """Return what a process is to the roller."""
-    if process.schedule is not None:
-        return "timer"
-    return "singleton" if process.singleton else "worker"
-
-
-def roller(settings: "Settings") -> Service:
+def roller(layout: Layout) -> Service:
     """Return what brings the processes to the live release: at boot, and whenever somebody starts it."""
-    unit = f"{settings.name}-processes.service"
-    return Service("processes", "roller", (UNITS / unit, PROGRAMS / f"{settings.name}-processes.sh"), (unit,))
+    unit = f"{layout.name}-processes.service"
+    files = (layout.service_file.parent / unit, PROGRAMS / f"{layout.name}-processes.sh")
+    return Service("processes", "roller", files, (unit,))
 
 
 def patience(settings: "Settings") -> int:

@@ -26,7 +26,7 @@ def deploy(session: Session, plan: Plan) -> None:
         with contextlib.suppress(DeployError):
             session.runner.run(sequence.finish(plan, history_entry(session, plan, how)))
             if isinstance(error, Unhealthy):
-                session.outcome.logs |= read_logs(session.runner, session.settings)
+                session.outcome.logs |= read_logs(session.runner, session.layout)
         raise
     finish(session, plan)
     if session.runner.interrupted:

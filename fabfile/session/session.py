@@ -53,8 +53,8 @@ class Session:
 
     def changed_files(self) -> dict[PurePosixPath, str]:
         """The rendered files whose text is not what the host has."""
-        roller, _ = services.roller(self.settings).files
-        wanted = services.services(self.settings, leaving=str(roller) in self.state.files)
+        roller, _ = services.roller(self.layout).files
+        wanted = services.services(self.layout, leaving=str(roller) in self.state.files)
         return {
             path: text
             for path, text in rendering.files(self.settings, wanted).items()
@@ -117,9 +117,9 @@ def require_ready(state: HostState, host: Host) -> None:
         )
 
 
-def read_logs(runner: Runner, settings: Settings) -> dict[str, list[str]]:
+def read_logs(runner: Runner, layout: Layout) -> dict[str, list[str]]:
     """The ends of the logs, for the outcome."""
-    results = runner.run([logs.journal(services.web(settings), 40), logs.nginx_errors(20)])
+    results = runner.run([logs.journal(services.web(layout), 40), logs.nginx_errors(20)])
     return {
         "django_service": results[logs.JOURNAL].output.splitlines(),
         "nginx_error": results[logs.NGINX_ERRORS].output.splitlines(),

@@ -61,7 +61,7 @@ class Connection:
         runner.finish()
 
     def _library(self) -> bytes:
-        return library.archive(self.host.settings)
+        return library.archive(self.host.layout)
 
     def _start(self, runner: Runner, lock: Lock | None, on_wait: Callable[[str], None]) -> None:
         """Start a runner. Raises ProvisionError when it ends at once on a connection that is alive."""

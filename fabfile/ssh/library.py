@@ -9,18 +9,17 @@ from functools import cache
 from pathlib import Path
 
 from fabfile.config.layout import Layout
-from fabfile.config.settings import Settings
 from fabfile.plan.rights import root_commands
 
 HOST = Path(__file__).parents[1] / "host"
 
 
-def archive(settings: Settings, further: Mapping[str, bytes] | None = None) -> bytes:
+def archive(layout: Layout, further: Mapping[str, bytes] | None = None) -> bytes:
     """A compressed archive of the library, some 15 kB: few enough for the first round trip of a connection.
 
     `further` are files by their places in it; tests bring some.
     """
-    content = {**files(), "context.sh": context(settings).encode(), **(further or {})}
+    content = {**files(), "context.sh": context(layout).encode(), **(further or {})}
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as tar:
         for name, data in content.items():
@@ -37,8 +36,8 @@ def files() -> dict[str, bytes]:
     return {str(path.relative_to(HOST)): path.read_bytes() for path in paths}
 
 
-def context(settings: Settings) -> str:
+def context(layout: Layout) -> str:
     """The app's constants and the table of root commands, as assignments of bash."""
-    lines = [f"{name}={shlex.quote(value)}" for name, value in Layout.of(settings).constants().items()]
-    table = [f"[{shlex.quote(name)}]={shlex.quote(command)}" for name, command in root_commands(settings).items()]
+    lines = [f"{name}={shlex.quote(value)}" for name, value in layout.constants().items()]
+    table = [f"[{shlex.quote(name)}]={shlex.quote(command)}" for name, command in root_commands(layout).items()]
     return "\n".join([*lines, "declare -A ROOT=(", *table, ")", ""])

@@ -59,7 +59,7 @@ def wait_for_workers(settings: Settings, release: Release) -> Step:
     return Step(WAIT, "See only new workers answer", "wait_for_workers", parameters, timeout=timeout, live=True)
 
 
-def revert(plan: Plan, kind: Kind, *, roll: bool) -> Step:
+def revert(plan: Plan, kind: Kind, *, roll: bool = False) -> Step:
     """The way back, safe at every point: ends the proof; restores files, link and workers as far as they changed.
 
     `roll` says that the switch brings the processes beside the website along.

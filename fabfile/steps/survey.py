@@ -1,5 +1,6 @@
 """Steps that read a host, and those of the lock by hand (host/lib/survey.sh)."""
 
+from fabfile.config.layout import Layout
 from fabfile.config.settings import Settings
 from fabfile.plan.services import services
 from fabfile.steps.step import Step
@@ -12,7 +13,7 @@ UNFREEZE = "unlock_the_host"
 
 def read_host(settings: Settings) -> Step:
     """Answer with `key value` lines for `plan.state.parse`."""
-    files = [file for service in services(settings, leaving=True) for file in service.files]
+    files = [file for service in services(Layout.of(settings), leaving=True) for file in service.files]
     return Step(READ, "Read the host", "read_host", {"linked_files": settings.linked_files, "files": files})
 
 

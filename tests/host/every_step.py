@@ -1,8 +1,9 @@
 """Every step that a task can ask a host for, with values for each of its parameters."""
 
 from fabfile.config.layout import Layout
+from fabfile.config.processes import Process
 from fabfile.config.settings import Settings
-from fabfile.plan import rendering
+from fabfile.plan import rendering, services
 from fabfile.plan.activation import Activation, Kind
 from fabfile.plan.plan import Plan
 from fabfile.steps import logs, nginx, release, sequence, server, survey
@@ -18,6 +19,14 @@ SETTINGS = Settings(
     doppler_project="consult",
     doppler_config="prd",
 )
+BESIDE = SETTINGS.model_copy(
+    update={
+        "processes": {
+            "worker": Process(command="celery -A config worker -n 'a worker'", instances=2),
+            "nightly": Process(command="manage.py clearsessions", schedule="Mon..Fri 03:30"),
+        }
+    }
+)
 LAYOUT = Layout.of(SETTINGS)
 OLD, NEW = (LAYOUT.release(name) for name in ("20260101T000000Z-abcdef0", "20260102T030405Z-abcdef0"))
 FILES = rendering.files(SETTINGS)
@@ -25,9 +34,12 @@ KINDS: tuple[Kind, ...] = ("hup", "restart", "start")
 
 
 def plans() -> list[Plan]:
-    """A new release, a rollback, a restart in place, a first deploy, the nginx site alone; with and without files."""
+    """A new release, a rollback, a restart, a first deploy, site or processes alone; with and without files."""
     site = {LAYOUT.site_file: FILES[LAYOUT.site_file]}
+    beside = Layout.of(BESIDE), NEW
     return [
+        Plan(BESIDE, *beside, OLD, rendering.files(BESIDE), commit="a" * 40),
+        Plan(BESIDE, *beside, NEW, amiss=("the timer of nightly does not run",)),
         Plan(SETTINGS, LAYOUT, NEW, OLD, FILES, commit="a" * 40),
         Plan(SETTINGS, LAYOUT, NEW, OLD, commit="a" * 40),
         Plan(SETTINGS, LAYOUT, OLD, NEW, leaves=NEW),
@@ -41,11 +53,10 @@ def every_step() -> list[Step]:
     """All of them, many more than once with other values."""
     steps = [
         survey.read_host(SETTINGS), survey.holder(), survey.freeze("{}"), survey.unfreeze(), release.fetch(SETTINGS),
-        nginx.look_at_site(SETTINGS), logs.journal(50), logs.nginx_errors(50), *server.provision(SETTINGS, FILES),
+        nginx.look_at_site(SETTINGS), logs.journal(services.web(LAYOUT), 50), logs.nginx_errors(50), *server.provision(SETTINGS, FILES),
     ]  # fmt: skip
     for plan in plans():
         steps += [*sequence.build_and_boot(plan), *sequence.abandon_build(plan), *sequence.finish(plan, "{}")]
-        for kind in ("nginx",) if plan.only_site else KINDS:
-            activation = Activation(kind, "")
+        for activation in [plan.beside] if plan.beside else [Activation(kind, "") for kind in KINDS]:
             steps += [*sequence.switch(plan, activation), *sequence.revert(plan, activation)]
     return steps

@@ -92,7 +92,7 @@ class LocalConnection(Connection):
         """The library with functions of the tests, loaded after the product's own: those of the same name win."""
         files = [bash.FUNCTION, Path(__file__).with_name("functions.sh")]
         functions = "\n".join([*(file.read_text() for file in files), *self.overrides])
-        return library.archive(self.host.settings, {"lib/zz_tests.sh": functions.encode()})
+        return library.archive(self.host.layout, {"lib/zz_tests.sh": functions.encode()})
 
     @property
     def wire(self) -> Wire:

@@ -535,7 +535,7 @@ def test_a_change_of_the_site_alone_touches_no_service(world: World, site: type[
     live = world.release(OLD, "built", "good")
     world.link(live)
     plan = Plan(world.settings, layout, live, live, {layout.site_file: "new site"})
-    assert plan.only_site
+    assert plan.beside == Activation("nginx", "only the nginx site consult-django changed")
     results = world.run(*sequence.switch(plan, Activation("nginx", "")), files=files(world))
     assert not nginx.parse_checks(results[nginx.CHECK].output).failed
     assert installed(world) == ["old service", "old socket", "new site"]

@@ -6,14 +6,13 @@ from pathlib import Path
 import pytest
 
 from fabfile.config.layout import Layout
-from fabfile.config.settings import Settings
 from fabfile.plan import rights
 from fabfile.plan.activation import Kind
 from fabfile.steps import sequence
-from tests.unit.test_sequence import CASES, Case
+from tests.unit.test_sequence import BESIDE, CASES, Case
 
 LIBRARY = Path(rights.__file__).parents[1] / "host/lib"
-LAYOUT = Layout.of(Settings(repo="git@example.org:team/app.git"))
+LAYOUT = Layout.of(BESIDE)
 TABLE = rights.root_commands(LAYOUT)
 FUNCTION = re.compile(r"^(\w+)\(\) \{(?: ([^\n]*); \}$|\n(.*?)^\})", re.MULTILINE | re.DOTALL)
 CALL = re.compile(r'\bas_root "?([\w:]+)')
@@ -23,6 +22,7 @@ ACTIVATIONS: dict[Kind, set[str]] = {
     "restart": {"restart_service"},
     "start": {"restart_service", "restart_socket"},
     "nginx": set(),
+    "processes": set(),
 }
 
 
@@ -71,6 +71,11 @@ def test_nothing_goes_to_root_past_the_table() -> None:
     assert users == {"as_root", "require_rights"}
 
 
+def rolls(case: Case) -> bool:
+    """Whether the switch brings workers and timers along."""
+    return "roll_processes" in {step.function for step in sequence.switch(case.plan, case.activation)}
+
+
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 def test_what_is_asked_for_is_what_is_called(case: Case) -> None:
     """Before a switch sudo is asked for every right that its steps call, and for none besides."""
@@ -78,7 +83,7 @@ def test_what_is_asked_for_is_what_is_called(case: Case) -> None:
     called = {name for step in steps for name in calls(step.function)} - {"restart_service", "restart_socket"}
     called |= ACTIVATIONS[case.kind]
     way_back = {"stop_units"} if case.plan.live is None else set()
-    needed = set(rights.needed(LAYOUT, case.plan.files, case.kind, first=case.plan.live is None))
+    needed = set(rights.needed(LAYOUT, case.plan.files, case.kind, first=case.plan.live is None, roll=rolls(case)))
     assert kinds(needed) == called | way_back
     assert needed <= set(TABLE)
     assert {name for name in needed if name.startswith("install:")} == {
@@ -92,7 +97,7 @@ def test_the_question_is_the_first_step(case: Case) -> None:
     asked = [
         number for number, step in enumerate(sequence.switch(case.plan, case.activation)) if "rights" in step.parameters
     ]
-    needed = rights.needed(LAYOUT, case.plan.files, case.kind, first=case.plan.live is None)
+    needed = rights.needed(LAYOUT, case.plan.files, case.kind, first=case.plan.live is None, roll=rolls(case))
     assert asked == ([0] if needed else [])
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from fabfile.config.layout import Layout
+from fabfile.config.processes import Process
 from fabfile.config.settings import Settings
-from fabfile.plan import rendering
+from fabfile.plan import rendering, services
 from fabfile.plan.activation import Activation, Kind
 from fabfile.plan.plan import Plan
 from fabfile.steps import logs, nginx, release, sequence, server, service, survey
@@ -18,11 +19,13 @@ from fabfile.steps.step import Results, Step, StepResult, as_text
 PRODUCT = Path(__file__).parents[2] / "fabfile"
 SETTINGS = Settings(repo="git@example.org:team/app.git")
 LAYOUT = Layout.of(SETTINGS)
+BESIDE = SETTINGS.model_copy(update={"processes": {"worker": Process(command="celery worker", instances=2)}})
 OLD = LAYOUT.release("20260101T000000Z-1111111")
 NEW = LAYOUT.release("20260102T000000Z-2222222")
 FILES = rendering.files(SETTINGS)
 UNIT = {LAYOUT.service_file: FILES[LAYOUT.service_file]}
 SITE = {LAYOUT.site_file: FILES[LAYOUT.site_file]}
+BESIDE_FILES = {path: text for path, text in rendering.files(BESIDE).items() if path not in FILES}
 
 BOOT = ["start_the_new_release_on_a_private_socket", "prove_that_it_boots", "compare_it_with_the_running_gunicorn"]
 BUILD = ["lay_out_the_release", "build_the_virtualenv", BOOT[0], "collect_the_static_files", *BOOT[1:]]
@@ -32,6 +35,7 @@ HEALTH = ["prove_that_it_is_healthy", "stop_the_private_socket"]
 STAGE, TEST = ["stage_the_changed_files"], ["test_the_nginx_site"]
 UNITS, NGINX = ["install_the_unit_files"], ["reload_nginx"]
 WORKERS = ["see_only_new_workers_answer"]
+CAN_START, ROLL = ["prove_that_workers_and_timers_can_start"], ["bring_workers_and_timers_to_it"]
 END = ["check_the_site", "mark_the_release_as_good"]
 
 
@@ -116,6 +120,53 @@ CASES = {
         [*RIGHTS, *HEALTH, *STAGE, *TEST, *UNITS, "restart_gunicorn_behind_its_socket", *WORKERS, *NGINX, *END],
         back="put_everything_back",
     ),
+    "new release with processes": Case(
+        Plan(BESIDE, LAYOUT, NEW, OLD, BESIDE_FILES, "2" * 40),
+        "hup",
+        [*BUILD[:4], *CAN_START, *BOOT[1:]],
+        [*RIGHTS, *MIGRATE, *HEALTH, *STAGE, *UNITS, "switch_to_the_new_release_hup", *WORKERS, END[0], *ROLL, END[1]],
+    ),
+    "rollback with processes": Case(
+        Plan(BESIDE, LAYOUT, OLD, NEW, leaves=NEW),
+        "hup",
+        [BOOT[0], *CAN_START, *BOOT[1:]],
+        [*RIGHTS, *HEALTH, "switch_to_the_new_release_hup", *WORKERS, END[0], *ROLL, END[1]],
+    ),
+    "processes only": Case(
+        Plan(BESIDE, LAYOUT, OLD, OLD, BESIDE_FILES),
+        "processes",
+        [],
+        [*RIGHTS, *STAGE, *UNITS, END[0], *ROLL, END[1]],
+        back="put_everything_back",
+    ),
+    "processes and nginx": Case(
+        Plan(BESIDE, LAYOUT, OLD, OLD, BESIDE_FILES | SITE),
+        "processes",
+        [],
+        [*RIGHTS, *STAGE, *TEST, *UNITS, *NGINX, END[0], *ROLL, END[1]],
+        back="put_everything_back",
+    ),
+    "a worker does not run": Case(
+        Plan(BESIDE, LAYOUT, OLD, OLD, amiss=("1 of 2 worker run",)),
+        "processes",
+        [],
+        [*RIGHTS, END[0], *ROLL, END[1]],
+        back="put_everything_back",
+    ),
+    "nginx only, beside processes": Case(
+        Plan(BESIDE, LAYOUT, OLD, OLD, SITE),
+        "nginx",
+        [],
+        [*RIGHTS, *STAGE, *TEST, *NGINX, *END],
+        back="put_everything_back",
+    ),
+    "the last process has left": Case(
+        Plan(SETTINGS, LAYOUT, OLD, OLD, rendering.files(SETTINGS, [services.roller(LAYOUT)])),
+        "processes",
+        [],
+        [*RIGHTS, *STAGE, *UNITS, END[0], *ROLL, END[1]],
+        back="put_everything_back",
+    ),
     "nginx only": Case(
         Plan(SETTINGS, LAYOUT, OLD, OLD, SITE),
         "nginx",
@@ -140,7 +191,8 @@ IDS = {
     "prove_that_it_is_healthy", "stage_the_changed_files", "test_the_nginx_site", "install_the_unit_files",
     "switch_to_the_new_release_hup", "switch_to_the_new_release_restart", "switch_to_the_new_release_start",
     "reload_gunicorn_hup", "restart_gunicorn_behind_its_socket", "start_gunicorn", "see_only_new_workers_answer",
-    "reload_nginx", "check_the_site", "mark_the_release_as_good",
+    "reload_nginx", "check_the_site", "prove_that_workers_and_timers_can_start", "bring_workers_and_timers_to_it",
+    "mark_the_release_as_good",
     # way back and end
     "put_the_old_release_back", "put_everything_back", "record_the_deploy", "prune_old_releases",
     # provision
@@ -175,7 +227,7 @@ def every_step() -> list[Step]:
         survey.unfreeze(),
         release.fetch(SETTINGS),
         nginx.look_at_site(SETTINGS),
-        logs.journal(1),
+        logs.journal(services.web(LAYOUT), 1),
         logs.nginx_errors(1),
         *server.provision(SETTINGS, FILES),
     ]
@@ -184,7 +236,7 @@ def every_step() -> list[Step]:
 @every_case
 def test_the_steps_of_a_plan_and_their_order(case: Case) -> None:
     """What is proven before the switch, and what the switch does: for each kind of plan, nothing more or less."""
-    if not case.plan.only_site:
+    if not case.plan.beside:
         assert ids(sequence.build_and_boot(case.plan)) == case.before
     assert ids(sequence.switch(case.plan, case.activation)) == case.switch
 
@@ -208,7 +260,7 @@ def test_the_way_back_is_one_step(case: Case) -> None:
     assert back.timeout > SETTINGS.timeouts.reload
     old = case.plan.live.root if case.plan.live else None
     assert (back.parameters["old"], back.parameters["new"]) == (old, case.plan.release.root)
-    changed = [*_list(back.parameters["units"]), *_list(back.parameters["site"])]
+    changed = [path for kind in ("units", "site", "processes") for path in _list(back.parameters[kind])]
     assert sorted(changed) == sorted(map(str, case.plan.files))
     assert back.parameters["activation"] == case.kind
 
@@ -233,7 +285,11 @@ def test_every_run_is_recorded_and_tidied(case: Case) -> None:
 def test_a_rollback_marks_what_it_left() -> None:
     """The release that a rollback goes back from is named where the new one is marked good; else none is."""
     marks = {name: sequence.switch(case.plan, case.activation)[-1].parameters["left"] for name, case in CASES.items()}
-    assert {name for name, left in marks.items() if left} == {"rollback", "rollback to another Python"}
+    assert {name for name, left in marks.items() if left} == {
+        "rollback",
+        "rollback to another Python",
+        "rollback with processes",
+    }
     assert marks["rollback"] == NEW.root
 
 

@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 
 import pytest
 
+from fabfile.config.layout import Layout
 from fabfile.config.processes import Process
 from fabfile.config.settings import Settings
 from fabfile.plan import rendering, rights, services
@@ -47,13 +48,13 @@ def sound(**changes: str | None) -> HostState:
 
 def test_a_plain_site_has_the_website_alone() -> None:
     """Without processes there is no file, no unit and no right beyond those of the website."""
-    assert [service.name for service in services.services(PLAIN)] == ["web"]
-    assert not [line for line in rights.sudo_lines(PLAIN) if "processes" in line]
+    assert [service.name for service in services.services(Layout.of(PLAIN))] == ["web"]
+    assert not [line for line in rights.sudo_lines(Layout.of(PLAIN), "deploy") if "processes" in line]
 
 
 def test_every_service_names_its_files_and_units() -> None:
     """Worker, singleton and timer have files of their own, and what starts them comes last."""
-    found = {service.name: service for service in services.services(FULL)}
+    found = {service.name: service for service in services.services(Layout.of(FULL))}
     assert list(found) == ["web", "worker", "beat", "nightly", "processes"]
     assert [service.kind for service in found.values()] == ["web", "worker", "singleton", "timer", "roller"]
     assert found["worker"].files == (UNITS / "consult-worker@.service",)
@@ -133,7 +134,7 @@ def test_the_roller_knows_the_unit_files_by_their_first_line() -> None:
 
 def test_rights_of_processes_are_exact() -> None:
     """One command starts the roller, one installs each file; no pattern, no release, and no other unit."""
-    more = set(rights.sudo_lines(FULL)) - set(rights.sudo_lines(PLAIN))
+    more = set(rights.sudo_lines(Layout.of(FULL), "deploy")) - set(rights.sudo_lines(Layout.of(PLAIN), "deploy"))
     commands = {line.split("NOPASSWD: ")[1] for line in more}
     assert "/usr/bin/systemctl start consult-processes.service" in commands
     assert len(commands) == 1 + len(set(rendering.files(FULL)) - set(rendering.files(PLAIN)))
@@ -142,9 +143,9 @@ def test_rights_of_processes_are_exact() -> None:
 
 def test_a_process_that_has_left_can_still_be_taken_away() -> None:
     """The calls of the roller are known to a run whose hosts.toml has no process any more."""
-    assert "roll_processes" in rights.root_commands(PLAIN)
-    roller = services.roller(PLAIN)
-    assert {rights.install(file) for file in roller.files} <= set(rights.root_commands(PLAIN))
+    assert "roll_processes" in rights.root_commands(Layout.of(PLAIN))
+    roller = services.roller(Layout.of(PLAIN))
+    assert {rights.install(file) for file in roller.files} <= set(rights.root_commands(Layout.of(PLAIN)))
 
 
 def test_nothing_is_amiss_where_everything_runs() -> None:
@@ -174,7 +175,7 @@ def test_what_is_amiss_is_told(changes: dict[str, str | None], words: list[str])
 
 def plan(*files: str, live: str = LIVE, amiss: tuple[str, ...] = (), forced: Activation | None = None) -> Plan:
     """A plan for the release that is live, or for another one, with changed files."""
-    layout = services.Layout.of(FULL)
+    layout = Layout.of(FULL)
     every = {path.name: path for path in rendering.files(FULL)}
     changed = {every[name]: "" for name in files}
     return Plan(FULL, layout, layout.release(LIVE), layout.release(live), changed, amiss=amiss, forced=forced)

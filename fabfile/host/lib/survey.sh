@@ -50,7 +50,7 @@ read_files() {
 
 # A line for each unit of a worker or timer: `unit NAME STATE`, with systemd's word for its state.
 read_processes() {
-  [ -e "/etc/systemd/system/$NAME-processes.service" ] || return 0
+  [ -e "${SERVICE_FILE%/*}/$NAME-processes.service" ] || return 0
   systemctl list-units --all --plain --no-legend --full "$NAME-*@*.service" "$NAME-*.timer" "$NAME-*.service" |
     awk '{ print "unit", $1, $3 }'
 }
