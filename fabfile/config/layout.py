@@ -176,7 +176,6 @@ class Layout:
         names = (
             "name", "unit", "app", "base", "repo", "releases", "current", "shared", "kept_static", "staged", "cache",
             "pythons", "history", "lock", "digest_key", "secrets", "socket", "state", "pid_file", "doppler",
-            "doppler_home",
-            "service_file", "socket_file", "site_file", "site_link",
+            "doppler_home", "service_file", "site_file", "site_link",
         )  # fmt: skip
         return {name.upper(): str(getattr(self, name)) for name in names}

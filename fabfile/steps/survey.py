@@ -1,8 +1,6 @@
 """Steps that read a host, and those of the lock by hand (host/lib/survey.sh)."""
 
-from fabfile.config.layout import Layout
 from fabfile.config.settings import Settings
-from fabfile.plan.services import services
 from fabfile.steps.step import Step
 
 READ = "read_the_host"
@@ -13,8 +11,7 @@ UNFREEZE = "unlock_the_host"
 
 def read_host(settings: Settings) -> Step:
     """Answer with `key value` lines for `plan.state.parse`."""
-    files = [file for service in services(Layout.of(settings), leaving=True) for file in service.files]
-    return Step(READ, "Read the host", "read_host", {"linked_files": settings.linked_files, "files": files})
+    return Step(READ, "Read the host", "read_host", {"linked_files": settings.linked_files})
 
 
 def holder() -> Step:

@@ -53,7 +53,8 @@ def every_step() -> list[Step]:
     """All of them, many more than once with other values."""
     steps = [
         survey.read_host(SETTINGS), survey.holder(), survey.freeze("{}"), survey.unfreeze(), release.fetch(SETTINGS),
-        nginx.look_at_site(SETTINGS), logs.journal(services.web(LAYOUT), 50), logs.nginx_errors(50), *server.provision(SETTINGS, FILES),
+        nginx.look_at_site(SETTINGS), logs.journal(services.web(LAYOUT), 50), logs.nginx_errors(50),
+        *server.provision(SETTINGS, FILES),
     ]  # fmt: skip
     for plan in plans():
         steps += [*sequence.build_and_boot(plan), *sequence.abandon_build(plan), *sequence.finish(plan, "{}")]

@@ -3,7 +3,7 @@ set -euo pipefail
 
 # `linked_files` are files in shared/ that must be there.
 read_host() {
-  local linked_files files
+  local linked_files
   local "$@"
   local name space inodes disk=$BASE
   echo "now $(date +%s)"
@@ -20,7 +20,7 @@ read_host() {
   echo "disk $space"
   echo "inodes ${inodes/#-/1000000}"
   read_releases
-  read_files "$files"
+  read_files
   [ ! -s "$BASE/frozen" ] || echo "frozen $(tr '\n' ' ' <"$BASE/frozen")"
   read_services
   read_processes
@@ -39,10 +39,11 @@ read_releases() {
   done
 }
 
-# The digests of the installed files; one that a cut run has left pending counts as not there: read_files FILES
+# The digests of the installed files; one that a cut run has left pending counts as not there.
 read_files() {
-  local file
-  for file in $1; do
+  local name file
+  for name in "${!ROOT[@]}"; do
+    case $name in install:*) file=${name#install:} ;; *) continue ;; esac
     if [ "$(readlink "$file" || true)" = /dev/null ]; then echo "masked ${file##*/}"; fi
     [ -e "$STAGED/${file##*/}.pending" ] || sha256sum "$file" 2>/dev/null | sed 's/^/file /; s/  / /' || true
   done
