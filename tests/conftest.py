@@ -9,9 +9,6 @@ import sys
 import hypothesis
 import pytest
 
-from testbed.lab import down, names
-from tests.lab import BASE
-
 # How fast a machine is says nothing about the code: no example may fail for its time.
 hypothesis.settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
@@ -27,26 +24,14 @@ PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Install the missing judges in CI; RUNLEVEL=1 keeps a service that comes along from being started."""
-    if is_worker(session):
-        return  # whoever started it has done so
+    if hasattr(session.config, "workerinput"):
+        return  # one of many workers: whoever started them has done so
     missing = [package for program, package in JUDGES.items() if not shutil.which(program, path=PATH)]
     if IN_CI and missing:
         environment = {**os.environ, "PATH": PATH, "RUNLEVEL": "1", "DEBIAN_FRONTEND": "noninteractive"}
         subprocess.run(["apt-get", "-qq", "update"], check=True, env=environment)
         install = ["apt-get", "-qq", "install", "--yes", "--no-install-recommends", *missing]
         subprocess.run(install, check=True, env=environment, stdout=subprocess.DEVNULL)
-
-
-@pytest.hookimpl(trylast=True)  # once the workers are gone
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Remove the host on whose disk those of the workers stood."""
-    if not is_worker(session) and BASE in names():
-        down(BASE, say=str)
-
-
-def is_worker(session: pytest.Session) -> bool:
-    """Whether this process runs tests for another one that distributes them."""
-    return hasattr(session.config, "workerinput")
 
 
 def why_no_lab() -> str:

@@ -14,6 +14,7 @@ from .host import (
     running,
     set_secrets,
     ssh_command,
+    standing_on,
     up,
 )
 from .machine import LabError
@@ -35,5 +36,6 @@ __all__ = [
     "running",
     "set_secrets",
     "ssh_command",
+    "standing_on",
     "up",
 ]

@@ -110,6 +110,11 @@ def names() -> list[str]:
     return sorted(path.name for path in HOSTS.iterdir()) if HOSTS.is_dir() else []
 
 
+def standing_on(base: str) -> list[str]:
+    """Names of the hosts that began with the disk of that one, and cannot do without it."""
+    return [record.name for record in records() if str(folder_of(base) / "upper") in record.layers]
+
+
 def records() -> list[Record]:
     """All hosts that this machine knows, running or not, by name."""
     known = [_read(name) for name in names()]
@@ -258,7 +263,7 @@ def _mount(record: Record) -> Path:
 
 
 def _boot(record: Record, say: Say) -> LabHost:
-    if above := [other.name for other in records() if str(record.folder / "upper") in other.layers]:
+    if above := standing_on(record.name):
         raise LabError(f"{record.name} cannot boot: {', '.join(above)} stand on its disk")
     cgroup.end(f"{record.name}/host")
     root = _mount(record)

@@ -1,6 +1,5 @@
 """Provisioned hosts for the tests of a session, each worker's own; each test finds the sample site live on one."""
 
-import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,7 +8,7 @@ import pytest
 
 from testbed import load
 from testbed.harness import Site, throw_away
-from testbed.lab import LabHost, down, halt, set_secrets, up
+from testbed.lab import LabHost, down, halt, names, set_secrets, standing_on, up
 from testbed.lab.machine import locked
 from tests.lab import BASE, BOOT
 
@@ -34,12 +33,15 @@ def own(worker_id: str) -> Callable[[str], str]:
 
 
 @pytest.fixture(scope="session")
-def base(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A halted host, provisioned by the command, with the sample site deployed: made by the first worker to ask."""
+def base(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[str]:
+    """A halted host, provisioned by the command, with the sample site deployed.
+
+    The first worker to ask makes it, the last one to leave removes it.
+    """
     folder = tmp_path_factory.getbasetemp()
-    made = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / BASE
+    made = (folder if worker_id == "master" else folder.parent) / BASE
     with locked(BASE):
-        if not made.exists():
+        if not (made.exists() and BASE in names()):
             down(BASE, say=str)
             host = up(BASE, say=str)
             site = Site(host, tmp_path_factory.mktemp("first"))
@@ -47,7 +49,10 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> str:
             site.deploy().expect(0)
             halt(host)
             made.touch()
-    return BASE
+    yield BASE
+    with locked(BASE):
+        if not standing_on(BASE):
+            down(BASE, say=str)
 
 
 @pytest.fixture(scope="session")

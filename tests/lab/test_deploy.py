@@ -130,6 +130,7 @@ def test_another_gunicorn_restarts_the_service(site: Site) -> None:
 
 def test_a_changed_unit_restarts_the_service(site: Site) -> None:
     """unit_options reach systemd, and no request fails meanwhile."""
+    site.deploy(branch="main").expect(0)
     site.add_note("before the unit")
     master = site.master_pid()
     site.settings["unit_options"] = {"MemoryMax": "768M"}
@@ -144,6 +145,7 @@ def test_a_changed_unit_restarts_the_service(site: Site) -> None:
 
 def test_a_changed_site_reloads_nginx_alone(site: Site) -> None:
     """A larger body is let through, and gunicorn notices nothing."""
+    site.deploy(branch="main").expect(0)
     pids = site.master_pid(), site.worker_pids()
     body = b"x" * 1024 * 1024
     site.settings["body_size"] = "512k"
@@ -158,6 +160,7 @@ def test_a_changed_site_reloads_nginx_alone(site: Site) -> None:
 
 def test_more_workers_come_by_hup(site: Site) -> None:
     """`workers` is a setting of the release: the same master, as many workers as asked for."""
+    site.deploy(branch="main").expect(0)
     master = site.master_pid()
     site.settings["workers"] = 4
     document = site.deploy(branch="main").expect(0).json

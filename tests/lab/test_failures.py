@@ -310,17 +310,22 @@ def test_a_host_key_that_is_not_the_known_one(site: Site) -> None:
 
 def test_a_second_deploy_is_refused_while_one_runs_or_waits(site: Site) -> None:
     """Exit 7 with who, what and since when; --wait queues behind the first, and both end well."""
-    site.commit(migration("0003_slow", "SELECT pg_sleep(4)") | site.titled("First"))
+    until_told = "DO $$ BEGIN WHILE NOT EXISTS (SELECT FROM pages_note WHERE text = 'go on') LOOP "
+    until_told += "PERFORM pg_sleep(0.1); END LOOP; END $$"
+    site.commit(migration("0003_slow", until_told) | site.titled("First"))
     with running(site, "deploy", "--branch", site.branch) as first:
         wait_for(lambda: migrating(site))
         error = site.deploy(branch="main").expect(7).json["error"]
         assert re.search(rf"deploy {site.branch} by ana since 20\d\d-\d\d-\d\dT", error)
         assert re.search(rf"locked +deploy {site.branch} by ana", site.fab("status").expect(0).out)
         second = site.repository.commit(site.titled("Second"), branch=f"{site.branch}-2", base="main")
-        result = site.deploy("--wait", "60", branch=f"{site.branch}-2").expect(0)
-        assert f"waiting for deploy {site.branch} by ana" in result.err
-        out, _ = first.communicate(timeout=60)
-        assert first.returncode == 0, out
+        with running(site, "deploy", "--wait", "60", "--branch", f"{site.branch}-2") as waiting:
+            assert waiting.stdout
+            wait_for(lambda: f"waiting for deploy {site.branch} by ana" in waiting.stdout.readline())
+            site.add_note("go on")
+            for process in (first, waiting):
+                out, _ = process.communicate(timeout=60)
+                assert process.returncode == 0, out
     assert site.heading() == "Second"
     assert [entry["commit"] for entry in site.history()][-1] == second
 
