@@ -320,8 +320,9 @@ def test_a_second_deploy_is_refused_while_one_runs_or_waits(site: Site) -> None:
         assert re.search(rf"locked +deploy {site.branch} by ana", site.fab("status").expect(0).out)
         second = site.repository.commit(site.titled("Second"), branch=f"{site.branch}-2", base="main")
         with running(site, "deploy", "--wait", "60", "--branch", f"{site.branch}-2") as waiting:
-            assert waiting.stdout
-            wait_for(lambda: f"waiting for deploy {site.branch} by ana" in waiting.stdout.readline())
+            said = waiting.stdout
+            assert said
+            wait_for(lambda: f"waiting for deploy {site.branch} by ana" in said.readline())
             site.add_note("go on")
             for process in (first, waiting):
                 out, _ = process.communicate(timeout=60)
