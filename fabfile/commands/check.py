@@ -18,8 +18,6 @@ from invoke import Context, Exit, task
 
 from fabfile.config.layout import Layout
 from fabfile.errors import ConfigError
-from fabfile.plan import rendering
-from fabfile.plan.services import services
 
 if TYPE_CHECKING:
     from fabfile.config.settings import Settings
@@ -136,6 +134,8 @@ def check_templates(settings: Mapping[str, "Settings"]) -> tuple[Result, dict[st
     """Render every template for every host; return the distinct renderings by the hosts that share them."""
     from jinja2 import TemplateError
 
+    from fabfile.plan import rendering
+
     began = time.monotonic()
     failures: list[str] = []
     hosts: dict[Rendering, list[str]] = {}
@@ -158,6 +158,9 @@ def check_templates(settings: Mapping[str, "Settings"]) -> tuple[Result, dict[st
 
 def process_units(settings: "Settings") -> tuple[tuple[str, str], ...]:
     """Return name and text of each unit file of workers and timers."""
+    from fabfile.plan import rendering
+    from fabfile.plan.services import services
+
     beside = [service for service in services(Layout.of(settings)) if service.kind != "web"]
     files = rendering.files(settings, beside).items()
     return tuple((path.name, text) for path, text in files if path.suffix in (".service", ".timer"))
