@@ -19,7 +19,8 @@ NUMBERS = re.compile(r"\d+(?:(?:-| to )\d+)?")
 
 def tracked(*places: str) -> list[Path]:
     """The files below `places` that git knows or would take, with their text in UTF-8."""
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *places]
+    git = ["git", "-c", "safe.directory=*"]  # in CI another user may own the checkout
+    command = [*git, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *places]
     names = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True).stdout.split("\0")
     return sorted(PROJECT / name for name in names if name and (PROJECT / name).is_file())
 
@@ -116,3 +117,31 @@ def test_the_readme_has_every_command() -> None:
     first = [row.split("|")[1] for row in table[0].splitlines()[2:] if row]
     told = {name for cell in first for name in re.findall(r"`fab (?:-H NAME )?([a-z.]+)", cell)}
     assert told == set(namespace.task_names)
+
+
+def test_every_file_that_a_page_names_exists() -> None:
+    """Paths of the repository in the text are those that there are."""
+    path = re.compile(r"`((?:fabfile|templates|testbed|tests|docs|\.github|\.ci)/[\w./-]*)(?:::\w+)?`")
+    missing = {
+        f"{page}: {name}"
+        for page in PAGES
+        for name in path.findall(prose(PROJECT / page))
+        if not (PROJECT / name).exists()
+    }
+    assert not missing
+
+
+def test_the_readme_names_recipes_that_there_are() -> None:
+    """Each `just NAME` of the documentation is a recipe of the justfile."""
+    recipes = set(re.findall(r"^([a-z][\w-]*)(?: .*)?:", (PROJECT / "justfile").read_text(), re.M))
+    texts = [page.read_text() for page in (PROJECT / page for page in PAGES)] + [
+        p.read_text() for p in tracked(".github", ".ci")
+    ]
+    named = {name for text in texts for name in re.findall(r"(?:uv run |`)just ([a-z-]+)", text)}
+    assert named
+    assert named <= recipes, sorted(named - recipes)
+
+
+def test_no_comment_points_outside() -> None:
+    """What a comment leans on is a decision of this repository, not a fact of another page."""
+    assert not [str(path) for path in tracked(*CODE) if re.search(r"\b[Ff]acts? \d", path.read_text(errors="replace"))]
