@@ -1,6 +1,6 @@
 """lock and unlock: a host closed to deploys by hand, with a message, until somebody opens it."""
 
-from fabfile.plan.lock import Lock, card, describe_holder, frozen
+from fabfile.plan.lock import Lock, describe_holder, frozen, lock_info
 from fabfile.session.run import Run
 from fabfile.ssh.connection import connect
 from fabfile.steps import survey
@@ -8,9 +8,9 @@ from fabfile.steps import survey
 
 def lock(run: Run, *, message: str) -> None:
     """Refuse deploys, rollbacks and restarts from now on. Raises Locked if somebody did so before."""
-    taken = Lock(run.host.layout.lock, card("lock"))
+    taken = Lock(run.host.layout.lock, lock_info("lock"))
     with connect(run.host) as connection, connection.runner(lock=taken) as runner:
-        before = runner.run([survey.freeze(card("lock", message))]).output(survey.FREEZE)
+        before = runner.run([survey.freeze(lock_info("lock", message))]).output(survey.FREEZE)
         if before:
             raise frozen(run.name, before)
     run.outcome.reason = message or None

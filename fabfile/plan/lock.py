@@ -1,4 +1,4 @@
-"""Who holds a host: the holder's card in the lock file, and what another run is told of it."""
+"""Who holds a host: the lock info in the lock file, and what another run is told of it."""
 
 import getpass
 import json
@@ -34,14 +34,14 @@ def operator() -> str:
         return f"uid {os.getuid()}@{socket.gethostname()}"
 
 
-def card(what: str, message: str = "") -> str:
-    """The holder's card: one line of JSON with who, what, since (ISO 8601, UTC) and a message."""
+def lock_info(what: str, message: str = "") -> str:
+    """The lock info: one line of JSON with who, what, since (ISO 8601, UTC) and a message."""
     since = datetime.now(UTC).isoformat(timespec="seconds")
     return json.dumps({"who": operator(), "what": what, "since": since, "message": message})
 
 
 def describe_holder(text: str) -> str:
-    """Say a holder's card in words; a card that cannot be read is somebody unknown."""
+    """Say lock info in words; info that cannot be read is somebody unknown."""
     try:
         data = json.loads(text)
         words = f"{data['what']} by {data['who']} since {data['since']}"

@@ -76,7 +76,7 @@ def open_session(run: Run, what: str, wait: int, *further: Step) -> Generator[Se
     ProvisionError for a host that is not ready.
     """
     seconds = QUEUE if wait is True else wait
-    taken = Lock(run.host.layout.lock, lock.card(what), seconds)
+    taken = Lock(run.host.layout.lock, lock.lock_info(what), seconds)
     with (
         connect(run.host) as connection,
         connection.runner(run.console, lock=taken, on_wait=run.console.waiting) as runner,

@@ -15,15 +15,15 @@ def read_host(settings: Settings) -> Step:
 
 
 def holder() -> Step:
-    """Answer with the card of whoever works on the host, or nothing."""
+    """Answer with the lock info of whoever works on the host, or nothing."""
     return Step(HOLDER, "See who works on it", "read_holder")
 
 
-def freeze(card: str) -> Step:
-    """Close the host by hand; answers with the card that was there before, if one was."""
-    return Step(FREEZE, "Lock the host", "freeze", {"card": card})
+def freeze(info: str) -> Step:
+    """Close the host by hand; answers with the lock info that was there before, if one was."""
+    return Step(FREEZE, "Lock the host", "freeze", {"info": info})
 
 
 def unfreeze() -> Step:
-    """Open the host again; answers with the card that closed it, if one did."""
+    """Open the host again; answers with the lock info that closed it, if one did."""
     return Step(UNFREEZE, "Unlock the host", "unfreeze")

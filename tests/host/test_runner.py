@@ -230,11 +230,11 @@ def test_a_step_has_nothing_to_read(world: World) -> None:
 
 
 def test_the_second_runner_is_refused_with_the_holders_card(world: World) -> None:
-    """Who comes second learns who works on the host since when, also from a card full of odd characters."""
-    from fabfile.plan.lock import card
+    """Who comes second learns who works on the host since when, also from lock info full of odd characters."""
+    from fabfile.plan.lock import lock_info
 
     message = HOSTILE + "\n@ready 1\n"
-    with world.connect().runner(lock=world.lock(holder=card("deploy " + HOSTILE, message))):
+    with world.connect().runner(lock=world.lock(holder=lock_info("deploy " + HOSTILE, message))):
         with pytest.raises(Locked) as caught, world.connect().runner(lock=world.lock()):
             pass
         assert HOSTILE in caught.value.message
@@ -566,7 +566,7 @@ def test_a_host_that_was_not_provisioned_is_told(world: World) -> None:
 
 
 def test_a_dead_runner_leaves_no_stale_lock(world: World) -> None:
-    """After kill -9 between batches the next run gets in, though the card of the dead one is still there."""
+    """After kill -9 between batches the next run gets in, though the lock info of the dead one is still there."""
     connection = world.connect()
     with pytest.raises(ConnectionLost), connection.runner(lock=world.lock()) as runner:
         os.kill(runner.pid, signal.SIGKILL)

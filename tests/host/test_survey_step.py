@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fabfile.plan.lock import card, describe_holder
+from fabfile.plan.lock import describe_holder, lock_info
 from fabfile.plan.state import HostState, parse
 from fabfile.ssh.runner import StepError
 from fabfile.steps import survey
@@ -170,10 +170,10 @@ def test_a_pid_file_of_a_dead_master(world: World, pid: str) -> None:
 
 
 def test_locking_by_hand(world: World) -> None:
-    """The first card stays, whatever it says, and is read with the host; unlock answers with it, once."""
-    mine = card("lock", HOSTILE + "\n" + HOSTILE)
+    """The first lock info stays, whatever it says, and is read with the host; unlock answers with it, once."""
+    mine = lock_info("lock", HOSTILE + "\n" + HOSTILE)
     assert world.twice(survey.freeze(mine)) == ("", mine)
-    assert world.output(survey.freeze(card("lock", "another"))) == mine
+    assert world.output(survey.freeze(lock_info("lock", "another"))) == mine
     assert describe_holder(read(world).frozen).endswith(HOSTILE)
     assert world.twice(survey.unfreeze()) == (mine, "")
     assert read(world).frozen == ""
@@ -181,11 +181,11 @@ def test_locking_by_hand(world: World) -> None:
 
 
 def test_who_works_on_it(world: World) -> None:
-    """The card of a running work, and nothing when nobody works, nothing of a dead one either."""
+    """The lock info of a running work, and nothing when nobody works, nothing of a dead one either."""
     path = Path(world.layout.lock)
-    path.write_text(card("deploy main"))
+    path.write_text(lock_info("deploy main"))
     assert world.twice(survey.holder()) == ("", "")
-    with world.connect().runner(lock=world.lock(holder=card("deploy", HOSTILE))):
+    with world.connect().runner(lock=world.lock(holder=lock_info("deploy", HOSTILE))):
         said, again = world.twice(survey.holder())
     assert json.loads(said)["message"] == HOSTILE
     assert said == again

@@ -115,7 +115,7 @@ def test_a_workspace_member_changes_by_hup(site: Site) -> None:
 
 
 def test_another_gunicorn_restarts_the_service(site: Site) -> None:
-    """HUP cannot carry what the master itself is (facts 6): a restart behind the socket, and it says why."""
+    """HUP cannot carry what the master itself is (decision 6): a restart behind the socket, and it says why."""
     site.add_note("before gunicorn")
     site.commit(site.locked(site.edited(WEB, '"gunicorn==23.0.0"', '"gunicorn==25.0.3"')))
     master = site.master_pid()

@@ -11,7 +11,7 @@ import pytest
 from fabfile.config.inventory import Host
 from fabfile.config.layout import Layout
 from fabfile.config.settings import Settings, Timeouts
-from fabfile.plan.lock import Lock, card
+from fabfile.plan.lock import Lock, lock_info
 from fabfile.ssh import connection as connections
 from fabfile.ssh import library
 from fabfile.ssh.connection import connect
@@ -104,7 +104,7 @@ def test_the_package_index_is_down(site: Site) -> None:
 
 @pytest.fixture
 def hasty_doppler(site: Site) -> Iterator[None]:
-    """A Doppler CLI that tries again at once; the real one's 21 s of patience (facts 11) are only long."""
+    """A Doppler CLI that tries again at once; the real one's 21 s of patience (decision 11) are only long."""
     edit = "sed -i 's/^BACKOFF_SECONDS = .*/BACKOFF_SECONDS = {}/' /usr/bin/doppler"
     with undone(site, edit.format("(0.1, 0.1)"), edit.format("(1.4, 2.8, 5.6, 11.2)")):
         yield
@@ -370,7 +370,7 @@ def test_fifty_at_once(site: Site) -> None:
             address=site.host.address, key=str(site.host.key_file), known_hosts=str(site.host.known_hosts),
             timeouts=Timeouts(connect=60),
         )  # fmt: skip
-        lock = Lock(Layout.of(settings).lock, card(f"number {number}"), 300)
+        lock = Lock(Layout.of(settings).lock, lock_info(f"number {number}"), 300)
         with connect(Host(site.name, "test", settings)) as connection, connection.runner(lock=lock) as runner:
             return "ok" if runner.run([work])[work.id].ok else "failed"
 

@@ -19,7 +19,7 @@ from fabfile.errors import ConfigError, Locked, ProvisionError, StepFailed
 from fabfile.output.console import Console
 from fabfile.output.outcome import Outcome
 from fabfile.plan import rendering
-from fabfile.plan.lock import card
+from fabfile.plan.lock import lock_info
 from fabfile.plan.state import HostState, ReleaseState
 from fabfile.session.run import Run
 from fabfile.session.session import DISK_FREE, INODES_FREE, Session, require_ready
@@ -260,7 +260,7 @@ def test_a_ready_host_is_not_refused() -> None:
 @pytest.mark.parametrize(
     ("changes", "kind", "said"),
     [
-        ({"frozen": card("lock", "demo")}, Locked, "locked by hand"),
+        ({"frozen": lock_info("lock", "demo")}, Locked, "locked by hand"),
         ({"app_is": "folder"}, ProvisionError, "/app is a real folder"),
         ({"app_is": "nothing"}, ProvisionError, "the link /app"),
         ({"missing": ("the program uv", "the folder /x")}, ProvisionError, "the program uv, the folder /x"),

@@ -1,4 +1,4 @@
-"""The holder's card, and what others are told of it."""
+"""The lock info, and what others are told of it."""
 
 import json
 
@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fabfile.plan import lock
-from fabfile.plan.lock import card, describe_holder, frozen, locked, operator
+from fabfile.plan.lock import describe_holder, frozen, lock_info, locked, operator
 
 
 def test_a_card_says_who_what_and_since(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a card holds is what another run is told, on one line."""
+    """What lock info holds is what another run is told, on one line."""
     monkeypatch.setenv("DEPLOY_USER", "ana")
-    text = card("deploy main", "release 1.0")
+    text = lock_info("deploy main", "release 1.0")
     assert "\n" not in text
     data = json.loads(text)
     assert data["since"].endswith("+00:00")
@@ -27,7 +27,7 @@ def test_a_card_says_who_what_and_since(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_host_locked_by_hand_names_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who, why, and the command that opens it."""
     monkeypatch.setenv("DEPLOY_USER", "ana")
-    error = frozen("api", card("lock", "demo at noon"))
+    error = frozen("api", lock_info("lock", "demo at noon"))
     assert error.exit_code == 7
     assert "locked by hand: lock by ana since" in error.message
     assert error.message.endswith("demo at noon")
@@ -36,14 +36,14 @@ def test_a_host_locked_by_hand_names_the_way_out(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("text", ["", "{", "null", "[]", "3", '"x"', '{"who": "ana"}', "[" * 100_000, "\x00"])
 def test_a_card_that_cannot_be_read_is_somebody_unknown(text: str) -> None:
-    """A card that was cut does not hide that the host is held."""
+    """Lock info that was cut does not hide that the host is held."""
     assert describe_holder(text) == "work of somebody unknown"
 
 
 @given(st.text(), st.text())
-def test_any_words_make_a_card(what: str, message: str) -> None:
-    """Whatever a branch or a message is called, the card is one line of ASCII and reads back."""
-    text = card(what, message)
+def test_any_words_make_a_lock_info(what: str, message: str) -> None:
+    """Whatever a branch or a message is called, it is one line of ASCII and reads back."""
+    text = lock_info(what, message)
     assert text.isascii()
     assert "\n" not in text
     assert describe_holder(text).startswith(f"{what} by ")

@@ -79,7 +79,7 @@ def test_service_runs_gunicorn_under_doppler() -> None:
 
 
 def test_service_leaves_the_sockets_folder_alone() -> None:
-    """A RuntimeDirectory of the socket's own would take the socket away at every restart (facts 10)."""
+    """A RuntimeDirectory of the socket's own would take the socket away at every restart (decision 10)."""
     service, socket_unit = rendering.service(Settings()), rendering.socket(Settings())
     assert section(service, "Service")["RuntimeDirectory"] == "consult-django"
     assert section(service, "Unit")["Requires"] == "consult-django.socket"

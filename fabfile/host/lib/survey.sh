@@ -74,19 +74,19 @@ read_services() {
   done
 }
 
-# Answer with the card of whoever works on the host, or nothing.
+# Answer with the lock info of whoever works on the host, or nothing.
 read_holder() {
   flock --nonblock --shared "$LOCK" true 2>/dev/null || cat "$LOCK" 2>/dev/null || true
 }
 
-# Close the host by hand; answers with the card that was there before, if one was.
+# Close the host by hand; answers with the lock info that was there before, if one was.
 freeze() {
-  local card
+  local info
   local "$@"
-  if [ -s "$BASE/frozen" ]; then cat "$BASE/frozen"; else printf '%s' "$card" >"$BASE/frozen"; fi
+  if [ -s "$BASE/frozen" ]; then cat "$BASE/frozen"; else printf '%s' "$info" >"$BASE/frozen"; fi
 }
 
-# Open the host again; answers with the card that closed it, if one did.
+# Open the host again; answers with the lock info that closed it, if one did.
 unfreeze() {
   [ -s "$BASE/frozen" ] || return 0
   cat "$BASE/frozen"

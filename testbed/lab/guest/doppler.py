@@ -17,7 +17,7 @@ import time
 
 VERSION = "v3.76.0"
 API_FILE = "/etc/doppler-lab-api"
-# Sleeps between five attempts: 21 s in all (facts 11).
+# Sleeps between five attempts: 21 s in all (decision 11).
 BACKOFF_SECONDS = (1.4, 2.8, 5.6, 11.2)
 TIMEOUT_SECONDS = 10
 VALUED = {
@@ -267,7 +267,7 @@ def lab_api():
 
 
 def parent(command, environment):
-    """Run the command, forward every signal to it, return its exit code; 255 if one killed it (facts 9)."""
+    """Run the command, forward every signal to it, return its exit code; 255 if one killed it (decision 9)."""
     sys.stdout.flush()
     # Nothing may be lost or kill us between the fork and the handlers.
     signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)

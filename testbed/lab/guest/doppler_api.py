@@ -1,4 +1,4 @@
-"""Doppler's HTTP API on a lab host, as far as the CLI uses it (facts 13); files are read at every request.
+"""Doppler's HTTP API on a lab host, as far as the CLI uses it (decision 13); files are read at every request.
 
 Usage: doppler_api.py FOLDER ADDRESS PORT. FOLDER holds secrets.json (a flat object) and tokens (one a line).
 """
