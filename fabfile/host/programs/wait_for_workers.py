@@ -11,7 +11,6 @@ that comes next waits for their health.
 import contextlib
 import json
 import os
-import subprocess
 import sys
 import time
 from enum import Enum
@@ -171,6 +170,8 @@ def working_folder(pid):
 
 
 def output_of(command):
+    import subprocess  # its import takes as long as all the rest, and a good activation has no use for it
+
     return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False).stdout
 
 
