@@ -21,11 +21,13 @@ from testbed.lab import (
     down,
     execute,
     find,
+    halt,
     join_network,
     power_cut,
     running,
     set_secrets,
     ssh_command,
+    standing_on,
     up,
 )
 from testbed.lab.machine import cgroup_mounts
@@ -324,6 +326,29 @@ def test_hosts_of_their_own_side_by_side() -> None:
     links = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout
     assert not [device for device in devices if f" {device}@" in links]
     assert [trace for name in set(names) for trace in traces(name)] == []
+
+
+def test_a_halted_host_is_the_base_of_others() -> None:
+    """A copy has its files and lets the same client in, by a name and host key of its own; the base stays as it is."""
+    try:
+        base = up("lab-t2", image="bare", say=quiet)
+        sh(base, "echo of the base >/root/file")
+        with pytest.raises(ConfigError, match="no lab host that was halted"):
+            up("lab-t3", base="lab-t2", say=quiet)
+        halt(base)
+        copy = up("lab-t3", base="lab-t2", say=quiet)
+        assert ssh(copy, "hostname; cat /root/file; echo of the copy >/root/file").stdout == "lab-t3\nof the base\n"
+        assert copy.address != base.address
+        assert copy.known_hosts.read_text().split()[1:] != base.known_hosts.read_text().split()[1:]
+        assert standing_on("lab-t2") == ["lab-t3"]
+        with pytest.raises(ConfigError, match="lab-t3 stand on its disk"):
+            boot(base)
+        down("lab-t3", say=quiet)
+        assert ssh(boot(base), "cat /root/file").stdout == "of the base\n"
+    finally:
+        for name in ("lab-t3", "lab-t2"):
+            down(name, say=quiet)
+    assert [trace for name in ("lab-t2", "lab-t3") for trace in traces(name)] == []
 
 
 def test_a_bare_host_has_nothing_that_provision_installs() -> None:
