@@ -42,7 +42,9 @@ FIELDS = set(
     "site_state timing checks watch logs suggestions".split()
 )
 # The operator's own: it must not decide what a test sees.
-FOREIGN = re.compile(r"(SSH|GIT|DJANGO|DOPPLER|GITHUB|GITLAB|INVOKE|FABRIC|UV)_.*|VIRTUAL_ENV|CI|TERM|(PYTEST|PYTHON|COVERAGE).*")
+FOREIGN = re.compile(
+    r"(SSH|GIT|DJANGO|DOPPLER|GITHUB|GITLAB|INVOKE|FABRIC|UV)_.*|VIRTUAL_ENV|CI|TERM|(PYTEST|PYTHON|COVERAGE).*"
+)
 
 
 @dataclass(frozen=True)
