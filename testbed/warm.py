@@ -1,7 +1,7 @@
 """Runs of `fab` that do not import everything anew: a process that has done so forks for each of them.
 
-Importing is most of what a short run costs, and tests start hundreds. What a run gets is what a process of its own would
-have: arguments, folder, environment, streams, signals, exit code; and its death when whoever started it is killed.
+Importing is most of what a short run costs, and tests start hundreds. What a run has is what a process of its own
+would have: words, folder, environment, streams, signals, exit code; and death when whoever started it is killed.
 """
 
 import atexit

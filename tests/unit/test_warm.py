@@ -18,7 +18,7 @@ pytestmark = pytest.mark.xdist_group("warm")
 
 def main() -> None:
     """What the warm process runs here."""
-    sys.stdout.write(f"{sys.argv[1:]} {os.getcwd()} {os.environ.get('COLOUR')} {sys.stdin.read(5)}\n")
+    sys.stdout.write(f"{sys.argv[1:]} {Path.cwd()} {os.environ.get('COLOUR')} {sys.stdin.read(5)}\n")
     sys.stdout.flush()
     sys.stderr.write(f"{os.getpid()}\n")
     sys.stderr.flush()
