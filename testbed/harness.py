@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 
+from testbed import warm
 from testbed.lab import LabHost, Repository, down, execute, up
 
 PROJECT = Path(__file__).parents[1]
@@ -75,7 +76,7 @@ class Site:
     """One app on one lab host, and the folder of somebody who deploys it.
 
     `settings` are the host's in hosts.toml beyond where it is, `hosts_file` is another text for the whole file.
-    `branch` is what `commit` writes to and `deploy` takes.
+    `branch` is what `commit` writes to and `deploy` takes. `cold` starts `fab` itself, as people do, not a warm one.
     """
 
     host: LabHost
@@ -88,6 +89,7 @@ class Site:
     environment: dict[str, str] = field(default_factory=dict)
     other_packages: bool = False
     hosts_file: str = ""
+    cold: bool = False
 
     @property
     def name(self) -> str:
@@ -117,7 +119,7 @@ class Site:
         clean = {name: value for name, value in os.environ.items() if not FOREIGN.fullmatch(name)}
         own = {"HOME": str(self.folder), "DJANGO_DEPLOY_HOSTS": str(hosts), "DEPLOY_USER": "ana"}
         return subprocess.Popen(
-            [str(FAB), *words],
+            [*([str(FAB)] if self.cold else warm.command("fab")), *words],
             cwd=PROJECT,
             env=clean | own | self.environment,
             stdin=subprocess.PIPE,

@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import threading
 import time
 from dataclasses import asdict, dataclass, field, replace
@@ -15,7 +14,7 @@ from typing import Any
 import httpx
 
 from fabfile.ssh.runner import PATIENCE
-from testbed import lab
+from testbed import lab, warm
 from testbed.driver import PACE, Order
 from testbed.harness import CSS, PAGE, VIEWS, WEB, Result, Site, hosts_toml
 from testbed.traffic import Traffic
@@ -174,7 +173,7 @@ class Target:
         text = json.dumps(asdict(replace(order or Order(self.name), pace=self.pace)))
         keep = {name: os.environ[name] for name in ("PATH", "LANG", "UV_CACHE_DIR") if name in os.environ}
         return subprocess.Popen(
-            [sys.executable, "-m", "testbed.driver", text, "-H", self.name, *words, "--json"],
+            [*warm.command("testbed.driver"), text, "-H", self.name, *words, "--json"],
             cwd=Path(__file__).parents[1],
             env=keep | {"HOME": str(self.folder), "DJANGO_DEPLOY_HOSTS": str(hosts), "DEPLOY_USER": "ana"},
             stdin=subprocess.DEVNULL,

@@ -44,7 +44,7 @@ def base(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[s
         if not (made.exists() and BASE in names()):
             down(BASE, say=str)
             host = up(BASE, say=str)
-            site = Site(host, tmp_path_factory.mktemp("first"))
+            site = Site(host, tmp_path_factory.mktemp("first"), cold=True)
             site.provision().expect(0)
             site.deploy().expect(0)
             halt(host)
