@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from fabfile.config.processes import Kind
     from fabfile.config.settings import Settings
+
+
+ProcessKind = Literal["worker", "singleton", "timer"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Layout:
     app: PurePosixPath
     project: str
     static_root: str
-    processes: tuple[tuple[str, "Kind"], ...] = field(default=(), kw_only=True)
+    processes: tuple[tuple[str, ProcessKind], ...] = field(default=(), kw_only=True)
 
     @classmethod
     def of(cls, settings: "Settings") -> "Layout":

@@ -2,14 +2,13 @@
 
 import re
 import shlex
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from fabfile.config.layout import ProcessKind
 from fabfile.config.table import Table, setting
 from fabfile.config.texts import UnitOption, UnitValue, one_line
-
-Kind = Literal["worker", "singleton", "timer"]
 
 MANAGE = "manage.py"
 PROGRAM = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
@@ -89,12 +88,12 @@ class Process(Table):
         return self
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> ProcessKind:
         if self.schedule is not None:
             return "timer"
         return "singleton" if self.singleton else "worker"
 
-    @property
-    def words(self) -> tuple[str, ...]:
-        """The command, split as a shell would split it."""
-        return tuple(shlex.split(self.command))
+    def argv(self, manage: str) -> tuple[str, ...]:
+        """Return the program of the virtualenv and its arguments; `manage` is where manage.py lies."""
+        program, *arguments = shlex.split(self.command)
+        return ("python", manage, *arguments) if program == MANAGE else (program, *arguments)

@@ -7,7 +7,6 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from fabfile.config.layout import Layout
-from fabfile.config.processes import MANAGE
 from fabfile.plan.rights import sudo_lines
 from fabfile.plan.services import Service, patience, services
 
@@ -67,9 +66,7 @@ def gunicorn_json(settings: "Settings") -> str:
 def process(settings: "Settings", name: str) -> str:
     """Return the unit of a worker's instances, or of a timer's job."""
     value = settings.processes[name]
-    program, *arguments = value.words
-    if program == MANAGE:
-        program, arguments = "python", [settings.manage, *arguments]
+    program, *arguments = value.argv(settings.manage)
     return _render(
         "process.service.j2",
         settings=settings,

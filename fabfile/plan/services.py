@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
-from fabfile.config import processes
-from fabfile.config.layout import Layout
+from fabfile.config.layout import Layout, ProcessKind
 
 if TYPE_CHECKING:
     from fabfile.config.settings import Settings
     from fabfile.plan.state import HostState
 
-Kind = Literal["web", "roller"] | processes.Kind
+Kind = Literal["web", "roller"] | ProcessKind
 
 PROGRAMS = PurePosixPath("/usr/local/lib")
 
@@ -44,7 +43,7 @@ def web(layout: Layout) -> Service:
     return Service("web", "web", layout.installed_files, (f"{layout.unit}.service",))
 
 
-def process(layout: Layout, name: str, kind: processes.Kind) -> Service:
+def process(layout: Layout, name: str, kind: ProcessKind) -> Service:
     """Return a worker, or a timer with its job."""
     unit, units = f"{layout.name}-{name}", layout.service_file.parent
     if kind == "timer":

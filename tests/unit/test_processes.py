@@ -14,7 +14,8 @@ from fabfile.errors import ConfigError
 def test_a_command_is_split_like_a_command_line() -> None:
     """Quotes hold words together, and nothing of a shell has a meaning."""
     process = Process(command="""manage.py send --subject "Good day" --from 'a;b $HOME *'""")
-    assert process.words == ("manage.py", "send", "--subject", "Good day", "--from", "a;b $HOME *")
+    assert process.argv("src/manage.py")[:2] == ("python", "src/manage.py")
+    assert process.argv("manage.py")[1:] == ("manage.py", "send", "--subject", "Good day", "--from", "a;b $HOME *")
 
 
 def test_a_process_needs_a_command_alone() -> None:
