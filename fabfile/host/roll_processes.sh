@@ -87,9 +87,10 @@ for name in "${!kinds[@]}"; do
 done
 
 roll() {
-  start "${timers[@]}" && start "${new[@]}" && stop "${old_singletons[@]}" && start "${new_singletons[@]}" || return 1
+  start "${new[@]}" && stop "${old_singletons[@]}" && start "${new_singletons[@]}" || return 1
   # At boot nobody is to be told, and there is nothing to go back to.
-  booting || stay "${new[@]}" "${new_singletons[@]}"
+  booting || stay "${new[@]}" "${new_singletons[@]}" || return 1
+  start "${timers[@]}"
 }
 if ! roll; then
   stop_later "${new[@]}"

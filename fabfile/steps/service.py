@@ -76,7 +76,6 @@ def revert(plan: Plan, kind: Kind, *, roll: bool = False) -> Step:
             "units": plan.units,
             "site": plan.site,
             "processes": plan.processes,
-            "roll": roll,
             **_waiting(plan.settings),
         },
         timeout=plan.settings.timeouts.reload + 180 + (patience(plan.settings) if roll else 0),

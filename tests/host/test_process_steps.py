@@ -3,6 +3,7 @@
 doppler, sudo, systemctl and systemd-analyze are stand-ins, and so is Django, of a few lines; tests/lab has real ones.
 """
 
+import contextlib
 import subprocess
 import sys
 from pathlib import Path
@@ -129,13 +130,16 @@ def test_a_roll_without_the_right_is_told(world: World) -> None:
 
 @pytest.mark.parametrize("rolled", [True, False])
 def test_the_way_back_brings_workers_back_that_have_left(world: World, rolled: bool) -> None:
-    """Only where instances of the new release run; else the old ones have never been touched."""
+    """Only where this run has rolled them; after a roll that failed, or none, the old ones have never been touched."""
     old, new = world.release(OLD, "good"), world.release(NEW)
     world.link(old)
-    world.stub("sudo")
-    world.stub("systemctl", f"exit {0 if rolled else 3}")
+    world.stub("sudo", "" if rolled else "[ ! -e failed ] || exit 0; touch failed; exit 1")
     plan = Plan(world.settings, world.layout, new, old, amiss=("something",))
-    world.run(service.revert(plan, "processes", roll=True))
+    with world.connect().runner() as runner:
+        with contextlib.nullcontext() if rolled else pytest.raises(StepError):
+            runner.run([processes.roll(world.settings, new)])
+        assert len(commands(world)) == 1
+        runner.run([service.revert(plan, "processes", roll=True)])
     roll = rights.root_commands(world.layout)["roll_processes"]
     assert commands(world) == ([roll] if rolled else [])
 
@@ -145,12 +149,11 @@ def test_the_way_back_of_the_first_worker_takes_it_away(world: World) -> None:
     live = world.release(NEW, "good")
     world.link(live)
     world.stub("sudo", 'case $2 in /usr/bin/install) install "$3" "$4" "${@: -2}" ;; esac')
-    world.stub("systemctl", "exit 3")
     unit = services.roller(world.layout).files[0]
     text = b"ExecStart=/bin/bash roll consult /srv/consult/current worker:worker:2 timer:nightly:1\n"
     plan = Plan(world.settings, world.layout, live, live, {unit: ""})
-    staged = [service.stage([unit]), service.install_units([unit])]
-    world.run(*staged, service.revert(plan, "processes", roll=True), files={unit.name: text})
+    rolled = [service.stage([unit]), service.install_units([unit]), processes.roll(world.settings, live)]
+    world.run(*rolled, service.revert(plan, "processes", roll=True), files={unit.name: text})
     assert Path(unit).read_text() == "ExecStart=/bin/bash roll consult /srv/consult/current\n"
     assert commands(world)[-1] == "/usr/bin/systemctl start consult-processes.service"
 

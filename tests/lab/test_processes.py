@@ -20,8 +20,8 @@ WORKER = {"command": "manage.py db_worker --interval 0.2 --no-startup-delay", "i
 TIMER = {"command": "manage.py tick --seconds 3", "schedule": "*:*:0/5"}
 # Says when it begins and ends: two of them at once would be seen.
 BEAT = {
-    "command": 'python -c \'import signal, sys; print("begins", flush=True); '
-    'signal.sigwait([signal.SIGTERM]); print("ends", flush=True)\'',
+    "command": 'python -c \'from signal import *; pthread_sigmask(SIG_BLOCK, [SIGTERM]); print("begins", flush=True); '
+    'sigwait([SIGTERM]); print("ends", flush=True)\'',
     "singleton": True,
 }
 
@@ -40,9 +40,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.fixture
 def site(server: Site) -> Iterator[Site]:
-    """The same, with the settings that it began with."""
+    """The same, as it began; after a test that changed settings or failed, that takes a deploy."""
     server.settings.clear()
     server.settings["processes"] = everything()
+    server.deploy().expect(0)
     yield server
     server.assert_sound()
 
@@ -62,6 +63,11 @@ def runs(site: Site, name: str = "") -> list[dict[str, Any]]:
     """The runs of jobs, the oldest first; of one name, or of all."""
     found = reversed(site.get("/jobs/").json()["runs"])
     return [run for run in found if not name or run["name"] == name]
+
+
+def ended(site: Site, name: str) -> list[dict[str, Any]]:
+    """The runs of a job that are over."""
+    return [run for run in runs(site, name) if run["ended"]]
 
 
 def units(site: Site, pattern: str, state: str = "active") -> list[str]:
@@ -124,28 +130,28 @@ def test_no_job_is_lost_or_done_twice_over_ten_deploys(site: Site) -> None:
             else:
                 new_release(site, f"round {number}")
             assert set(releases_of(site, "worker")) == {site.live()}
-    wait_for(lambda: len([run for run in runs(site) if run["ended"]]) >= len(ordered), seconds=60)
-    done = [run["name"] for run in runs(site) if run["name"].startswith("job")]
-    assert sorted(done) == sorted(ordered)
-    assert all(run["ended"] for run in runs(site) if run["name"] in ordered)
-    assert len({run["release"] for run in runs(site) if run["name"] in ordered}) >= 10
+    wait_for(lambda: len([run for run in runs(site) if run["ended"] and run["name"] in ordered]) >= len(ordered))
+    done = [run for run in runs(site) if run["name"].startswith("job")]
+    assert sorted(run["name"] for run in done) == sorted(ordered)
+    assert all(run["ended"] for run in done)
+    assert len({run["release"] for run in done}) >= 10
 
 
 def test_a_long_job_ends_on_its_own_release(site: Site) -> None:
-    """A job of 20 s goes on where it began, over two deploys that prune; the next job runs on the new release."""
+    """A long job goes on where it began, over two deploys that prune; the next job runs on the new release."""
     site.settings["keep"] = 2
     old = site.live()
-    order(site, "long", 20)
+    order(site, "long", 45)
     wait_for(lambda: runs(site, "long"))
     new_release(site, "the first after")
     newest = new_release(site, "the second after")
     order(site, "short", 0.1)
-    wait_for(lambda: runs(site, "short") and runs(site, "short")[0]["ended"])
+    wait_for(lambda: ended(site, "short"))
     [long], [short] = runs(site, "long"), runs(site, "short")
     assert (long["release"], long["ended"]) == (old, None)
     assert short["release"] == newest
     assert old in site.releases()
-    wait_for(lambda: runs(site, "long")[0]["ended"])
+    wait_for(lambda: ended(site, "long"), seconds=60)
     told = site.run(f"journalctl _PID={long['pid']} --output cat")
     assert told.count("Received Terminated") == 1, told
     assert len(runs(site, "long")) == 1
@@ -230,7 +236,7 @@ def test_a_process_that_leaves_hosts_toml_goes(site: Site) -> None:
     assert site.deploy().expect(0).json["activation"] == "processes"
     assert site.master_pid() == master
     assert units(site, "consult-worker@*.service") == units(site, "consult-nightly.timer") == []
-    wait_for(lambda: runs(site, "last")[0]["ended"])
+    wait_for(lambda: ended(site, "last"))
     site.settings["processes"]["worker"] = dict(WORKER)
     assert site.deploy().expect(0).json["activation"] == "processes"
     assert releases_of(site, "worker") == [site.live(), site.live()]
@@ -240,7 +246,6 @@ def test_a_process_that_leaves_hosts_toml_goes(site: Site) -> None:
 
 def test_status_and_logs_show_processes(site: Site) -> None:
     """`status` counts the instances by release, `logs --process` shows what one of them says."""
-    site.deploy().expect(0)
     told = site.fab("status").expect(0).text
     assert f"2 of {site.live()}" in told
     assert "*:*:0/5" in told or "runs now" in told
@@ -249,12 +254,11 @@ def test_status_and_logs_show_processes(site: Site) -> None:
 
 
 def test_a_power_cut_brings_the_same_workers_back(site: Site) -> None:
-    """After it the workers and timers of the live release run, and do what was ordered before."""
-    site.deploy().expect(0)
+    """After it the workers and timers of the live release run, and jobs are done."""
     power_cut(site.host)
     site.host = boot(site.host)
     wait_for(lambda: releases_of(site, "worker") == [site.live(), site.live()])
     wait_for(lambda: units(site, "consult-nightly.timer"))
     assert releases_of(site, "beat") == [site.live()]
     order(site, "after the cut", 0.1)
-    wait_for(lambda: runs(site, "after the cut")[0]["ended"])
+    wait_for(lambda: ended(site, "after the cut"))

@@ -1,8 +1,8 @@
 # Workers and timers: proven with a release, brought to it, and the way back. What runs as root is roll_processes.sh.
 set -euo pipefail
 
-# There when the way back has restored unit files of workers and timers.
-RESTORED=$DEPLOY_WORK/restored
+# There when this run has brought workers and timers to a release, or was cut while it did.
+ROLLED=$DEPLOY_WORK/rolled
 
 # See that all of them can start from this release, without taking any work: `commands` has lines like `worker celery -A
 # config worker`, `schedules` lines like `nightly daily`.
@@ -27,8 +27,10 @@ roll_processes() {
   local release
   local "$@"
   local code=0
+  touch "$ROLLED"
   as_root roll_processes || code=$?
   [ "$code" != 0 ] || return 0
+  rm "$ROLLED" # a roll that fails leaves all as it was
   [ "$code" != "$NO_RIGHT" ] || exit "$code"
   journalctl --unit "$NAME-*@${release##*/}:*.service" --lines 40 --no-pager --output cat 2>/dev/null || true
   fail "$(journalctl --unit "$NAME-processes.service" --lines 20 --no-pager --output cat 2>/dev/null |
@@ -47,12 +49,9 @@ restore_processes() {
   done
   restore_staged "$1"
   as_root reload_units
-  touch "$RESTORED"
 }
 
-# Bring workers and timers back to what is live now, if they have left it: roll_back OLD NEW
+# Bring workers and timers back to what is live now, if they have left it.
 roll_back() {
-  if [ -e "$RESTORED" ] || { [ "$1" != "$2" ] && systemctl --quiet is-active "$NAME-*@${2##*/}:*.service"; }; then
-    as_root roll_processes
-  fi
+  [ ! -e "$ROLLED" ] || as_root roll_processes
 }

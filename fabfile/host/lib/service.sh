@@ -106,7 +106,7 @@ wait_for_workers() {
 # The way back, safe at every point: ends the proof; restores files, link and workers as far as they changed.
 # `old` is the release that was live before, empty when none was; `units`, `site` and `processes` are the changed files.
 revert() {
-  local old new activation units site processes roll health_path limit patience
+  local old new activation units site processes health_path limit patience
   local "$@"
   local again=start switched='' units_differ=''
   [ "$activation" != hup ] || again=hup
@@ -137,6 +137,6 @@ revert() {
   elif [ -n "$units_differ" ]; then
     bring_to_life start
   fi
-  [ -z "$roll" ] || roll_back "$old" "$new"
+  roll_back
   [ ! -e "$STAGED_NOW" ] || [ -e "$WAS_PENDING" ] || rm -f "$STAGED"/*.pending
 }
