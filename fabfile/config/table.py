@@ -20,7 +20,7 @@ class Table(BaseModel):
             if isinstance(value, Table):
                 found[name] = value.built_from()
             elif tables_in(field):
-                found[name] = {key: table.built_from() for key, table in value.items()}
+                found[name] = {key: built for key, table in value.items() if (built := table.built_from())}
             elif needs_new_release(field):
                 found[name] = value
         return found

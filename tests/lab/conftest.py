@@ -13,7 +13,7 @@ from testbed.lab.machine import locked
 from tests.lab import BASE, BOOT
 
 # What takes longest, in the order in which it begins: the rest fills the gaps.
-LONG = ("faults", "changes", "switch", "lab")
+LONG = ("faults", "processes", "changes", "switch", "lab")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

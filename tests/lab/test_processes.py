@@ -4,7 +4,7 @@ import itertools
 import os
 import signal
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,7 +14,7 @@ import pytest
 from testbed.harness import Site, running, throw_away, wait_for
 from testbed.lab import boot, power_cut, set_secrets
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.xdist_group("processes")]
 
 WORKER = {"command": "manage.py db_worker --interval 0.2 --no-startup-delay", "instances": 2}
 TIMER = {"command": "manage.py tick --seconds 3", "schedule": "*:*:0/5"}
@@ -27,9 +27,9 @@ BEAT = {
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def server(base: str, own: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The sample site with its queue: a worker twice, a timer, and a singleton."""
-    with throw_away("t-proc") as host:
+    with throw_away(own("processes"), base=base) as host:
         set_secrets(host, JOBS="1")
         site = Site(host, tmp_path_factory.mktemp("first"), "t/processes", {"processes": everything()})
         site.commit(site.titled("The first"))

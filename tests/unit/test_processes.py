@@ -90,3 +90,9 @@ def test_two_processes_of_one_name_are_told(tmp_path: Path) -> None:
     path.write_text(table + table)
     with pytest.raises(ConfigError, match=r"is no TOML: Cannot declare .* twice"):
         hosts_file.load(path, {})
+
+
+def test_no_release_is_built_from_processes() -> None:
+    """A worker that comes, changes or goes needs no new release."""
+    worker = Settings(processes={"worker": Process(command="celery worker")})
+    assert worker.built_from() == Settings().built_from()
