@@ -2,13 +2,11 @@
 
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from fabfile.config.processes import Kind
     from fabfile.config.settings import Settings
-
-
-ProcessKind = Literal["worker", "singleton", "timer"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ class Layout:
     app: PurePosixPath
     project: str
     static_root: str
-    processes: tuple[tuple[str, ProcessKind], ...] = field(default=(), kw_only=True)
+    processes: tuple[tuple[str, "Kind"], ...] = field(default=(), kw_only=True)
 
     @classmethod
     def of(cls, settings: "Settings") -> "Layout":

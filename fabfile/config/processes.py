@@ -2,13 +2,14 @@
 
 import re
 import shlex
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from fabfile.config.layout import ProcessKind
 from fabfile.config.table import Table, setting
 from fabfile.config.texts import UnitOption, UnitValue, one_line
+
+Kind = Literal["worker", "singleton", "timer"]
 
 MANAGE = "manage.py"
 PROGRAM = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
@@ -88,7 +89,7 @@ class Process(Table):
         return self
 
     @property
-    def kind(self) -> ProcessKind:
+    def kind(self) -> Kind:
         if self.schedule is not None:
             return "timer"
         return "singleton" if self.singleton else "worker"

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
-from fabfile.config.layout import Layout, ProcessKind
+from fabfile.config.layout import Layout
 
 if TYPE_CHECKING:
     from fabfile.config.settings import Settings
     from fabfile.plan.state import HostState
 
-Kind = Literal["web", "roller"] | ProcessKind
+Kind = Literal["web", "worker", "singleton", "timer", "roller"]
 
 PROGRAMS = PurePosixPath("/usr/local/lib")
 
@@ -43,7 +43,7 @@ def web(layout: Layout) -> Service:
     return Service("web", "web", layout.installed_files, (f"{layout.unit}.service",))
 
 
-def process(layout: Layout, name: str, kind: ProcessKind) -> Service:
+def process(layout: Layout, name: str, kind: Kind) -> Service:
     """Return a worker, or a timer with its job."""
     unit, units = f"{layout.name}-{name}", layout.service_file.parent
     if kind == "timer":
