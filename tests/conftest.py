@@ -8,6 +8,8 @@ import sys
 
 import hypothesis
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 # How fast a machine is says nothing about the code: no example may fail for its time.
 hypothesis.settings.register_profile(
@@ -20,6 +22,42 @@ IN_CI = os.environ.get("CI", "").lower() not in ("", "0", "false")
 # Programs of Debian that judge what is rendered; where one is missing, its tests are skipped, but never in CI.
 JUDGES = {"nginx": "nginx-light", "visudo": "sudo", "systemd-analyze": "systemd"}
 PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+
+
+# Files whose tests share something that is made once; each stays with one worker, and the longest begins first.
+TOGETHER = (
+    "tests/lab/test_faults.py",
+    "tests/lab/test_processes.py",
+    "tests/lab/test_changes.py",
+    "tests/lab/test_switch.py",
+    "tests/lab/test_provision.py",
+    "tests/lab/test_lab.py",
+    "tests/unit/test_site.py",
+    "tests/unit/test_warm.py",
+)
+
+
+class Scheduler(LoadScopeScheduling):
+    """Gives a worker the next test, or the next file of TOGETHER (pytest-xdist's groups need an older pytest)."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return together(nodeid) or nodeid
+
+
+def together(nodeid: str) -> str:
+    """The file that a test stays with, or nothing."""
+    file = nodeid.partition("::")[0]
+    return file if file in TOGETHER else ""
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduler:
+    """Distribute tests our way."""
+    return Scheduler(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what one worker is busy with for long."""
+    items.sort(key=lambda item: (*TOGETHER, "").index(together(item.nodeid)))
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

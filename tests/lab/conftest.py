@@ -12,19 +12,6 @@ from testbed.lab import LabHost, down, halt, names, set_secrets, standing_on, up
 from testbed.lab.machine import locked
 from tests.lab import BASE, BOOT
 
-# What takes longest, in the order in which it begins: the rest fills the gaps.
-LONG = ("faults", "processes", "changes", "switch", "lab")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the groups that one worker is busy with for long."""
-
-    def turn(item: pytest.Item) -> int:
-        group = item.get_closest_marker("xdist_group")
-        return LONG.index(group.args[0]) if group and group.args[0] in LONG else len(LONG)
-
-    items.sort(key=turn)
-
 
 @pytest.fixture(scope="session")
 def own(worker_id: str) -> Callable[[str], str]:

@@ -7,7 +7,7 @@ from testbed.harness import Site
 from testbed.load import CHANGES, Change
 from tests.lab import BOOT, STALL
 
-pytestmark = [pytest.mark.lab, pytest.mark.xdist_group("changes")]
+pytestmark = pytest.mark.lab
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.name)

@@ -10,7 +10,6 @@ from testbed.harness import Site, wait_for
 pytestmark = pytest.mark.lab
 
 
-@pytest.mark.xdist_group("faults")
 def test_a_sample_of_the_matrix_holds() -> None:
     """Every step of a deploy and of a rollback meets one fault, every fault comes twice or more; a rule pairs them."""
     rows = matrix(scenarios=["deploy", "rollback"], sample=1, hosts=2, prefix="t-faults")

@@ -32,7 +32,7 @@ from testbed.lab import (
 )
 from testbed.lab.machine import cgroup_mounts
 
-pytestmark = [pytest.mark.lab, pytest.mark.xdist_group("lab")]  # its host lives through the file
+pytestmark = pytest.mark.lab
 
 SERVER_THAT_HANGS = """
 import os, socket, subprocess, sys, time

@@ -14,7 +14,7 @@ import pytest
 from testbed.harness import Site, running, throw_away, wait_for
 from testbed.lab import boot, power_cut, set_secrets
 
-pytestmark = [pytest.mark.lab, pytest.mark.xdist_group("processes")]
+pytestmark = pytest.mark.lab
 
 WORKER = {"command": "manage.py db_worker --interval 0.2 --no-startup-delay", "instances": 2}
 TIMER = {"command": "manage.py tick --seconds 3", "schedule": "*:*:0/5"}

@@ -99,7 +99,6 @@ def fresh(own: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -
         yield Site(host, tmp_path_factory.mktemp("fresh"))
 
 
-@pytest.mark.xdist_group("fresh")
 def test_the_first_deploy_of_a_lab_host(fresh: Site) -> None:
     """`lab = true` and one command: provisioned, deployed, healthy; failures before it leave nothing in the way."""
     table = {"lab": True, "repo": Repository.url, "domain": "consult.lab", "timeouts": {"reload": 5, "health": 4}}
@@ -161,7 +160,6 @@ STATIC_ROOT = ROOT / "public/assets"
 }
 
 
-@pytest.mark.xdist_group("fresh")
 def test_a_second_app_beside_the_first(fresh: Site, tmp_path: Path) -> None:
     """Another name, place, layout, domain, health path, static address: nothing is hard-wired, and they do not meet."""
     checkout = tmp_path / "shop"

@@ -14,7 +14,7 @@ from testbed.lab import set_secrets
 from testbed.traffic import RATE, Traffic
 from tests.lab import BOOT, STALL
 
-pytestmark = [pytest.mark.lab, pytest.mark.xdist_group("switch")]
+pytestmark = pytest.mark.lab
 
 HUP = "kill -HUP $(cat /run/consult-django/gunicorn.pid)"
 IMMUTABLE = "public, max-age=31536000, immutable"

@@ -13,8 +13,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-pytestmark = pytest.mark.xdist_group("site")  # one virtualenv of it is enough
-
 SITE = Path(__file__).parents[2] / "testbed" / "lab" / "site"
 RELEASE = "20260102-030405-abcdef0"
 LEFTOVERS = shutil.ignore_patterns(".venv", "__pycache__", "staticfiles", "*.sqlite3")

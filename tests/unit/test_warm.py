@@ -13,20 +13,17 @@ import pytest
 from testbed import warm
 from testbed.harness import wait_for
 
-pytestmark = pytest.mark.xdist_group("warm")
-
 
 def main() -> None:
     """What the warm process runs here."""
     sys.stdout.write(f"{sys.argv[1:]} {Path.cwd()} {os.environ.get('COLOUR')} {sys.stdin.read(5)}\n")
     sys.stdout.flush()
-    sys.stderr.write(f"{os.getpid()}\n")
-    sys.stderr.flush()
-    if "wait" in sys.argv:
-        try:
-            time.sleep(60)
-        except KeyboardInterrupt:
-            sys.exit(130)
+    try:
+        sys.stderr.write(f"{os.getpid()}\n")
+        sys.stderr.flush()
+        time.sleep(60 if "wait" in sys.argv else 0)
+    except KeyboardInterrupt:
+        sys.exit(130)
     sys.exit(7)
 
 
