@@ -13,8 +13,9 @@ from fabfile.config.settings import Settings
 from fabfile.plan import rendering, services
 from fabfile.plan.activation import Activation, Kind
 from fabfile.plan.plan import Plan
-from fabfile.steps import logs, nginx, release, sequence, server, service, survey
+from fabfile.steps import nginx, sequence, server, service
 from fabfile.steps.step import Results, Step, StepResult, as_text
+from tests.host.every_step import every_step
 
 PRODUCT = Path(__file__).parents[2] / "fabfile"
 SETTINGS = Settings(repo="git@example.org:team/app.git")
@@ -123,7 +124,7 @@ CASES = {
     "new release with processes": Case(
         Plan(BESIDE, LAYOUT, NEW, OLD, BESIDE_FILES, "2" * 40),
         "hup",
-        [*BUILD[:4], *CAN_START, *BOOT[1:]],
+        [*BUILD[:-2], *CAN_START, *BOOT[1:]],
         [*RIGHTS, *MIGRATE, *HEALTH, *STAGE, *UNITS, "switch_to_the_new_release_hup", *WORKERS, END[0], *ROLL, END[1]],
     ),
     "rollback with processes": Case(
@@ -204,33 +205,6 @@ IDS = {
 
 def ids(steps: Iterable[Step]) -> list[str]:
     return [step.id for step in steps]
-
-
-def all_of(case: Case) -> list[Step]:
-    """Every step that a case may take, whatever happens."""
-    return [
-        *sequence.build_and_boot(case.plan),
-        *sequence.abandon_build(case.plan),
-        *sequence.switch(case.plan, case.activation),
-        *sequence.revert(case.plan, case.activation),
-        *sequence.finish(case.plan, "{}"),
-    ]
-
-
-def every_step() -> list[Step]:
-    """Every step that the product has."""
-    return [
-        *(step for case in CASES.values() for step in all_of(case)),
-        survey.read_host(SETTINGS),
-        survey.holder(),
-        survey.freeze("{}"),
-        survey.unfreeze(),
-        release.fetch(SETTINGS),
-        nginx.look_at_site(SETTINGS),
-        logs.journal(services.web(LAYOUT), 1),
-        logs.nginx_errors(1),
-        *server.provision(SETTINGS, FILES),
-    ]
 
 
 @every_case
