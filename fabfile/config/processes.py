@@ -66,7 +66,7 @@ class Process(Table):
     instances: Annotated[int, Field(ge=1, le=64)] = setting(1, "how many run side by side", new_release=False)
     stop_timeout: Annotated[int, Field(ge=1, le=86400)] = setting(
         300,
-        "seconds that a stopped one has to end its work before it is killed; no deploy waits for it",
+        "seconds that a stopped one has to end its work before it is killed; a deploy waits for a singleton alone",
         new_release=False,
     )
     singleton: bool = setting(False, "never two at once: the old one ends before the new one starts", new_release=False)
