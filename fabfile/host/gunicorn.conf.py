@@ -330,7 +330,13 @@ def post_worker_init(worker):
             write_state(
                 worker.log,
                 Path(worker.deploy.folder, "up", str(worker.age)),
-                {"pid": worker.pid, "release": worker.deploy.release, "status": status, "healthy": healthy},
+                {
+                    "pid": worker.pid,
+                    "release": worker.deploy.release,
+                    "status": status,
+                    "healthy": healthy,
+                    "django_settings": os.environ.get("DJANGO_SETTINGS_MODULE"),
+                },
             )
         if healthy or (tried_enough and not older_worker_serves(worker)):
             break

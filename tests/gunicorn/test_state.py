@@ -79,6 +79,7 @@ def test_marks_tell_who_is_up(server: Server):
     server.wait_served_by("one")
     assert {mark["pid"] for mark in server.up().values()} == server.workers()
     assert all(mark["status"] == 200 and mark["healthy"] for mark in server.up().values())
+    assert all("django_settings" in mark for mark in server.up().values())
     for path in server.run.rglob("*"):
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600)
     victim = min(server.workers())

@@ -44,7 +44,7 @@ server.bind(path)
 server.listen()
 if not os.path.exists("slow"):
     (folder / "up").mkdir()
-    (folder / "up/1").touch()
+    (folder / "up/1").write_text('{"django_settings": "shop.settings.production"}')
     (folder / "master.json").write_text(open("master.json").read())
 if os.fork() == 0 and os.fork() == 0:
     os.execvp("sleep", ["sleep", "300"])
@@ -132,6 +132,26 @@ def test_a_migration_that_fails_is_told(world: World, release: Release) -> None:
     with pytest.raises(StepError) as caught:
         world.run(django.migrate(world.settings, release))
     assert "RuntimeError: column exists" in caught.value.evidence
+
+
+@pytest.mark.parametrize("own", ["shop.settings.development", "shop.settings.production"])
+def test_what_is_migrated_is_the_websites_database(world: World, release: Release, own: str) -> None:
+    """A manage.py that falls back to other settings than wsgi.py is refused before the command runs."""
+    django_package = next(Path(release.venv).glob("lib/python*/site-packages")) / "django/core/management"
+    django_package.mkdir(parents=True)
+    (django_package / "base.py").write_text("class BaseCommand:\n    def execute(self): print('migrated')\n")
+    Path(release.project, "manage.py").write_text(
+        f"import os\nos.environ.setdefault('DJANGO_SETTINGS_MODULE', '{own}')\n"
+        "from django.core.management.base import BaseCommand\nBaseCommand().execute()\n"
+    )
+    steps = prove(world, release, django.migrate(world.settings, release))
+    if own == "shop.settings.production":
+        assert world.run(*steps)[django.MIGRATE].output == "migrated"
+        return
+    with pytest.raises(StepError) as caught:
+        world.run(*steps)
+    assert "the settings shop.settings.development, the website shop.settings.production" in caught.value.evidence
+    assert "migrated" not in caught.value.evidence
 
 
 def test_static_files_with_hashed_names_are_kept(world: World, release: Release) -> None:

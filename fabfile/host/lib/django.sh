@@ -68,5 +68,7 @@ collect_static() {
 migrate() {
   local release project manage_py doppler_project doppler_config
   local "$@"
+  # What its wsgi.py falls back to is known by now; manage.py may fall back to others, and so to another database.
+  export DEPLOY_WEBSITE=$DEPLOY_WORK/proof/up
   manage migrate --noinput
 }
