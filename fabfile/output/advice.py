@@ -24,6 +24,8 @@ NEXT = (
         r"connection to server .* failed",
         "see that the database answers {host}, then the same command again",
     ),
+    # Django's own answer to an unknown Host, without a word in the log of most apps.
+    (r"answered 400, not 200", "add the domain in hosts.toml to the app's ALLOWED_HOSTS, then the same command again"),
     (r"Failed to (fetch|download)|dns error", "see that {host} reaches the package index, then the same command again"),
     (r"(?m)^fatal: ", "see what git says on {host}, then the same command again"),
 )

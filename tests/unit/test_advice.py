@@ -60,6 +60,7 @@ def test_the_reason_is_the_line_that_says_most(output: str, reason: str) -> None
         ("Doppler Error: Invalid Service token", "fab -H api provision"),
         (UV, "api reaches the package index"),
         (NGINX, "the file that nginx names"),
+        ("failed: /up/ answered 400, not 200", "ALLOWED_HOSTS"),
         ("nothing that anybody knows", "the same command again"),
     ],
 )
