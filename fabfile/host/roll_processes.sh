@@ -61,7 +61,7 @@ stay() {
     sleep 0.25
     for unit in "$@"; do
       state=$(systemctl show --property ActiveState,NRestarts "$unit" | sort | tr '\n' ' ')
-      [ "$state" = "ActiveState=active NRestarts=0 " ] || { echo "$unit does not stay: $state"; return 1; }
+      [ "$state" = "ActiveState=active NRestarts=0 " ] || { echo "$unit does not stay: it ended within $trial s"; return 1; }
     done
   done
 }

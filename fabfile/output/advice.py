@@ -45,6 +45,12 @@ def reason(output: str) -> str:
     return lines[-1][:LONGEST] if lines else ""
 
 
+def journal(host: str, output: str) -> str:
+    """The command that shows the journal of what failed: of a worker that did not stay, else of the website."""
+    worker = re.search(r"-([a-z0-9_]+)@\S+ does not stay", output)
+    return f"fab -H {host} logs {f'--process {worker[1]} ' if worker else ''}--lines 200"
+
+
 def next_command(host: str, output: str) -> str:
     """What to do about it."""
     for pattern, advice in NEXT:

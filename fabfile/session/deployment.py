@@ -5,6 +5,7 @@ import json
 from datetime import UTC, datetime
 
 from fabfile.errors import DeployError, StepFailed, Unhealthy
+from fabfile.output import advice
 from fabfile.plan.activation import Activation, Comparison, choose
 from fabfile.plan.lock import operator
 from fabfile.plan.plan import Plan
@@ -152,7 +153,7 @@ def _failed(session: Session, plan: Plan, error: StepError) -> DeployError:
 def _reverted(session: Session, plan: Plan, what: str, evidence: str = "") -> Unhealthy:
     """The error for a release that was live and is no more, or for a live one that no longer answers."""
     old, outcome = session.live, session.outcome
-    hint = f"fab -H {session.run.name} logs --lines 200"
+    hint = advice.journal(session.run.name, evidence)
     if old and plan.switches:
         outcome.site_state = f"as before: {old.id} is live again"
         error = Unhealthy(f"{what}; {old.id} is live again", evidence=evidence, hint=hint)

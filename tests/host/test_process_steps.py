@@ -108,11 +108,14 @@ def test_a_roll_is_one_command_of_root(world: World) -> None:
 
 
 def test_a_roll_that_fails_says_what_does_not_stay(world: World) -> None:
-    """With the end of its journal."""
+    """With the end of its own journal, and of no other's."""
     world.stub("sudo", "exit 1")
     world.stub(
         "journalctl",
-        'case $2 in *processes*) echo "consult-worker@X:1.service does not stay: failed" ;; *) echo "no luck" ;; esac',
+        """case $2 in
+        *processes*) echo "consult-worker@X:1.service does not stay: it ended" ;;
+        consult-worker@X:1.service) echo "no luck" ;;
+        esac""",
     )
     with pytest.raises(StepError) as caught:
         world.run(processes.roll(world.settings, world.release(NEW)))

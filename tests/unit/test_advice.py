@@ -69,6 +69,15 @@ def test_every_output_has_a_next_command(output: str, words: str) -> None:
     assert words in advice.next_command("api", output)
 
 
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [("failed: consult-worker@X:1.service does not stay: it ended", "logs --process worker"), ("502", "logs --lines")],
+)
+def test_the_journal_to_read_is_that_of_what_failed(output: str, words: str) -> None:
+    """A worker has one of its own."""
+    assert words in advice.journal("api", output)
+
+
 def ended(step_id: str, code: int = 0, output: str = "", timeout: int = 60) -> StepResult:
     """How a step with this id ended."""
     return StepResult(Step(step_id, step_id.capitalize(), "do", timeout=timeout), code, output, 0.1)

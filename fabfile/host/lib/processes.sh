@@ -26,15 +26,17 @@ prove_processes() {
 roll_processes() {
   local release
   local "$@"
-  local code=0
+  local said unit code=0
   touch "$ROLLED"
   as_root roll_processes || code=$?
   [ "$code" != 0 ] || return 0
   rm "$ROLLED" # a roll that fails leaves all as it was
   [ "$code" != "$NO_RIGHT" ] || exit "$code"
-  journalctl --unit "$NAME-*@${release##*/}:*.service" --lines 40 --no-pager --output cat 2>/dev/null || true
-  fail "$(journalctl --unit "$NAME-processes.service" --lines 20 --no-pager --output cat 2>/dev/null |
-    grep 'does not stay' | tail -n 1 || true) (the old workers go on)"
+  said=$(journalctl --unit "$NAME-processes.service" --lines 20 --no-pager --output cat 2>/dev/null |
+    grep 'does not stay' | tail -n 1 || true)
+  unit=${said%% *} # of the others, which are stopped while they start, nothing is to be learnt
+  journalctl --unit "${unit:-$NAME-*@${release##*/}:*.service}" --lines 40 --no-pager --output cat 2>/dev/null || true
+  fail "$said (the old workers go on)"
 }
 
 # Bring back the unit files of workers and timers, as far as this run has changed them: restore_processes FILES
