@@ -167,3 +167,11 @@ def test_the_survey_reads_the_units_of_processes(world: World) -> None:
     assert "unit consult" not in world.output(survey.read_host(world.settings))
     Path(services.roller(world.layout).files[0]).touch()
     assert "unit consult-worker@X:1.service active" in world.output(survey.read_host(world.settings))
+
+
+def test_a_worker_that_waits_for_another_try_does_not_run(world: World) -> None:
+    """One that crashes again and again is `activating` most of the time: the status must not count it as running."""
+    line = "consult-worker@X:1.service loaded activating auto-restart it crashes"
+    world.stub("systemctl", f"[ $1 != list-units ] || echo '{line}'")
+    Path(services.roller(world.layout).files[0]).touch()
+    assert "unit consult-worker@X:1.service auto-restart" in world.output(survey.read_host(world.settings))

@@ -53,7 +53,7 @@ read_files() {
 read_processes() {
   [ -e "${SERVICE_FILE%/*}/$NAME-processes.service" ] || return 0
   systemctl list-units --all --plain --no-legend --full "$NAME-*@*.service" "$NAME-*.timer" "$NAME-*.service" |
-    awk '{ print "unit", $1, $3 }'
+    awk '{ print "unit", $1, ($4 == "auto-restart" ? $4 : $3) }' # what has ended and waits for another try does not run
 }
 
 # Whether unit, socket and nginx run, and which release each worker serves (its cwd: decision 12).
