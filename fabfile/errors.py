@@ -5,18 +5,20 @@ class DeployError(Exception):
     """A trouble the user can act on.
 
     `message` names the thing and the reason; `hint` is the next command or change, without a full stop;
-    `evidence` is the output that shows it (several lines), printed below the message.
+    `evidence` is the output that shows it (several lines), printed below the message, unless it was `shown` already as
+    the output of a step.
     """
 
     exit_code = 5
     status = "failed"
     phase = "deploy"
 
-    def __init__(self, message: str, *, hint: str = "", evidence: str = "") -> None:
+    def __init__(self, message: str, *, hint: str = "", evidence: str = "", shown: bool = False) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
         self.evidence = evidence
+        self.shown = shown
 
 
 class ConfigError(DeployError):

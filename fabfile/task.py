@@ -120,7 +120,7 @@ class Verb:
             self.body(Run(host, self.console, outcome))
         except DeployError as error:
             outcome.fail(error)
-            self.console.error(error, shown=hasattr(error, "failed"))
+            self.console.error(error)
         except KeyboardInterrupt:
             outcome.interrupt()
             self.console.headline(f"{host.name}: interrupted; the site is {outcome.site_state}", good=False)

@@ -37,7 +37,8 @@ def provision(run: Run, *, token: str | None) -> None:
             results = runner.run(server.provision(settings, files))
         except StepError as error:
             again = f"fab -H {run.name} provision"
-            raise ProvisionError(f"{run.name}: {error.message}", evidence=error.evidence, hint=again) from error
+            message = f"{run.name}: {error.message}"
+            raise ProvisionError(message, evidence=error.evidence, hint=again, shown=True) from error
     show(run, results)
 
 

@@ -46,6 +46,9 @@ class Timeouts(Table):
         60, "the first answer of the new release's gunicorn, in the proof and in a restart", new_release=False
     )
     health: Seconds = setting(30, "HTTP 200 on the health path, before the switch and after it", new_release=False)
+    stay: Seconds = setting(
+        5, "how long new workers of `processes` must stay up before they count and the old ones stop", new_release=False
+    )
     # Stands in the release's gunicorn.conf.py, as the rest of what gunicorn reads.
     reload: Seconds = setting(90, "old workers to be replaced by new ones after HUP", new_release=True)
 

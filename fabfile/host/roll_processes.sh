@@ -1,16 +1,15 @@
 # Brings the workers and timers of an app to its live release. NAME-processes.service runs it as root, at boot and when a
 # deploy asks: so sudo allows one command that names no release, and what starts at boot is what a deploy starts.
 #
-# usage: roll_processes.sh APP CURRENT [worker:NAME:COUNT | singleton:NAME:1 | timer:NAME:1]...
+# usage: roll_processes.sh APP CURRENT SECONDS [worker:NAME:COUNT | singleton:NAME:1 | timer:NAME:1]...
 #
 # Workers are instances APP-NAME@RELEASE:NUMBER. A roll starts new ones, sees that they stay, and stops the others without
 # waiting for their work to end. If they do not stay, all is as before and it fails.
 set -euo pipefail
-app=$1 current=$2
-shift 2
+app=$1 current=$2 trial=$3 # seconds; what is wrong with a program shows while it starts
+shift 3
 units=/etc/systemd/system
 mark="# A process of $app. Written by the deploy tool, which removes it when hosts.toml no longer names the process."
-trial=3 # seconds; what is wrong with a program shows while it starts
 
 release=$(readlink -e "$current" || true)
 release=${release##*/}

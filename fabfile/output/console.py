@@ -75,10 +75,10 @@ class Console:
         """The line that says how it ended."""
         self.say(self._paint(f"{BOLD};{GREEN if good else RED}", text))
 
-    def error(self, error: DeployError, *, shown: bool = False) -> None:
-        """Say what went wrong; `shown` means that the evidence stands above already."""
+    def error(self, error: DeployError) -> None:
+        """Say what went wrong; its evidence too, unless that stands above already."""
         self.say(self._paint(f"{BOLD};{RED}", printable(error.message)))
-        if error.evidence and not shown:
+        if error.evidence and not error.shown:
             self.say("".join(f"    {printable(line)}\n" for line in error.evidence.splitlines()[-TAIL:]).rstrip("\n"))
         if error.hint:
             self.say(f"  next: {error.hint}")

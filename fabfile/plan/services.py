@@ -59,8 +59,9 @@ def roller(layout: Layout) -> Service:
 
 
 def patience(settings: "Settings") -> int:
-    """Seconds that the roller may take: it waits for a singleton to end, and for nothing else."""
-    return 60 + max((process.stop_timeout for process in settings.processes.values() if process.singleton), default=0)
+    """Seconds that the roller may take: it sees that new workers stay, and waits for a singleton to end."""
+    ends = (process.stop_timeout for process in settings.processes.values() if process.singleton)
+    return 60 + settings.timeouts.stay + max(ends, default=0)
 
 
 def amiss(settings: "Settings", state: "HostState") -> list[str]:

@@ -138,6 +138,7 @@ def _failed(session: Session, plan: Plan, error: StepError) -> DeployError:
             f"{failed.step.title}: failed, and the way back failed too",
             evidence="\n".join([failed.output, *(result.output for result in error.rescue.values())]),
             hint=f"fab -H {session.run.name} status",
+            shown=True,
         )
     if not failed.step.live:
         outcome.site_state = f"as before{schema}"
@@ -146,6 +147,7 @@ def _failed(session: Session, plan: Plan, error: StepError) -> DeployError:
     outcome.add_checks(checks)
     what = f"{failed.step.title}: {checks.trouble}" if checks.trouble else error.message
     failure = _reverted(session, plan, what, failed.output)
+    failure.shown = True
     outcome.site_state += schema
     return failure
 

@@ -46,6 +46,7 @@ class StepError(StepFailed):
             f"{failed.step.title}: failed ({how}){f': {why}' if why else ''}",
             hint=self._next(host, late=late),
             evidence=failed.output,
+            shown=True,
         )
 
     def _next(self, host: str, *, late: bool) -> str:

@@ -98,7 +98,8 @@ def test_an_error_names_the_next_command() -> None:
     Console(stream=stream).error(error)
     assert stream.getvalue() == "it is down\n    line 1\n    line 2\n  next: fab -H api logs\n"
     stream = io.StringIO()
-    Console(stream=stream).error(error, shown=True)
+    error.shown = True
+    Console(stream=stream).error(error)
     assert "line 1" not in stream.getvalue()
 
 

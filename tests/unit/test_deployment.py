@@ -214,7 +214,7 @@ def test_a_switch_that_fails_is_rolled_back(stage: Stage, step: str) -> None:
     """Exit 6: the host itself has put the old release back, and the logs are in the outcome."""
     stage.ends[step] = (1, "failed: so it is")
     session, error = stage.fail()
-    assert (type(error), error.status) == (Unhealthy, "rolled_back")
+    assert (type(error), error.status, error.shown) == (Unhealthy, "rolled_back", True)
     assert str(error).endswith(f"failed (exit 1): so it is; {OLD.id} is live again")
     assert session.outcome.site_state.startswith(f"as before: {OLD.id} is live again, but the schema: notes.0001")
     assert session.outcome.logs["django_service"] == ["a line", "of the journal"]

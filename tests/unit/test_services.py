@@ -115,10 +115,10 @@ def test_options_of_a_process_stand_in_its_own_unit() -> None:
 
 
 def test_the_roller_knows_every_process() -> None:
-    """It is told name, kind and number of each, and may take as long as a singleton has to end."""
+    """It is told how long they must stay, name, kind and number of each, and may take as long as a singleton has to end."""
     unit = text(FULL, "consult-processes.service")
-    assert " worker:worker:2 singleton:beat:1 timer:nightly:1\n" in unit
-    assert "TimeoutStartSec=80\n" in unit
+    assert "/current 5 worker:worker:2 singleton:beat:1 timer:nightly:1\n" in unit
+    assert "TimeoutStartSec=85\n" in unit
     assert "WantedBy=multi-user.target" in unit
 
 
