@@ -115,7 +115,7 @@ def test_options_of_a_process_stand_in_its_own_unit() -> None:
 
 
 def test_the_roller_knows_every_process() -> None:
-    """It is told how long they must stay, name, kind and number of each, and may take as long as a singleton has to end."""
+    """It is told how long they must stay, and kind, name and number of each; it waits as long as a singleton takes."""
     unit = text(FULL, "consult-processes.service")
     assert "/current 5 worker:worker:2 singleton:beat:1 timer:nightly:1\n" in unit
     assert "TimeoutStartSec=85\n" in unit
