@@ -201,6 +201,13 @@ def test_every_constant_is_known_and_used() -> None:
     assert constants <= named
 
 
+def test_programs_are_looked_up_as_files() -> None:
+    """`command -v` would take a function of the library for the program that it is named after, as git is one."""
+    text = "\n".join(functions().values())
+    assert "type -P" in text
+    assert not re.search(r"\b(command -v|which|hash)\b", text)
+
+
 def test_every_root_command_that_is_called_is_in_the_table() -> None:
     """as_root is asked for nothing that sudo was not told to allow, and nothing is allowed that nobody asks for."""
     asked = set(re.findall(r'as_root "?([\w:]+)', "\n".join(functions().values())))

@@ -38,7 +38,7 @@ install_packages() {
   local program package
   local -a missing=()
   while read -r program package; do
-    PATH=$PATH:/usr/sbin:/sbin command -v "$program" >/dev/null || missing+=("$package")
+    PATH=$PATH:/usr/sbin:/sbin type -P "$program" >/dev/null || missing+=("$package") # git is a function, too
   done <<<"$programs"
   python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
   [ "${#missing[@]}" != 0 ] || return 0
@@ -53,7 +53,7 @@ install_packages() {
 
 # Install uv from PyPI into its own virtualenv: the one way that is the same on every distribution.
 install_uv() {
-  if command -v uv >/dev/null; then return 0; fi
+  if type -P uv >/dev/null; then return 0; fi
   python3 -m venv /opt/uv
   /opt/uv/bin/pip install --quiet --disable-pip-version-check uv
   ln -sfn /opt/uv/bin/uv /usr/local/bin/uv

@@ -8,7 +8,7 @@ read_host() {
   local name space inodes disk=$BASE
   echo "now $(date +%s)"
   for name in git uv doppler nginx curl flock python3; do
-    command -v "$name" >/dev/null || [ -x "/usr/sbin/$name" ] || echo "missing the program $name"
+    type -P "$name" >/dev/null || [ -x "/usr/sbin/$name" ] || echo "missing the program $name"
   done
   for name in "$RELEASES" "$SHARED" "$STAGED"; do [ -w "$name" ] || echo "missing the folder $name"; done
   [ -r "$SECRETS" ] || echo "missing the token file $SECRETS"
