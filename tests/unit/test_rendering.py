@@ -259,6 +259,12 @@ def write(path: Path, text: str) -> None:
     path.write_text(text)
 
 
+def accepts(path: Path) -> bool:
+    """Whether somebody listens at a socket: its file is there a moment before."""
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(path)) == 0
+
+
 @pytest.fixture(scope="module")
 def nginx() -> Iterator[Site]:
     # Not tmp_path: the path of a socket has room for 107 bytes.
@@ -279,7 +285,7 @@ def nginx() -> Iterator[Site]:
         )
         try:
             until = time.monotonic() + 10
-            while not (root / "0.sock").exists():
+            while not accepts(root / "0.sock"):
                 assert server.poll() is None
                 assert time.monotonic() < until
                 time.sleep(0.01)
