@@ -13,6 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.unit.test_rendering import accepts
+
 SITE = Path(__file__).parents[2] / "testbed" / "lab" / "site"
 RELEASE = "20260102-030405-abcdef0"
 LEFTOVERS = shutil.ignore_patterns(".venv", "__pycache__", "staticfiles", "*.sqlite3")
@@ -57,7 +59,7 @@ def serve(root: Path, **changes: str) -> Generator[httpx.Client]:
         )
         try:
             deadline = time.monotonic() + 20
-            while not socket.exists():
+            while not accepts(socket):
                 assert server.poll() is None, "gunicorn ended before it listened"
                 assert time.monotonic() < deadline, "gunicorn does not listen"
                 time.sleep(0.05)
