@@ -17,6 +17,7 @@ it leaves in the master (deploy_state) is read by later versions of it. The reas
 from __future__ import annotations
 
 import _thread
+import contextlib
 import functools
 import hashlib
 import hmac
@@ -126,7 +127,10 @@ def hook(ours):
                 # A first start may fail loudly; later the site is up, and a hook must not take it down.
                 if function is theirs and ours.__name__ in ("on_starting", "when_ready", "post_worker_init"):
                     raise
-                args[0].log.exception("The hook %s failed", ours.__name__)
+                # Older versions of gunicorn call child_exit in a signal handler, which may have cut another message
+                # short: then stderr takes no more, but the next function must have its turn.
+                with contextlib.suppress(RuntimeError):
+                    args[0].log.exception("The hook %s failed", ours.__name__)
 
     return both
 
@@ -261,7 +265,8 @@ def replace_failed_successors(server):
     manage_workers = server.manage_workers
 
     def manage():
-        young = [worker.age > server.deploy_state["after"] for worker in server.WORKERS.values()]
+        # A copy, as older versions of gunicorn take dead workers out in a signal handler, at any time.
+        young = [worker.age > server.deploy_state["after"] for worker in list(server.WORKERS.values())]
         if not all(young):
             for _ in range(server.num_workers - sum(young)):
                 server.spawn_worker()

@@ -6,13 +6,16 @@ if TYPE_CHECKING:
     from fabfile.config.settings import Settings
 
 
-def headers(settings: "Settings") -> dict[str, str]:
-    """The headers of a request to `domain` that came over https: SECURE_SSL_REDIRECT would answer another with 301."""
+def headers(settings: "Settings", agent: str = "django-deploy") -> dict[str, str]:
+    """The headers of a request to `domain` that came over https: SECURE_SSL_REDIRECT would answer another with 301.
+
+    `agent` is the name by which nginx's log tells who asked.
+    """
     return {
         "Host": settings.domain,
         "X-Forwarded-Proto": "https",
         "X-Forwarded-For": "127.0.0.1",
-        "User-Agent": "django-deploy",
+        "User-Agent": agent,
     }
 
 

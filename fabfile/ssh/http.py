@@ -112,11 +112,14 @@ class _Transport(httpx.BaseTransport):
 
 
 def client(connection: "Connection", settings: "Settings") -> httpx.Client:
-    """An HTTP client that speaks to the host's nginx as a visitor of `domain` would, over https or not."""
+    """An HTTP client that speaks to the host's nginx as a visitor of `domain` would, over https or not.
+
+    In nginx's log its requests differ from those that the host's own checks send.
+    """
     return httpx.Client(
         transport=_Transport(connection),
         base_url="http://127.0.0.1",
-        headers=headers(settings),
+        headers=headers(settings, "django-deploy (watch)"),
         timeout=10,
     )
 

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -41,6 +42,8 @@ def make_server(make_venv) -> Iterator[Callable[..., Server]]:
     for server in servers:
         for process in server.processes:
             end(process)
+        if server.log.exists():
+            sys.stdout.write(server.said())  # pytest shows it when the test has failed
         shutil.rmtree(server.root)
 
 

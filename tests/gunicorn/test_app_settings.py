@@ -54,6 +54,32 @@ def test_hooks_of_the_app_are_called_too(make_server, version: str):
     assert f"post_worker_init two {web}" in lines
 
 
+BUSY_LOG = """
+import runpy, sys, types
+hooks = runpy.run_path(sys.argv[1])
+
+class Log:
+    def exception(self, *_):
+        raise RuntimeError("reentrant call inside <_io.BufferedWriter name='<stderr>'>")
+
+state = {"folder": sys.argv[2], "after": 0, "failed_at": 0, "failures": 0}
+server = types.SimpleNamespace(log=Log(), deploy_state=state)
+hooks["child_exit"](server, types.SimpleNamespace(age=1, pid=1))
+"""
+
+
+def test_a_failing_hook_that_cannot_be_logged_leaves_no_mark(make_server):
+    """Older versions of gunicorn reap workers in a signal handler, where stderr may be busy."""
+    server: Server = make_server()
+    release = server.release("one", conf="def child_exit(server, worker): 1 / 0\n")
+    mark = server.run / "up/1"
+    mark.parent.mkdir()
+    mark.write_text("{}")
+    python = release / ".venv/bin/python"
+    subprocess.run([python, "-c", BUSY_LOG, release / ".deploy/gunicorn.conf.py", server.run], check=True)
+    assert not mark.exists()
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_settings_of_the_app_are_taken_but_not_those_of_the_service(make_server, version: str):
     """Workers, timeouts and the like are the app's; address, folder and user are the service's."""

@@ -230,7 +230,8 @@ def test_the_numbers_of_the_watch_are_those_of_nginx(site: Site) -> None:
     """As many requests as nginx logged, many a second, and the slowest is as slow as a restart."""
     site.run(": >/var/log/nginx/access.log")
     document = site.fab("restart", "--json").expect(0).json
-    lines = [line for line in site.run("cat /var/log/nginx/access.log").splitlines() if '"django-deploy"' in line]
+    log = site.run("cat /var/log/nginx/access.log").splitlines()
+    lines = [line for line in log if '"django-deploy (watch)"' in line]
     watch = document["watch"]
     assert watch["requests"] == len(lines) > 3
     assert watch["failed"] == sum(" 200 " not in line for line in lines) == 0
