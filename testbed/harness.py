@@ -313,7 +313,7 @@ def throw_away(name: str, image: str = "ready", base: str = "") -> Generator[Lab
 
     down(name, say=quiet)
     try:
-        yield up(name, image="" if base else image, base=base, say=quiet)
+        yield up(name, image="" if base else image, base=base, memory=True, say=quiet)
     finally:
         down(name, say=quiet)
 

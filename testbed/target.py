@@ -108,7 +108,8 @@ class Target:
         self.folder.mkdir(parents=True)
         self.version, self.settings = 0, {}
         self.commits.clear()
-        self.site = Site(lab.up(self.name, say=lambda _: None), self.folder, branch="main", settings=self.settings)
+        host = lab.up(self.name, memory=True, say=lambda _: None)
+        self.site = Site(host, self.folder, branch="main", settings=self.settings)
         self.site.provision().expect(0)
         self._learn_locks()
         for _ in range(2):

@@ -14,7 +14,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import cgroup, furnish, image, network
-from .machine import ENV, HOSTS, LOCKS, LabError, Say, discard, locked, mount_overlay, require, unmount
+from .machine import (
+    ENV,
+    HOSTS,
+    LOCKS,
+    LabError,
+    Say,
+    discard,
+    locked,
+    memory_is_roomy,
+    mount_memory,
+    mount_overlay,
+    require,
+    unmount,
+)
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,20}")
 BOOT_SECONDS = 60
@@ -38,7 +51,10 @@ class LabHost:
 
 @dataclass(frozen=True)
 class Record:
-    """What is kept about a host on this machine, running or not; `index` numbers its network."""
+    """What is kept about a host on this machine, running or not.
+
+    `index` numbers its network; `memory` says that its disk is this machine's memory.
+    """
 
     name: str
     suite: str
@@ -46,6 +62,7 @@ class Record:
     layers: list[str]
     index: int
     doppler_token: str = field(repr=False)
+    memory: bool = False
 
     @property
     def folder(self) -> Path:
@@ -58,10 +75,13 @@ class Record:
         return network.address(self.index)
 
 
-def up(name: str = "lab", *, suite: str = "", image: str = "", base: str = "", say: Say = print) -> LabHost:
+def up(
+    name: str = "lab", *, suite: str = "", image: str = "", base: str = "", memory: bool = False, say: Say = print
+) -> LabHost:
     """A running host of that name: the one that runs, or one that stopped, or a new one (bookworm, ready).
 
-    A new one may have a `base`: a host that was halted, of whose disk it gets a copy.
+    A new one may have a `base`: a host that was halted, of whose disk it gets a copy. With `memory` what a new one
+    writes is kept in this machine's memory, where there is enough of it: some work there takes a tenth of the time.
     Raises LabError when this machine cannot hold it, or when one of that name runs from another image.
     """
     check(name)
@@ -70,7 +90,11 @@ def up(name: str = "lab", *, suite: str = "", image: str = "", base: str = "", s
         record = _read(name)
         if record is None or not (record.folder / "furnished").exists():
             _remove(name)  # half-made: somebody's first boot was cut short
-            record = _copy(name, base) if base else _make(name, suite or "bookworm", image or "ready", say)
+            memory = memory and memory_is_roomy()
+            if base:
+                record = _copy(name, base, memory=memory)
+            else:
+                record = _make(name, suite or "bookworm", image or "ready", memory=memory, say=say)
         elif (record.suite, record.image) != (suite or record.suite, image or record.image):
             raise LabError(
                 f"{name} is there already, as {record.suite} {record.image}, "
@@ -155,7 +179,7 @@ def halt(host: LabHost) -> None:
             raise _stuck(record, "does not shut down")
         time.sleep(0.02)
     network.remove(host.name, record.index)
-    unmount(record.folder)
+    unmount(record.folder / "root")
 
 
 def cut_network(host: LabHost) -> None:
@@ -225,32 +249,34 @@ def _known(host: LabHost) -> Record:
     raise LabError(f"no lab host {host.name}", hint=f"fab lab.up --name {host.name}")
 
 
-def _make(name: str, suite: str, kind: str, say: Say) -> Record:
+def _make(name: str, suite: str, kind: str, *, memory: bool, say: Say) -> Record:
     """Give a new host its address, its disk and its keys."""
     layers = [str(folder) for folder in image.layers(suite, kind, say)]
-    record = _register(name, suite, kind, layers, f"dp.st.lab.{secrets.token_urlsafe(32)}")
+    record = _register(name, suite, kind, layers, f"dp.st.lab.{secrets.token_urlsafe(32)}", memory=memory)
     furnish.furnish(_mount(record), name, record.address, record.folder, record.doppler_token)
     (record.folder / "furnished").touch()
     return record
 
 
-def _copy(name: str, base: str) -> Record:
+def _copy(name: str, base: str, *, memory: bool) -> Record:
     """The same for a host that begins with the disk of another one; nothing is written to that one's any more."""
     below = _read(base)
     if below is None or _running(below):
         raise LabError(f"{base} is no lab host that was halted: nothing can stand on its disk")
     layers = [str(below.folder / "upper"), *below.layers]
-    record = _register(name, below.suite, below.image, layers, below.doppler_token)
+    record = _register(name, below.suite, below.image, layers, below.doppler_token, memory=memory)
     furnish.rename(_mount(record), name, record.address, record.folder, below.folder)
     (record.folder / "furnished").touch()
     return record
 
 
-def _register(name: str, suite: str, kind: str, layers: list[str], token: str) -> Record:
+def _register(name: str, suite: str, kind: str, layers: list[str], token: str, *, memory: bool) -> Record:
     with locked("addresses"):
         index = network.free_index({record.index for record in records()})
-        record = Record(name, suite, kind, layers, index, token)
+        record = Record(name, suite, kind, layers, index, token, memory)
         record.folder.mkdir(parents=True, mode=0o700)
+        if memory:
+            mount_memory(record.folder)
         part = record.folder / "host.json.part"
         part.write_text(json.dumps(record.__dict__))
         part.chmod(0o600)

@@ -197,6 +197,17 @@ def discard(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
+def memory_is_roomy() -> bool:
+    """Whether this machine has memory to spare for the disks of some hosts, of a few hundred MB each."""
+    found = re.search(r"^MemAvailable: +(\d+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    return found is not None and int(found[1]) > 6 << 20
+
+
+def mount_memory(folder: Path) -> None:
+    """Mount a file system in memory there, of root alone."""
+    run("mount", "-t", "tmpfs", "-o", "mode=700", "tmpfs", folder, trouble="cannot mount a file system in memory")
+
+
 def mount_overlay(lower: list[Path], folder: Path) -> Path:
     """Mount folder/root: what is written goes to folder/upper, all else comes from the lower folders."""
     root, upper, work = (folder / part for part in ("root", "upper", "work"))

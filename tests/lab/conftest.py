@@ -31,7 +31,7 @@ def base(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[s
         if not (made.exists() and BASE in names()):
             for name in (*standing_on(BASE), BASE):  # of a run that was interrupted
                 down(name, say=str)
-            host = up(BASE, say=str)
+            host = up(BASE, memory=True, say=str)
             site = Site(host, tmp_path_factory.mktemp("first"), cold=True)
             site.provision().expect(0)
             site.deploy().expect(0)

@@ -328,15 +328,16 @@ def test_hosts_of_their_own_side_by_side() -> None:
     assert [trace for name in set(names) for trace in traces(name)] == []
 
 
-def test_a_halted_host_is_the_base_of_others() -> None:
+@pytest.mark.parametrize("memory", [False, True], ids=["disk", "memory"])
+def test_a_halted_host_is_the_base_of_others(memory: bool) -> None:
     """A copy has its files and lets the same client in, by a name and host key of its own; the base stays as it is."""
     try:
-        base = up("lab-t2", image="bare", say=quiet)
+        base = up("lab-t2", image="bare", memory=memory, say=quiet)
         sh(base, "echo of the base >/root/file")
         with pytest.raises(ConfigError, match="no lab host that was halted"):
             up("lab-t3", base="lab-t2", say=quiet)
         halt(base)
-        copy = up("lab-t3", base="lab-t2", say=quiet)
+        copy = up("lab-t3", base="lab-t2", memory=memory, say=quiet)
         assert ssh(copy, "hostname; cat /root/file; echo of the copy >/root/file").stdout == "lab-t3\nof the base\n"
         assert copy.address != base.address
         assert copy.known_hosts.read_text().split()[1:] != base.known_hosts.read_text().split()[1:]

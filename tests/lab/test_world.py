@@ -180,7 +180,7 @@ def test_the_disk_is_full(site: Site) -> None:
         releases = site.releases()
         site.commit({"big.bin": "x" * (140 << 20)})
         fails(site, 5, "Lay out the release", "unable to write file", "make room")
-        site.commit({"big.bin": None, "apps/web/pages/static/big.bin": "x" * (50 << 20)})
+        site.commit({"big.bin": None, "apps/web/pages/static/big.bin": "x" * (64 << 20)})
         fails(site, 5, "Collect the static files", "No space left on device", "make room")
         assert set(site.releases()) <= set(releases)  # nothing of the failed ones is left
         site.commit({"apps/web/pages/static/big.bin": None})
