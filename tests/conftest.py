@@ -24,11 +24,12 @@ JUDGES = {"nginx": "nginx-light", "visudo": "sudo", "systemd-analyze": "systemd"
 PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 
 
-# Files whose tests share something that is made once; each stays with one worker, and the longest begins first.
+# Files, or tests, that share something that is made once; each stays with one worker, and the longest begins first.
 TOGETHER = (
     "tests/lab/test_faults.py",
     "tests/lab/test_processes.py",
     "tests/lab/test_changes.py",
+    "tests/lab/test_switch.py::test_hup_fails_nobody_with_any_worker_and_gunicorn",
     "tests/lab/test_switch.py",
     "tests/lab/test_provision.py",
     "tests/lab/test_lab.py",
@@ -45,9 +46,9 @@ class Scheduler(LoadScopeScheduling):
 
 
 def together(nodeid: str) -> str:
-    """The file that a test stays with, or nothing."""
-    file = nodeid.partition("::")[0]
-    return file if file in TOGETHER else ""
+    """The name in TOGETHER that a test stays with, or nothing."""
+    names = [name for name in TOGETHER if nodeid.startswith(name)]
+    return max(names, key=len, default="")
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduler:
