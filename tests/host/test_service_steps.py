@@ -33,7 +33,7 @@ OLD, NEW = "20260101T000000Z-abcdef0", "20260102T000000Z-abcdef1"
 SUDO = """
 [ "$1" = -n ] || exit 99; shift
 [ "$1" != -l ] || [ -e refuse ] || exit 0
-[ ! -e refuse ] || { echo 'sudo: a password is required' >&2; exit 1; }
+[ ! -e refuse ] || [[ $* != *"$(cat refuse)"* ]] || { echo 'sudo: a password is required' >&2; exit 1; }
 case $1 in
   /usr/bin/install) install "$2" "$3" "${@: -2}" ;;
   /usr/sbin/nginx) ! grep -q broken "$SITE" || { echo 'nginx: [emerg] unknown directive "broken"' >&2; exit 1; } ;;
@@ -129,6 +129,17 @@ def test_a_broken_site_is_never_left_installed(world: World) -> None:
     world.run(*steps, nginx.reload(), files=files(world))
     assert installed(world)[2] == "new site"
     assert asked(world)[-1] == "/usr/bin/systemctl reload nginx.service"
+
+
+def test_a_site_that_may_not_be_tested_is_not_left_installed(world: World) -> None:
+    """The missing right is told as such, not as a broken site; the old site is back."""
+    before(world)
+    (world.root / "refuse").write_text("nginx -t")
+    site = [world.layout.site_file]
+    with pytest.raises(StepError) as caught:
+        world.run(service.stage(site), nginx.test_site(site), files=files(world))
+    assert caught.value.failed.code == NO_RIGHT
+    assert installed(world)[2] == "old site"
 
 
 def test_a_missing_right_is_told(world: World) -> None:

@@ -5,11 +5,11 @@ set -euo pipefail
 test_site() {
   local site
   local "$@"
+  local code=0
   install_staged "$site"
-  as_root test_nginx || {
-    restore_staged "$site"
-    exit 1
-  }
+  as_root test_nginx || code=$?
+  [ "$code" = 0 ] || restore_staged "$site"
+  return "$code"
 }
 
 reload_nginx() { as_root reload_nginx; }

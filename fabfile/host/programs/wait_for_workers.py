@@ -179,7 +179,8 @@ activation = Activation(**dict(word.split("=", 1) for word in sys.argv[1:]))
 try:
     activation.wait()
 except Hopeless as error:
-    journal = ["journalctl", "--unit", activation.unit, "--lines", "40", "--no-pager", "--output", "cat"]
+    # Enough for a whole traceback, however many of the next start's lines stand behind it.
+    journal = ["journalctl", "--unit", activation.unit, "--lines", "80", "--no-pager", "--output", "cat"]
     sys.stdout.write(output_of(journal))
     seconds = time.monotonic() - activation.began
     sys.stdout.write(f"failed: after {seconds:.0f} s: {error}\n")  # last: of a long output a person sees the end
