@@ -46,7 +46,7 @@ def test_a_reload_into_a_broken_release_leaves_the_old_one_serving(make_server, 
     assert visitors.failed == []
     assert visitors.slowest < 1
     assert healed_in < 5
-    assert server.stop() < 3
+    assert server.stop() < 5
 
 
 def test_a_release_that_hangs_while_it_boots_leaves_the_old_one_serving(server: Server):
@@ -60,7 +60,7 @@ def test_a_release_that_hangs_while_it_boots_leaves_the_old_one_serving(server: 
         server.deploy("hangs")
         time.sleep(3)
         server.deploy("one")
-        wait_for(lambda: len(server.up()) == 2 and min(server.up()) > 2 and server.served_by("one"), 4)
+        wait_for(lambda: len(server.up()) == 2 and min(server.up()) > 2 and server.served_by("one"), 10)
     assert visitors.failed == []
     assert visitors.slowest < 1
     assert visitors.releases == {"one"}
