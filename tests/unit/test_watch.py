@@ -28,9 +28,8 @@ def settle(mocker: MockerFixture, statuses: Statuses, seconds: float = 0.3, befo
     fake = httpx.Client(transport=httpx.MockTransport(answer), base_url="http://127.0.0.1")
     mocker.patch("fabfile.session.watch.client", return_value=fake)
     with watch.watching(mocker.Mock(), SETTINGS, {}) as watches:
-        while len(asked) < before:
+        while watches["ssh"].requests < before:
             time.sleep(0.001)
-        time.sleep(0.01)
         return watch.settle(watches, seconds), watches["ssh"]
 
 
@@ -72,7 +71,7 @@ def test_a_slow_start_has_its_time(mocker: MockerFixture) -> None:
 
 def test_a_slow_health_path_is_healthy_as_long_as_it_answers(mocker: MockerFixture) -> None:
     """Fewer answers than asked for, all of them good; and none at all."""
-    trouble, seen = settle(mocker, lambda _: time.sleep(0.2) or 200)
+    trouble, seen = settle(mocker, lambda _: time.sleep(0.2) or 200, seconds=0.7)
     assert (trouble, seen.steady) == ("", False)
     trouble, _ = settle(mocker, lambda n: time.sleep(0 if n <= 2 else 1) or 200)
     assert trouble == "nothing"
