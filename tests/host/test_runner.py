@@ -378,10 +378,10 @@ def test_patience_ends_without_a_sign_of_life(world: World, monkeypatch: pytest.
 
 def test_heartbeats_keep_the_runner(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the client lives, thinking between two batches costs no lock."""
-    monkeypatch.setattr(runner_module, "PATIENCE", 1)
+    monkeypatch.setattr(runner_module, "PATIENCE", 2)
     monkeypatch.setattr(runner_module, "HEARTBEAT", 0.2)
     with world.connect().runner(lock=world.lock()) as runner:
-        time.sleep(1.6)
+        time.sleep(2.6)
         assert runner.run([shell("after", "echo here")])["after"].output == "here"
 
 
