@@ -41,10 +41,10 @@ test *ARGS:
     failed=0
     uv run coverage erase
     uv run coverage run -m pytest --numprocesses=8 tests/unit tests/host || failed=1
-    # These measure how long visitors wait: last, and beside one other.
+    # These measure how long visitors wait: last, and beside few others.
     timed=(tests/lab/test_changes.py tests/lab/test_switch.py tests/gunicorn)
     uv run pytest --numprocesses=4 "${timed[@]/#/--ignore=}" tests/lab || failed=1
-    uv run pytest --numprocesses=2 "${timed[@]}" || failed=1
+    uv run pytest --numprocesses=3 "${timed[@]}" || failed=1
     uv run coverage combine --quiet
     echo "coverage without the lab: $(uv run coverage report --format=total) %"
     exit $failed
