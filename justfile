@@ -40,7 +40,7 @@ test *ARGS:
     "{{ just_executable() }}" lint
     failed=0
     uv run coverage erase
-    uv run coverage run -m pytest --numprocesses=8 tests/unit tests/host || failed=1
+    uv run coverage run -m pytest --numprocesses=6 tests/unit tests/host || failed=1
     # These measure how long visitors wait: last, and beside few others.
     timed=(tests/lab/test_changes.py tests/lab/test_switch.py tests/gunicorn)
     uv run pytest --numprocesses=4 "${timed[@]/#/--ignore=}" tests/lab || failed=1
@@ -51,7 +51,7 @@ test *ARGS:
 
 # The tests that need neither root nor a lab (about a minute)
 unit *ARGS:
-    @uv run pytest --numprocesses=8 tests/unit tests/host "$@"
+    @uv run pytest --numprocesses=6 tests/unit tests/host "$@"
 
 # Lint, check the format, check the types
 lint:

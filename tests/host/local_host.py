@@ -304,8 +304,8 @@ def alive(pid: int) -> bool:
         return False
 
 
-def eventually(true: Callable[[], object], seconds: float = 5) -> bool:
-    """Whether something becomes true in time."""
+def eventually(true: Callable[[], object], seconds: float = 20) -> bool:
+    """Whether something becomes true in time: what would end by itself later takes minutes."""
     end = time.monotonic() + seconds
     while not true():
         if time.monotonic() > end:

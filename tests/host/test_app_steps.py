@@ -300,7 +300,7 @@ def test_a_release_proves_that_it_boots_and_is_healthy(world: World, release: Re
         runner.run(steps)
         assert proof_pids(world)
         runner.run([proof.stop(), proof.stop()])
-        assert eventually(lambda: not proof_pids(world), 1)
+        assert eventually(lambda: not proof_pids(world))
     heard = Path(release.project, "heard").read_text()
     assert heard.startswith("GET /healthz?deep=1&x=%20 HTTP/1.1\n")
     assert "Host: api.consult.dev\n" in heard
@@ -313,7 +313,7 @@ def test_a_proof_ends_with_its_runner(world: World, release: Release) -> None:
     with world.connect().runner(lock=world.lock()) as runner:
         runner.run(prove(world, release))
         assert proof_pids(world)
-    assert eventually(lambda: not proof_pids(world), 2)
+    assert eventually(lambda: not proof_pids(world))
     with world.connect().runner(lock=world.lock()):
         pass
 
@@ -333,7 +333,7 @@ def test_a_release_that_boots_for_ever_is_told(world: World, release: Release) -
     with pytest.raises(StepError) as caught:
         world.run(*prove(world, release))
     assert "it did not boot within 1 s" in caught.value.evidence
-    assert eventually(lambda: not proof_pids(world), 2)
+    assert eventually(lambda: not proof_pids(world))
 
 
 @pytest.mark.parametrize(("status", "tries"), [("500", 3), ("404", 3), ("503", 2)])

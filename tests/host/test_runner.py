@@ -149,7 +149,7 @@ def test_ten_megabytes_of_output_come_through(world: World) -> None:
     assert lines[0] == "000000001"
     assert lines[-1] == "001000000"
     assert results["one line"].output == "x" * 10_000_000
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 60
 
 
 def test_a_step_that_takes_too_long_is_ended_with_its_children(world: World) -> None:
@@ -162,11 +162,11 @@ bash -c 'echo $$ >{world.root}/inner; sleep 300; true'
     began = time.monotonic()
     with world.connect().runner(lock=world.lock()) as runner, pytest.raises(StepError) as caught:
         runner.run([shell("slow", script, timeout=1)], [shell("mend", "echo mended")])
-    assert time.monotonic() - began < 9
+    assert time.monotonic() - began < 30
     assert "took longer than 1 s" in caught.value.message
     assert caught.value.rescue["mend"].output == "mended"
     pids = [pid_in(world.root / name) for name in ("deaf", "background", "inner")]
-    assert eventually(lambda: not any(map(alive, pids)), 1)
+    assert eventually(lambda: not any(map(alive, pids)))
     assert free(world)
 
 
@@ -282,7 +282,7 @@ def test_the_lock_outlives_a_killed_runner_as_long_as_its_step(world: World) -> 
     """kill -9 of the runner: the lock is held until the running step has ended, and then it is free."""
     connection = world.connect()
     with pytest.raises(ConnectionLost), connection.runner(lock=world.lock()) as runner:
-        bid(connection, shell("long", f"echo $$ >{world.root}/step; sleep 1; echo done >{world.root}/done"))
+        bid(connection, shell("long", f"echo $$ >{world.root}/step; sleep 3; echo done >{world.root}/done"))
         step = pid_in(world.root / "step")
         os.kill(runner.pid, signal.SIGKILL)
         assert eventually(lambda: not alive(runner.pid))
@@ -301,7 +301,7 @@ def test_the_lock_is_free_after_the_client_vanished(world: World) -> None:
         runner.run([shell("one", "true")])
         assert not free(world)
         connection.wire.close()
-        assert eventually(lambda: free(world), 2)
+        assert eventually(lambda: free(world))
         runner.run([shell("two", "true")])
 
 
@@ -309,8 +309,8 @@ def test_a_batch_runs_to_its_end_when_the_client_vanishes(world: World) -> None:
     """A migration is not cut: every step of the batch runs, prints it much or not, and the lock stays so long."""
     connection = world.connect()
     steps = [
-        shell("migrate", f"echo $$ >{world.root}/step; sleep 0.5; seq 100000; echo more >&2"),
-        shell("switch", f"echo out; touch {world.root}/switched; sleep 0.3"),
+        shell("migrate", f"echo $$ >{world.root}/step; sleep 1.5; seq 100000; echo more >&2"),
+        shell("switch", f"echo out; touch {world.root}/switched; sleep 1"),
         shell("check", f"echo out; touch {world.root}/checked"),
     ]
     text = "\n".join(runner_module._call(number, step) for number, step in enumerate(steps)).encode() + b"\n"
@@ -355,7 +355,7 @@ def test_a_batch_that_was_half_sent_does_not_run(world: World, cut: str) -> None
     with pytest.raises(ConnectionLost), connection.runner(lock=world.lock()) as runner:
         connection.wire.sendall(cut.format(root=world.root).encode())
         connection.wire.close()
-        assert eventually(lambda: free(world), 2)
+        assert eventually(lambda: free(world))
         runner.run([])
     assert not world.bait()
 
@@ -370,7 +370,7 @@ def test_patience_ends_without_a_sign_of_life(world: World, monkeypatch: pytest.
     with pytest.raises(ConnectionLost), connection.runner(lock=world.lock()) as runner:
         connection.wire.sendall(cut.format(root=world.root).encode())
         assert not free(world)
-        assert eventually(lambda: free(world), 4)
+        assert eventually(lambda: free(world))
         runner.run([shell("late", f"touch {world.root}/bait")])
     assert not world.bait()
     assert list(world.tmp.iterdir()) == []
@@ -395,7 +395,7 @@ echo $! >"$DEPLOY_WORK/proof.pid"; cp "$DEPLOY_WORK/proof.pid" {world.root}/lead
         runner.run([shell("leaves a group", script)])
         pids = [pid_in(world.root / name) for name in ("child", "leader")]
         assert all(map(alive, pids))
-    assert eventually(lambda: not any(map(alive, pids)), 2)
+    assert eventually(lambda: not any(map(alive, pids)))
 
 
 def test_cancel_ends_the_running_step_and_runs_the_rescue(world: World) -> None:
@@ -417,7 +417,7 @@ def test_cancel_ends_the_running_step_and_runs_the_rescue(world: World) -> None:
             "begin long", "end long 130", "begin mend", "end mend 0",
         ]  # fmt: skip
         pids = [pid_in(world.root / name) for name in ("step", "child")]
-        assert eventually(lambda: not any(map(alive, pids)), 1)
+        assert eventually(lambda: not any(map(alive, pids)))
         assert runner.run([shell("next", "echo goes on")])["next"].output == "goes on"
 
 
@@ -486,7 +486,7 @@ def test_ctrl_c_twice(world: World, finish: bool) -> None:
             thread.join()
             assert runner.busy
             assert not (world.root / "ended").exists()
-    assert eventually(lambda: (world.root / "ended").exists() and free(world), seconds=20)
+    assert eventually(lambda: (world.root / "ended").exists() and free(world))
 
 
 def test_ctrl_c_that_comes_too_late_to_end_a_step(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

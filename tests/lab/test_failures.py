@@ -119,7 +119,7 @@ def test_a_boot_that_hangs(untouched: Site) -> None:
     untouched.commit(untouched.edited(WSGI, "application =", "time.sleep(1000)\napplication ="))
     result = failed(untouched, 5)
     assert "did not boot within 3 s" in result.text
-    assert result.json["timing"]["total"] < 20
+    assert result.json["timing"]["total"] < 50
 
 
 def test_a_lock_file_that_does_not_fit(untouched: Site) -> None:

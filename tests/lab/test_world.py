@@ -334,7 +334,7 @@ def test_ssh_that_accepts_and_stalls(site: Site, greeting: bytes) -> None:
         site.settings |= {"address": "127.0.0.1", "port": mute.port}
         began = time.monotonic()
         fails(site, 3, f"cannot reach deploy@127.0.0.1:{mute.port}")
-        assert time.monotonic() - began < 15
+        assert time.monotonic() - began < 30
     del site.settings["address"], site.settings["port"]
     healed(site)
 
@@ -392,7 +392,7 @@ def test_a_connection_that_is_swallowed(site: Site, monkeypatch: pytest.MonkeyPa
             with pytest.raises(ConnectionLost), connection.runner() as runner:  # noqa: PT012 - both may raise
                 way.swallows = True
                 runner.run([shell("wait", "sleep 6")])
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30
     wait_for(lambda: site.leftovers() == "", seconds=45)
 
 
