@@ -159,7 +159,7 @@ def test_a_kept_connection_that_was_closed_is_no_failure(server: Server) -> None
     with visitors(server) as traffic:
         server.closes_idle = True
         time.sleep(0.8)
-    assert server.connections > 0.8 * traffic.count().requests
+    assert server.connections > 0.7 * traffic.count().requests  # half of them, were none closed
     assert {sample.name for sample in traffic.samples if sample.trouble} <= {"POST /notes/"}
 
 
