@@ -51,10 +51,7 @@ class LabHost:
 
 @dataclass(frozen=True)
 class Record:
-    """What is kept about a host on this machine, running or not.
-
-    `index` numbers its network; `memory` says that its disk is this machine's memory.
-    """
+    """What is kept about a host on this machine, running or not; `index` numbers its network."""
 
     name: str
     suite: str
@@ -62,7 +59,6 @@ class Record:
     layers: list[str]
     index: int
     doppler_token: str = field(repr=False)
-    memory: bool = False
 
     @property
     def folder(self) -> Path:
@@ -273,7 +269,7 @@ def _copy(name: str, base: str, *, memory: bool) -> Record:
 def _register(name: str, suite: str, kind: str, layers: list[str], token: str, *, memory: bool) -> Record:
     with locked("addresses"):
         index = network.free_index({record.index for record in records()})
-        record = Record(name, suite, kind, layers, index, token, memory)
+        record = Record(name, suite, kind, layers, index, token)
         record.folder.mkdir(parents=True, mode=0o700)
         if memory:
             mount_memory(record.folder)

@@ -305,7 +305,7 @@ def alive(pid: int) -> bool:
 
 
 def eventually(true: Callable[[], object], seconds: float = 20) -> bool:
-    """Whether something becomes true in time: what would end by itself later takes minutes."""
+    """Whether something becomes true in time; by itself, what a test asks for would take longer, or never come."""
     end = time.monotonic() + seconds
     while not true():
         if time.monotonic() > end:

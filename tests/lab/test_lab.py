@@ -30,7 +30,7 @@ from testbed.lab import (
     standing_on,
     up,
 )
-from testbed.lab.machine import cgroup_mounts
+from testbed.lab.machine import cgroup_mounts, memory_is_roomy
 
 pytestmark = pytest.mark.lab
 
@@ -333,6 +333,7 @@ def test_a_halted_host_is_the_base_of_others(memory: bool) -> None:
     """A copy has its files and lets the same client in, by a name and host key of its own; the base stays as it is."""
     try:
         base = up("lab-t2", image="bare", memory=memory, say=quiet)
+        assert base.root.parent.is_mount() == (memory and memory_is_roomy())
         sh(base, "echo of the base >/root/file")
         with pytest.raises(ConfigError, match="no lab host that was halted"):
             up("lab-t3", base="lab-t2", say=quiet)
