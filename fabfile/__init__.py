@@ -2,8 +2,8 @@
 
 from invoke import Collection
 
-from fabfile import lab, tasks
-from fabfile.commands.check import check
+from . import lab, tasks
+from .commands.check import check
 
 namespace = Collection(
     tasks.deploy,

@@ -6,7 +6,7 @@ import fabric
 from invoke import Collection, Config, Context
 from invoke.parser import ParseResult
 
-from fabfile.errors import ConfigError
+from .errors import ConfigError
 
 
 class Executor(fabric.Executor):

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fabfile.errors import ConfigError
+from .errors import ConfigError
 
 TESTBED = Path(__file__).parents[1] / "testbed"
 

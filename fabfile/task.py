@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from invoke import Context, Exit
 from invoke import task as invoke_task
 
-from fabfile.errors import ConfigError, DeployError
-from fabfile.executor import hosts_of
+from .errors import ConfigError, DeployError
+from .executor import hosts_of
 
 if TYPE_CHECKING:
-    from fabfile.config.inventory import Host
-    from fabfile.output.console import Console
-    from fabfile.output.outcome import Outcome
-    from fabfile.session.run import Run
+    from .config.inventory import Host
+    from .output.console import Console
+    from .output.outcome import Outcome
+    from .session.run import Run
 
 LabState = Literal["ready", "up", "running"]
 HELP = {
@@ -50,7 +50,7 @@ def task(
 
         @functools.wraps(body)
         def call(context: Context, **given: Any) -> None:
-            from fabfile.output.console import Console
+            from .output.console import Console
 
             console = Console(as_json=given.pop("json", False), echo=bool(context.config.run.echo))
             overrides = {name: given.pop(name, None) for name in over}
@@ -76,7 +76,7 @@ class Verb:
 
     def on_hosts_of(self, context: Context, overrides: Mapping[str, Any]) -> None:
         """Run on every host of -H until one fails; raise Exit with the worst exit code."""
-        from fabfile.output.outcome import Outcome
+        from .output.outcome import Outcome
 
         outcomes: list[Outcome] = []
         try:
@@ -94,7 +94,7 @@ class Verb:
 
     def _hosts(self, context: Context, overrides: Mapping[str, Any]) -> list["Host"]:
         """The hosts that -H names; without it a task would run on the operator's own machine (decision 16)."""
-        from fabfile.config import hosts_file
+        from .config import hosts_file
 
         known = hosts_file.load()
         if names := hosts_of(context):
@@ -106,15 +106,15 @@ class Verb:
         )
 
     def _on(self, host: "Host") -> "Outcome":
-        from fabfile.output.outcome import Outcome
-        from fabfile.session.run import Run
+        from .output.outcome import Outcome
+        from .session.run import Run
 
         outcome = Outcome(self.name, server=host.name)
         began = time.monotonic()
         self.console.timing.clear()
         try:
             if host.settings.lab:
-                from fabfile import lab
+                from . import lab
 
                 host = lab.module("prepare").prepare(host, self.console, self.lab)
             self.body(Run(host, self.console, outcome))

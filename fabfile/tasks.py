@@ -2,16 +2,16 @@
 
 from typing import TYPE_CHECKING
 
-from fabfile.task import task
+from .task import task
 
 if TYPE_CHECKING:
-    from fabfile.session.run import Run
+    from .session.run import Run
 
 
 @task({"force": "do every step, even when nothing changed"}, settings=["branch"])
 def deploy(run: "Run", force: bool = False, wait: int = 0) -> None:
     """Put a branch, tag or commit live, and nobody who uses the site notices."""
-    from fabfile.commands.deploy import deploy
+    from .commands.deploy import deploy
 
     deploy(run, force=force, wait=wait)
 
@@ -19,7 +19,7 @@ def deploy(run: "Run", force: bool = False, wait: int = 0) -> None:
 @task({"to": "a release id, its beginning, or a commit; the newest good release before the live one when not given"})
 def rollback(run: "Run", to: str = "", wait: int = 0) -> None:
     """Make an earlier release the live one."""
-    from fabfile.commands.rollback import rollback
+    from .commands.rollback import rollback
 
     rollback(run, to=to, wait=wait)
 
@@ -27,7 +27,7 @@ def rollback(run: "Run", to: str = "", wait: int = 0) -> None:
 @task()
 def restart(run: "Run", wait: int = 0) -> None:
     """Restart gunicorn behind its socket: new secrets are taken up, and no request fails."""
-    from fabfile.commands.restart import restart
+    from .commands.restart import restart
 
     restart(run, kind="restart", wait=wait)
 
@@ -35,7 +35,7 @@ def restart(run: "Run", wait: int = 0) -> None:
 @task()
 def reload(run: "Run", wait: int = 0) -> None:
     """Give the live release new workers (HUP), without a stall."""
-    from fabfile.commands.restart import restart
+    from .commands.restart import restart
 
     restart(run, kind="hup", wait=wait)
 
@@ -43,7 +43,7 @@ def reload(run: "Run", wait: int = 0) -> None:
 @task(lab="running")
 def status(run: "Run") -> None:
     """Show what is live, who works on it, and the four checks; exit 6 when one fails."""
-    from fabfile.commands.status import status
+    from .commands.status import status
 
     status(run)
 
@@ -51,7 +51,7 @@ def status(run: "Run") -> None:
 @task(lab="running")
 def releases(run: "Run") -> None:
     """List the releases on the host."""
-    from fabfile.commands.releases import releases
+    from .commands.releases import releases
 
     releases(run)
 
@@ -66,7 +66,7 @@ def releases(run: "Run") -> None:
 )
 def logs(run: "Run", lines: int = 50, follow: bool = False, process: str = "") -> None:
     """Show the journal of the website, or of a process beside it."""
-    from fabfile.commands.logs import logs
+    from .commands.logs import logs
 
     logs(run, lines=lines, follow=follow, process=process)
 
@@ -74,7 +74,7 @@ def logs(run: "Run", lines: int = 50, follow: bool = False, process: str = "") -
 @task({"message": "why, for everybody who is refused"}, lab="running")
 def lock(run: "Run", message: str = "") -> None:
     """Close the host to deploys by hand, until unlock."""
-    from fabfile.commands.lock import lock
+    from .commands.lock import lock
 
     lock(run, message=message)
 
@@ -82,7 +82,7 @@ def lock(run: "Run", message: str = "") -> None:
 @task(lab="running")
 def unlock(run: "Run") -> None:
     """Open a host that was closed by lock."""
-    from fabfile.commands.lock import unlock
+    from .commands.lock import unlock
 
     unlock(run)
 
@@ -90,6 +90,6 @@ def unlock(run: "Run") -> None:
 @task({"token_stdin": "read the Doppler service token from standard input instead of DOPPLER_TOKEN"}, lab="up")
 def provision(run: "Run", token_stdin: bool = False) -> None:
     """Make a bare Debian or Ubuntu server ready for deploys; safe to run again."""
-    from fabfile.commands.provision import provision, read_token
+    from .commands.provision import provision, read_token
 
     provision(run, token=read_token(run.host, stdin=token_stdin))

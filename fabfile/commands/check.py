@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Literal
 
 from invoke import Context, Exit, task
 
-from fabfile.config.layout import Layout
-from fabfile.errors import ConfigError
+from ..config.layout import Layout
+from ..errors import ConfigError
 
 if TYPE_CHECKING:
-    from fabfile.config.settings import Settings
+    from ..config.settings import Settings
 
 PROJECT = Path(__file__).parents[2]
 OUTPUT_LINES = 60
@@ -110,8 +110,8 @@ def run_checks(hosts_file: Path | None = None, environ: Mapping[str, str] = os.e
 
 def check_hosts(path: Path | None, environ: Mapping[str, str]) -> tuple[Result, dict[str, "Settings"]]:
     """Check hosts.toml; return the settings by host, or only the defaults when the file cannot be used."""
-    from fabfile.config import hosts_file
-    from fabfile.config.settings import Settings
+    from ..config import hosts_file
+    from ..config.settings import Settings
 
     began = time.monotonic()
     settings, unset = {}, []
@@ -134,7 +134,7 @@ def check_templates(settings: Mapping[str, "Settings"]) -> tuple[Result, dict[st
     """Render every template for every host; return the distinct renderings by the hosts that share them."""
     from jinja2 import TemplateError
 
-    from fabfile.plan import rendering
+    from ..plan import rendering
 
     began = time.monotonic()
     failures: list[str] = []
@@ -158,8 +158,8 @@ def check_templates(settings: Mapping[str, "Settings"]) -> tuple[Result, dict[st
 
 def process_units(settings: "Settings") -> tuple[tuple[str, str], ...]:
     """Return name and text of each unit file of workers and timers."""
-    from fabfile.plan import rendering
-    from fabfile.plan.services import services
+    from ..plan import rendering
+    from ..plan.services import services
 
     beside = [service for service in services(Layout.of(settings)) if service.kind != "web"]
     files = rendering.files(settings, beside).items()

@@ -5,16 +5,16 @@ import hashlib
 import json
 from datetime import UTC, datetime
 
-from fabfile.config.settings import Settings
-from fabfile.errors import ConfigError
-from fabfile.output.console import printable
-from fabfile.plan import rendering, services
-from fabfile.plan.lock import operator
-from fabfile.plan.plan import Plan
-from fabfile.session import deployment
-from fabfile.session.run import Run
-from fabfile.session.session import Session, open_session
-from fabfile.steps import release
+from ..config.settings import Settings
+from ..errors import ConfigError
+from ..output.console import printable
+from ..plan import rendering, services
+from ..plan.lock import operator
+from ..plan.plan import Plan
+from ..session import deployment
+from ..session.run import Run
+from ..session.session import Session, open_session
+from ..steps import release
 
 
 def deploy(run: Run, *, force: bool, wait: int) -> None:

@@ -1,9 +1,9 @@
 """lock and unlock: a host closed to deploys by hand, with a message, until somebody opens it."""
 
-from fabfile.plan.lock import Lock, describe_holder, frozen, lock_info
-from fabfile.session.run import Run
-from fabfile.ssh.connection import connect
-from fabfile.steps import survey
+from ..plan.lock import Lock, describe_holder, frozen, lock_info
+from ..session.run import Run
+from ..ssh.connection import connect
+from ..steps import survey
 
 
 def lock(run: Run, *, message: str) -> None:

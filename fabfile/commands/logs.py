@@ -1,11 +1,11 @@
 """logs: the journal of the website, or of a worker or timer. Writes nothing."""
 
-from fabfile.config.mistakes import nearest
-from fabfile.errors import ConfigError
-from fabfile.plan.services import Service, services
-from fabfile.session.run import Run
-from fabfile.ssh.connection import connect
-from fabfile.steps import logs as steps
+from ..config.mistakes import nearest
+from ..errors import ConfigError
+from ..plan.services import Service, services
+from ..session.run import Run
+from ..ssh.connection import connect
+from ..steps import logs as steps
 
 
 def logs(run: Run, *, lines: int, follow: bool, process: str) -> None:

@@ -5,15 +5,15 @@ import re
 import sys
 from dataclasses import replace
 
-from fabfile.config.inventory import Host
-from fabfile.errors import ConfigError, ProvisionError
-from fabfile.plan import rendering
-from fabfile.plan.rights import sudo_lines
-from fabfile.session.run import Run
-from fabfile.ssh.connection import connect
-from fabfile.ssh.runner import StepError
-from fabfile.steps import server
-from fabfile.steps.step import Results
+from ..config.inventory import Host
+from ..errors import ConfigError, ProvisionError
+from ..plan import rendering
+from ..plan.rights import sudo_lines
+from ..session.run import Run
+from ..ssh.connection import connect
+from ..ssh.runner import StepError
+from ..steps import server
+from ..steps.step import Results
 
 TOKEN = re.compile(r"dp\.[A-Za-z0-9._-]+")
 CHANGED, DEPLOY_KEY = "changed: ", "deploy-key "  # begin the lines of host/lib/server.sh that are more than words
@@ -74,7 +74,7 @@ def read_token(host: Host, *, stdin: bool) -> str | None:
     A lab host has its own, so that no real token ever gets there.
     """
     if host.settings.lab:
-        from fabfile import lab
+        from .. import lab
 
         there = lab.module("host").find(host.name)
         return there.doppler_token if there else None

@@ -1,9 +1,9 @@
 """releases: those on the host, and where a rollback would go. Writes nothing."""
 
-from fabfile.plan.state import ReleaseState, parse
-from fabfile.session.run import Run
-from fabfile.ssh.connection import connect
-from fabfile.steps import survey
+from ..plan.state import ReleaseState, parse
+from ..session.run import Run
+from ..ssh.connection import connect
+from ..steps import survey
 
 
 def releases(run: Run) -> None:

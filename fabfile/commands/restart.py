@@ -1,11 +1,11 @@
 """restart and reload: the live release again, with its secrets as they are now, or with new workers."""
 
-from fabfile.errors import ConfigError
-from fabfile.plan.activation import Activation, Kind
-from fabfile.plan.plan import Plan
-from fabfile.session import deployment
-from fabfile.session.run import Run
-from fabfile.session.session import open_session
+from ..errors import ConfigError
+from ..plan.activation import Activation, Kind
+from ..plan.plan import Plan
+from ..session import deployment
+from ..session.run import Run
+from ..session.session import open_session
 
 
 def restart(run: Run, *, kind: Kind, wait: int) -> None:

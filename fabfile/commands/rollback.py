@@ -2,12 +2,12 @@
 
 import difflib
 
-from fabfile.errors import ConfigError
-from fabfile.plan.plan import Plan
-from fabfile.plan.state import HostState, ReleaseState
-from fabfile.session import deployment
-from fabfile.session.run import Run
-from fabfile.session.session import open_session
+from ..errors import ConfigError
+from ..plan.plan import Plan
+from ..plan.state import HostState, ReleaseState
+from ..session import deployment
+from ..session.run import Run
+from ..session.session import open_session
 
 
 def rollback(run: Run, *, to: str, wait: int) -> None:

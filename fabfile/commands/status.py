@@ -1,13 +1,13 @@
 """status: what is live, who works on it, whether it is healthy. Writes nothing."""
 
-from fabfile.errors import Unhealthy
-from fabfile.plan import lock, services
-from fabfile.plan.state import HostState, parse
-from fabfile.session.run import Run
-from fabfile.session.session import read_logs
-from fabfile.ssh import http
-from fabfile.ssh.connection import connect
-from fabfile.steps import nginx, survey
+from ..errors import Unhealthy
+from ..plan import lock, services
+from ..plan.state import HostState, parse
+from ..session.run import Run
+from ..session.session import read_logs
+from ..ssh import http
+from ..ssh.connection import connect
+from ..steps import nginx, survey
 
 # What a timer's job does, by systemd's word for the state of its unit.
 JOBS = {"activating": "runs now", "active": "runs now", "failed": "failed when it last ran"}

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fabfile.config.inventory import Inventory
-from fabfile.config.mistakes import dotted, mistakes, nearest, not_this
-from fabfile.config.references import Reference, without_references
-from fabfile.config.settings import Settings
-from fabfile.config.table import fields_of, is_table, type_below
-from fabfile.config.values import Value, Values
-from fabfile.errors import ConfigError
+from ..errors import ConfigError
+from .inventory import Inventory
+from .mistakes import dotted, mistakes, nearest, not_this
+from .references import Reference, without_references
+from .settings import Settings
+from .table import fields_of, is_table, type_below
+from .values import Value, Values
 
 PROJECT = Path(__file__).parents[2]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")

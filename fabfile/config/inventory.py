@@ -4,12 +4,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fabfile.config.layout import Layout
-from fabfile.config.mistakes import mistakes, nearest, shown
-from fabfile.config.references import from_text, look_up
-from fabfile.config.settings import Settings
-from fabfile.config.values import Value, Values, build
-from fabfile.errors import ConfigError
+from ..errors import ConfigError
+from .layout import Layout
+from .mistakes import mistakes, nearest, shown
+from .references import from_text, look_up
+from .settings import Settings
+from .values import Value, Values, build
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fabfile.config.processes import Kind
-    from fabfile.config.settings import Settings
+    from .processes import Kind
+    from .settings import Settings
 
 
 @dataclass(frozen=True)

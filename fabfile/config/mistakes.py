@@ -8,9 +8,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from fabfile.config.settings import Settings
-from fabfile.config.table import is_secret, setting_at
-from fabfile.config.values import Value, Values, build
+from .settings import Settings
+from .table import is_secret, setting_at
+from .values import Value, Values, build
 
 WORDS = {
     "missing": "is missing",

@@ -6,8 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from fabfile.config.table import Table, setting
-from fabfile.config.texts import UnitOption, UnitValue, one_line
+from .table import Table, setting
+from .texts import UnitOption, UnitValue, one_line
 
 Kind = Literal["worker", "singleton", "timer"]
 

@@ -8,8 +8,8 @@ from typing import Annotated, Any, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from fabfile.config.settings import Settings
-from fabfile.config.table import Table, fields_of, needs_new_release, tables_in
+from .settings import Settings
+from .table import Table, fields_of, needs_new_release, tables_in
 
 PAGE = Path(__file__).parents[2] / "docs/hosts-toml.md"
 MARK = "<!-- From here on made from the settings: uv run python -m fabfile.config.reference -->\n"

@@ -4,9 +4,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from fabfile.config.processes import Process, ProcessName
-from fabfile.config.table import Table, setting
-from fabfile.config.texts import (
+from .processes import Process, ProcessName
+from .table import Table, setting
+from .texts import (
     Account,
     Address,
     AppName,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from fabfile.config.settings import Settings
+from .settings import Settings
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ import threading
 from collections.abc import Mapping
 from typing import Any, TextIO
 
-from fabfile.errors import DeployError
-from fabfile.output.outcome import TAIL
-from fabfile.steps.step import Step, StepResult
+from ..errors import DeployError
+from ..steps.step import Step, StepResult
+from .outcome import TAIL
 
 GREEN, RED, DIM, BOLD = "32", "31", "2", "1"
 CONTROL = re.compile(r"[^\t\n\x20-\x7e\xa0-\U0010ffff]")  # what a host's output could do to a terminal

@@ -3,8 +3,8 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from fabfile.errors import DeployError
-from fabfile.steps.nginx import Checks
+from ..errors import DeployError
+from ..steps.nginx import Checks
 
 TAIL = 40  # lines of a failed step's output that the outcome keeps
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 
-from fabfile.errors import Locked
+from ..errors import Locked
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from fabfile.config.layout import Layout, Release
-from fabfile.config.settings import Settings
-from fabfile.plan.activation import Activation
+from ..config.layout import Layout, Release
+from ..config.settings import Settings
+from .activation import Activation
 
 
 @dataclass(frozen=True)

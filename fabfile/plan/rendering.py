@@ -6,14 +6,14 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from fabfile.config.layout import Layout
-from fabfile.plan.rights import sudo_lines
-from fabfile.plan.services import Service, patience, services
+from ..config.layout import Layout
+from .rights import sudo_lines
+from .services import Service, patience, services
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-    from fabfile.config.settings import Settings
+    from ..config.settings import Settings
 
 TEMPLATES = Path(__file__).parents[2] / "templates"
 GUNICORN_CONF = Path(__file__).parents[1] / "host" / "gunicorn.conf.py"

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fabfile.config.settings import Settings
+    from ..config.settings import Settings
 
 
 def headers(settings: "Settings", agent: str = "django-deploy") -> dict[str, str]:

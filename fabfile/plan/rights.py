@@ -7,9 +7,9 @@ host/lib) all come from here.
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
-from fabfile.config.layout import Layout
-from fabfile.plan.activation import Kind
-from fabfile.plan.services import Service, services
+from ..config.layout import Layout
+from .activation import Kind
+from .services import Service, services
 
 SYSTEMCTL = "/usr/bin/systemctl"
 NGINX = "/usr/sbin/nginx"

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
-from fabfile.config.layout import Layout
+from ..config.layout import Layout
 
 if TYPE_CHECKING:
-    from fabfile.config.settings import Settings
-    from fabfile.plan.state import HostState
+    from ..config.settings import Settings
+    from .state import HostState
 
 Kind = Literal["web", "worker", "singleton", "timer", "roller"]
 

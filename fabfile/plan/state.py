@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from fabfile.errors import StepFailed
+from ..errors import StepFailed
 
 
 @dataclass(frozen=True)

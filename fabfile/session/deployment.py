@@ -4,16 +4,16 @@ import contextlib
 import json
 from datetime import UTC, datetime
 
-from fabfile.errors import DeployError, StepFailed, Unhealthy
-from fabfile.output import advice
-from fabfile.plan.activation import Activation, Comparison, choose
-from fabfile.plan.lock import operator
-from fabfile.plan.plan import Plan
-from fabfile.session import watch
-from fabfile.session.session import Session, read_logs
-from fabfile.ssh.runner import StepError
-from fabfile.steps import django, nginx, proof, sequence
-from fabfile.steps.step import Results
+from ..errors import DeployError, StepFailed, Unhealthy
+from ..output import advice
+from ..plan.activation import Activation, Comparison, choose
+from ..plan.lock import operator
+from ..plan.plan import Plan
+from ..ssh.runner import StepError
+from ..steps import django, nginx, proof, sequence
+from ..steps.step import Results
+from . import watch
+from .session import Session, read_logs
 
 
 def deploy(session: Session, plan: Plan) -> None:

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from fabfile.config.inventory import Host
-from fabfile.config.settings import Settings
-from fabfile.output.console import Console
-from fabfile.output.outcome import Outcome
+from ..config.inventory import Host
+from ..config.settings import Settings
+from ..output.console import Console
+from ..output.outcome import Outcome
 
 
 @dataclass

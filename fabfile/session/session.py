@@ -6,19 +6,19 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from fabfile.config.inventory import Host
-from fabfile.config.layout import Layout, Release
-from fabfile.config.settings import Settings
-from fabfile.errors import ProvisionError, StepFailed
-from fabfile.output.outcome import Outcome
-from fabfile.plan import lock, rendering, services
-from fabfile.plan.lock import Lock
-from fabfile.plan.state import HostState, parse
-from fabfile.session.run import Run
-from fabfile.ssh.connection import Connection, connect
-from fabfile.ssh.runner import Runner
-from fabfile.steps import logs, survey
-from fabfile.steps.step import Results, Step
+from ..config.inventory import Host
+from ..config.layout import Layout, Release
+from ..config.settings import Settings
+from ..errors import ProvisionError, StepFailed
+from ..output.outcome import Outcome
+from ..plan import lock, rendering, services
+from ..plan.lock import Lock
+from ..plan.state import HostState, parse
+from ..ssh.connection import Connection, connect
+from ..ssh.runner import Runner
+from ..steps import logs, survey
+from ..steps.step import Results, Step
+from .run import Run
 
 DISK_FREE = 100 * 1024  # kB that must be free before a release is built
 INODES_FREE = 5000

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from fabfile.errors import DeployError
-from fabfile.ssh.http import BLIND, ask, client
+from ..errors import DeployError
+from ..ssh.http import BLIND, ask, client
 
 if TYPE_CHECKING:
-    from fabfile.config.settings import Settings
-    from fabfile.ssh.connection import Connection
+    from ..config.settings import Settings
+    from ..ssh.connection import Connection
 
 INTERVAL = 0.05  # seconds between two requests of a watch
 STEADY = 5  # answers in a row that must be 200 after a switch for a site to count as healthy

@@ -19,11 +19,11 @@ import paramiko
 from paramiko.common import OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
 from paramiko.ssh_exception import NoValidConnectionsError
 
-from fabfile.config.inventory import Host
-from fabfile.errors import ConnectError, NoForwarding, ProvisionError
-from fabfile.plan.lock import Lock
-from fabfile.ssh import host_keys, library
-from fabfile.ssh.runner import BashFailed, ConnectionLost, Progress, Runner, Silence, runner_command
+from ..config.inventory import Host
+from ..errors import ConnectError, NoForwarding, ProvisionError
+from ..plan.lock import Lock
+from . import host_keys, library
+from .runner import BashFailed, ConnectionLost, Progress, Runner, Silence, runner_command
 
 logging.getLogger("paramiko").addHandler(logging.NullHandler())  # what it would print, the errors here say
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import fabric
 import paramiko
 
-from fabfile.config.inventory import Host
-from fabfile.errors import ConfigError, ConnectError
+from ..config.inventory import Host
+from ..errors import ConfigError, ConnectError
 
 
 def check(connection: fabric.Connection, host: Host) -> None:

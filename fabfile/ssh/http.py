@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import httpcore
 import httpx
 
-from fabfile.errors import ConnectError, NoForwarding
-from fabfile.plan.request import headers
+from ..errors import ConnectError, NoForwarding
+from ..plan.request import headers
 
 if TYPE_CHECKING:
-    from fabfile.config.settings import Settings
-    from fabfile.ssh.connection import Connection
+    from ..config.settings import Settings
+    from .connection import Connection
 
 BLIND = "cannot look"  # begins the answer of a question that has no way to the site
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from fabfile.config.layout import Layout
-from fabfile.plan.rights import root_commands
+from ..config.layout import Layout
+from ..plan.rights import root_commands
 
 HOST = Path(__file__).parents[1] / "host"
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
-from fabfile.errors import ConnectError, ProvisionError, StepFailed
-from fabfile.output import advice
-from fabfile.plan.lock import Lock, describe_holder, locked
-from fabfile.steps.step import Results, Step, StepResult
+from ..errors import ConnectError, ProvisionError, StepFailed
+from ..output import advice
+from ..plan.lock import Lock, describe_holder, locked
+from ..steps.step import Results, Step, StepResult
 
 PATIENCE = 30  # seconds that a runner keeps the lock without a sign of life, between batches
 HEARTBEAT = 5  # seconds between signs of life

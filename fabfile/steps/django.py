@@ -2,9 +2,9 @@
 
 import re
 
-from fabfile.config.layout import Release
-from fabfile.config.settings import Settings
-from fabfile.steps.step import Step, Value
+from ..config.layout import Release
+from ..config.settings import Settings
+from .step import Step, Value
 
 MIGRATE = "migrate_the_database"
 

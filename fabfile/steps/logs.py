@@ -1,7 +1,7 @@
 """Steps that read the logs of the service and of nginx (host/lib/logs.sh)."""
 
-from fabfile.plan.services import Service
-from fabfile.steps.step import Step
+from ..plan.services import Service
+from .step import Step
 
 JOURNAL = "read_the_journal"
 NGINX_ERRORS = "read_nginx_s_error_log"

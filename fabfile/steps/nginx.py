@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from fabfile.config.settings import Settings
-from fabfile.plan.request import header_lines
-from fabfile.steps.step import Step
+from ..config.settings import Settings
+from ..plan.request import header_lines
+from .step import Step
 
 CHECK = "check_the_site"
 LOOK = "look_at_the_site"

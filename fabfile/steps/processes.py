@@ -1,10 +1,10 @@
 """Steps of the workers and timers beside the website (host/lib/processes.sh)."""
 
-from fabfile.config.layout import Release
-from fabfile.config.settings import Settings
-from fabfile.plan.services import patience
-from fabfile.steps.django import doppler
-from fabfile.steps.step import Step
+from ..config.layout import Release
+from ..config.settings import Settings
+from ..plan.services import patience
+from .django import doppler
+from .step import Step
 
 
 def prove(settings: Settings, release: Release) -> Step:

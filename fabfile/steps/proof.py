@@ -1,10 +1,10 @@
 """Steps of the proof: the new release's own gunicorn on a private socket, before anyone sees it (host/lib/proof.sh)."""
 
-from fabfile.config.layout import Release
-from fabfile.config.settings import Settings
-from fabfile.plan.request import header_lines
-from fabfile.steps.django import doppler
-from fabfile.steps.step import Step
+from ..config.layout import Release
+from ..config.settings import Settings
+from ..plan.request import header_lines
+from .django import doppler
+from .step import Step
 
 COMPARE = "compare_it_with_the_running_gunicorn"
 

@@ -1,8 +1,8 @@
 """Steps of a release as a folder: fetched, checked out, marked, recorded, pruned (host/lib/release.sh)."""
 
-from fabfile.config.layout import Release
-from fabfile.config.settings import Settings
-from fabfile.steps.step import Step
+from ..config.layout import Release
+from ..config.settings import Settings
+from .step import Step
 
 FETCH = "fetch_the_repository"
 

@@ -1,10 +1,10 @@
 """Which steps carry a plan out, in which order: build and proof, switch, the way back, the end. Pure."""
 
-from fabfile.plan import rights
-from fabfile.plan.activation import Activation
-from fabfile.plan.plan import Plan
-from fabfile.steps import django, nginx, processes, proof, release, service
-from fabfile.steps.step import Step
+from ..plan import rights
+from ..plan.activation import Activation
+from ..plan.plan import Plan
+from . import django, nginx, processes, proof, release, service
+from .step import Step
 
 
 def build_and_boot(plan: Plan) -> list[Step]:

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
-from fabfile.config.settings import Settings
-from fabfile.steps.step import Step
+from ..config.settings import Settings
+from .step import Step
 
 # command that shows it is there, package that brings it
 PROGRAMS = {

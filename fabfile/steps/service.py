@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
-from fabfile.config.layout import Release
-from fabfile.config.settings import Settings
-from fabfile.plan.activation import Kind
-from fabfile.plan.plan import Plan
-from fabfile.plan.services import patience
-from fabfile.steps.step import Step, Value
+from ..config.layout import Release
+from ..config.settings import Settings
+from ..plan.activation import Kind
+from ..plan.plan import Plan
+from ..plan.services import patience
+from .step import Step, Value
 
 WAIT = "see_only_new_workers_answer"
 REVERT = "put_the_old_release_back"

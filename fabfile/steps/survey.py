@@ -1,7 +1,7 @@
 """Steps that read a host, and those of the lock by hand (host/lib/survey.sh)."""
 
-from fabfile.config.settings import Settings
-from fabfile.steps.step import Step
+from ..config.settings import Settings
+from .step import Step
 
 READ = "read_the_host"
 HOLDER = "see_who_works_on_it"

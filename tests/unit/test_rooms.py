@@ -110,6 +110,19 @@ def test_imports_point_one_way() -> None:
     assert wrong == []
 
 
+def test_the_product_does_not_know_its_own_name() -> None:
+    """Every import inside is relative: a wheel carries the package under another name than `fabfile`."""
+    absolute = [
+        f"{name}: {ast.unparse(node)}"
+        for name, path in modules().items()
+        if top(name) == "fabfile"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if (isinstance(node, ast.ImportFrom) and not node.level and top(node.module or "") == "fabfile")
+        or (isinstance(node, ast.Import) and any(top(alias.name) == "fabfile" for alias in node.names))
+    ]
+    assert absolute == []
+
+
 def test_no_modules_import_each_other_in_a_circle() -> None:
     """Each module of product and test bed can be read without having read one that needs it."""
     left = {name: imported & set(modules()) - {name} for name, imported in imports().items()}
