@@ -48,6 +48,7 @@ def data(settings: Settings, release: Release) -> Step:
         "prove_data",
         {
             "release": release.root,
+            "project": settings.project,
             "linked_dirs": settings.linked_dirs,
             "linked_files": settings.linked_files,
             "writable": writable(settings),

@@ -57,8 +57,9 @@ while True:
     pathlib.Path("status").write_text(" ".join(later or [status]))
     with open("asked", "a") as asked:
         asked.write(status + "\\n")
+    to = "http://api.consult.dev/healthz/" if status == "301" else "/elsewhere/"
     body = open("body").read() if os.path.exists("body") else "the answer's body"
-    connection.sendall(f"HTTP/1.0 {status} Said\\r\\nLocation: /elsewhere/\\r\\n\\r\\n{body}".encode())
+    connection.sendall(f"HTTP/1.0 {status} Said\\r\\nLocation: {to}\\r\\n\\r\\n{body}".encode())
     connection.close()
 """
 
@@ -457,6 +458,7 @@ def test_a_release_that_is_not_healthy_is_told(world: World, release: Release, s
     [
         ("400", "asked with Host api.consult.dev: is it in ALLOWED_HOSTS?", "add api.consult.dev to the app's"),
         ("302", "it redirects to /elsewhere/", "health_path"),
+        ("301", "it redirects to http://api.consult.dev/healthz/, with a slash (APPEND_SLASH)", "health_path"),
         ("404", "the app has no such page", "health_path"),
     ],
 )

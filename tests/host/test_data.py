@@ -120,7 +120,6 @@ def test_django_says_where_its_data_lies(django_of: Any, release: Release, versi
     assert (
         plain["places"] == places(('DATABASES["default"]["NAME"]', base / "db.sqlite3", "file", "database"))["places"]
     )
-    assert plain["static_root"] == str(base / "staticfiles")
     assert not (base / "db.sqlite3").exists()
     write(
         release,
@@ -151,6 +150,7 @@ def test_uploads_without_a_media_root_are_told(django_of: Any, release: Release,
     """MEDIA_ROOT that is not set means the working folder, and counts where a model takes files."""
     field = MODELS + '    scan = models.FileField(upload_to="scans")\n'
     write(release, SETTINGS, field)
+    assert len(ask(django_of(version), release)["places"]) == 2
     (uploads,) = [place for place in ask(django_of(version), release)["places"] if place["use"] == "uploads"]
     assert uploads["setting"].startswith("MEDIA_ROOT, which is not set, but notes.Note.scan takes uploads")
     assert uploads["path"] == str(release.root)
@@ -159,6 +159,20 @@ def test_uploads_without_a_media_root_are_told(django_of: Any, release: Release,
     write(release, own, field.replace('upload_to="scans"', f'{storage}upload_to=""'))
     found = {(place["setting"], place["path"]) for place in ask(django_of(version), release)["places"][1:]}
     assert found == {("MEDIA_ROOT", "/srv/media"), ("the storage of notes.Note.scan", "/srv/scans")}
+    files = "django.core.files.storage.FileSystemStorage"
+    write(
+        release,
+        f"""{SETTINGS}
+STORAGES = {{"default": {{"BACKEND": "{files}", "OPTIONS": {{"location": "/srv/files"}}}},
+            "private": {{"BACKEND": "{files}", "OPTIONS": {{"location": "/srv/private"}}}},
+            "staticfiles": {{"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}}}}
+""",
+    )
+    found = {(place["setting"], place["path"]) for place in ask(django_of(version), release)["places"][1:]}
+    assert found == {
+        ('STORAGES["default"]["OPTIONS"]["location"]', "/srv/files"),
+        ('STORAGES["private"]', "/srv/private"),
+    }
 
 
 @pytest.mark.parametrize("version", DJANGO)
@@ -201,6 +215,18 @@ def test_data_in_the_release_is_refused(world: World, release: Release) -> None:
     )
 
 
+@pytest.mark.parametrize("below", ["", "apps", "apps/web", "tools"])
+def test_a_folder_with_code_is_not_to_be_linked(world: World, release: Release, below: str) -> None:
+    """The app's code would stay that of the first release for ever: uploads get a folder of their own."""
+    world.settings = world.settings.model_copy(update={"project": "apps/web"})
+    for folder in ("apps/web", "tools"):
+        Path(release.root, folder).mkdir(parents=True, exist_ok=True)
+    Path(release.root, "tools/views.py").touch()
+    error = refused(world, release, places(("MEDIA_ROOT", Path(release.root, below), "folder", "uploads")))
+    assert "a folder with the app's code: give it one of its own" in error.message
+    assert "in hosts.toml: linked" not in error.hint
+
+
 def test_linked_data_passes(world: World, release: Release) -> None:
     """What leads to shared/ passes, also a database that is not there yet; and so do folders of unit_options."""
     shared = Path(world.layout.shared)
@@ -211,7 +237,7 @@ def test_linked_data_passes(world: World, release: Release) -> None:
         update={
             "linked_dirs": ("media",),
             "linked_files": ("db.sqlite3",),
-            "unit_options": {"ReadWritePaths": "-/mnt/files", "CacheDirectory": "notes"},
+            "unit_options": {"ReadWritePaths": f"-/mnt/files {world.layout.base}/more", "CacheDirectory": "notes"},
         }
     )
     answers = places(
@@ -220,6 +246,8 @@ def test_linked_data_passes(world: World, release: Release) -> None:
         ('CACHES["default"]["LOCATION"]', "/tmp/cache", "folder", "cache"),
         ("SESSION_FILE_PATH", "/var/cache/notes/sessions", "folder", "sessions"),
         ("FILES", "/mnt/files/x", "folder", "uploads"),
+        ("MORE", Path(world.layout.base, "more"), "folder", "uploads"),
+        ("LOG", "/tmp/log", "file", "log"),
     )
     assert judge(world, release, answers) == ""
 
@@ -228,6 +256,7 @@ def test_linked_data_passes(world: World, release: Release) -> None:
     ("path", "words"),
     [
         ("/var/lib/elsewhere/db.sqlite3", "the service may not write there, only below"),
+        ("/srv/consult/db.sqlite3", "the service may not write there, only below"),
         ("/tmp/db.sqlite3", "a restart empties the service's /tmp"),
     ],
 )
@@ -257,12 +286,11 @@ def test_a_linked_file_that_nobody_makes_is_told(world: World, release: Release)
 
 
 def test_migrations_that_a_release_does_not_know_are_told(world: World, release: Release) -> None:
-    """Those that the live release knows and the database has; not those that squashing has left in the database."""
+    """Those that a release has and the database too; not those that squashing has left in the database."""
     old = world.release(OLD)
     subprocess.run(["uv", "venv", "--quiet", str(old.venv)], check=True)
     applied = ["notes.0001_initial", "notes.0002_title", "notes.0000_squashed_long_ago"]
     assert judge(world, release, {"migrations": {"known": applied[:2], "applied": applied}}) == ""
-    world.link(release)
     said = judge(world, old, {"migrations": {"known": applied[:1], "applied": applied}})
     assert proof.ahead(said) == ["notes.0002_title"]
 

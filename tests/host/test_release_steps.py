@@ -306,6 +306,11 @@ def test_a_file_is_put_in_place_in_one_step(world: World) -> None:
     assert shared.read_bytes() == b"one\0two"
     assert shared.stat().st_mode & 0o777 == 0o640
     assert [path.name for path in shared.parent.iterdir()] == [shared.name]
+    Path(f"{shared}-wal").touch()
+    with pytest.raises(StepError) as caught:
+        world.run(steps.put_link("conf d/lo'cal.ini"), files={"content": b"three"})
+    assert "is a database in use: conf d/lo'cal.ini-wal lies beside it" in caught.value.message
+    assert shared.read_bytes() == b"one\0two"
 
 
 def test_a_missing_manage_py_is_told(world: World, origin: Origin) -> None:

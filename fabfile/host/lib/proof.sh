@@ -71,13 +71,11 @@ wsgi_modules() {
 # Refuse a release whose data would be lost with it, before a migration goes there; tell by `ahead NAME` which applied
 # migrations its code lacks.
 prove_data() {
-  local release linked_dirs linked_files writable
+  local release project linked_dirs linked_files writable
   local "$@"
-  local live
-  live=$(readlink -e "$CURRENT" || true)
   "$release/.venv/bin/python" -IS "$DEPLOY_LIBRARY/programs/judge_data.py" "answers=$PROOF/django.json" \
-    "release=$release" "live=$live" "base=$BASE" "app=$APP" "shared=$SHARED" "linked_dirs=$linked_dirs" \
-    "linked_files=$linked_files" "writable=$writable"
+    "release=$release" "project=$project" "releases=$RELEASES" "app=$APP" "shared=$SHARED" \
+    "linked_dirs=$linked_dirs" "linked_files=$linked_files" "writable=$writable"
 }
 
 # Answer with one line of JSON: what differs between the running master and the proof's, for plan/activation.py.
@@ -120,6 +118,7 @@ explain_health() {
       ;;
     30?)
       to=$(sed -n 's/^[Ll]ocation: *//p' "$PROOF/head" | tr -d '\r' | tail -n 1)
+      [ "${to%/}" != "${to%"$health_path/"}$health_path" ] || to="$to, with a slash (APPEND_SLASH)"
       echo "failed: $health_path answered $status, not 200: it redirects to $to"
       echo "next: name a path in hosts.toml that answers 200 itself (health_path), then the same command again"
       ;;

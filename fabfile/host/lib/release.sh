@@ -139,8 +139,12 @@ link_file() {
 put_link() {
   local name
   local "$@"
+  local beside
   mkdir -p "$(dirname "$SHARED/$name")"
   [ ! -d "$SHARED/$name" ] || fail "$SHARED/$name is a folder"
+  for beside in -wal -shm -journal; do # what SQLite has there belongs to the database that is there
+    [ ! -e "$SHARED/$name$beside" ] || fail "$SHARED/$name is a database in use: $name$beside lies beside it"
+  done
   install -m 640 "$DEPLOY_FILES/content" "$SHARED/$name.new"
   mv -T "$SHARED/$name.new" "$SHARED/$name"
 }

@@ -16,7 +16,7 @@ PATIENCE = 5  # seconds for the databases; an app whose database does not answer
 
 
 def answers():
-    """What Django says: `places` that the app writes to, `migrations` that code and databases know, `static_root`."""
+    """What Django says: `places` that the app writes to, `migrations` that code and databases know."""
     if "django" not in sys.modules:
         return {}
     from django.apps import apps  # ty: ignore[import-not-found] -- the app\'s own
@@ -33,7 +33,6 @@ def answers():
     return {
         "places": [dict(place, path=str(Path(place["path"]).absolute())) for place in found],
         "migrations": {"known": known_migrations(settings, apps), "applied": applied_migrations()},
-        "static_root": str(Path(settings.STATIC_ROOT).absolute()) if getattr(settings, "STATIC_ROOT", None) else "",
     }
 
 
@@ -64,16 +63,24 @@ def uploads(settings, apps):
     fields = [
         field for model in apps.get_models() for field in model._meta.get_fields() if isinstance(field, FileField)
     ]
-    if settings.MEDIA_ROOT and isinstance(default_storage, FileSystemStorage):
+    if isinstance(default_storage, FileSystemStorage) and default_storage.location != str(Path.cwd()):
         seen.add(default_storage.location)
-        yield place("MEDIA_ROOT", default_storage.location, "folder", "uploads")
+        own = getattr(settings, "STORAGES", {}).get("default", {}).get("OPTIONS", {}).get("location")
+        name = 'STORAGES["default"]["OPTIONS"]["location"]' if own else "MEDIA_ROOT"
+        yield place(name, default_storage.location, "folder", "uploads")
+    for alias in set(getattr(settings, "STORAGES", {})) - {"default", "staticfiles"}:
+        from django.core.files.storage import storages  # ty: ignore[import-not-found] -- the app's own
+
+        if isinstance(storages[alias], FileSystemStorage) and storages[alias].location not in seen:
+            seen.add(storages[alias].location)
+            yield place(f'STORAGES["{alias}"]', storages[alias].location, "folder", "uploads")
     for field in fields:
         storage = field.storage
         if not isinstance(storage, FileSystemStorage) or storage.location in seen:
             continue
         seen.add(storage.location)
         name = f"the storage of {field.model._meta.label}.{field.name}"
-        if storage is default_storage or (not settings.MEDIA_ROOT and storage.location == str(Path.cwd())):
+        if not settings.MEDIA_ROOT and storage.location == str(Path.cwd()):
             name = f"MEDIA_ROOT, which is not set, but {field.model._meta.label}.{field.name} takes uploads: it"
         yield place(name, storage.location, "folder", "uploads")
 

@@ -1,10 +1,10 @@
 """Runs on the host: judges whether a release's data outlives it, by what its Django has said (ask_django.py).
 
-Takes name=value words: `answers` (django.json), `release` (its folder), `live` (the live one's, or nothing), `base` and
-`app` (the tool's own places), `shared`, `linked_dirs` and `linked_files` (of hosts.toml, a line each), `writable` (what
-the service may write to besides shared/, a line each).
+Takes name=value words: `answers` (django.json), `release` (its folder), `project` (the folder in it that gunicorn runs
+in), `releases`, `app` and `shared` (the tool's own places), `linked_dirs` and `linked_files` (of hosts.toml, a line
+each), `writable` (what the service may write to besides shared/, a line each).
 
-Prints `ahead NAME` for each applied migration that the live release knows and this one does not. All that is wrong is
+Prints `ahead NAME` for each applied migration that another release knows and this one does not. All that is wrong is
 told at once: a place where the service cannot write, or where nothing outlives a release or a restart.
 """
 
@@ -14,57 +14,60 @@ import sys
 from pathlib import Path
 
 TEMPORARY = ("/tmp", "/var/tmp")  # noqa: S108 -- the service has its own (PrivateTmp), which a restart empties
-MAY_BE_LOST = ("cache", "temporary uploads")
+NEVER_LOST = ("database", "uploads")
 LINKS = {"file": "linked_files", "folder": "linked_dirs"}
 
 
-def main(answers, release, live, base, app, shared, linked_dirs, linked_files, writable):
+def main(answers, release, project, releases, app, shared, linked_dirs, linked_files, writable):
     said = read_json(answers)
     linked = {"linked_files": linked_files.splitlines(), "linked_dirs": linked_dirs.splitlines()}
     places = said.get("places", [])
-    tell_migrations(said.get("migrations", {}), Path(release, ".deploy"), live and Path(live, ".deploy"))
+    tell_migrations(said.get("migrations", {}), Path(release, ".deploy"), Path(releases))
     findings, lines = [], {}
     for place in places:
         path = os.path.realpath(place["path"])
         named = f"{place['setting']} is {place['path']} ({place['use']})"
-        if within(path, shared):
+        if within(path, shared, *writable.splitlines()):
             continue
-        if within(path, base, app):
-            below = below_release(path, release, base, app)
+        below = below_release(path, release, releases, app)
+        if below is not None:
             named = f"{place['setting']} ({place['use']}) is {below} in the release"
-            if below in ("", "."):
-                findings.append(f"{place['setting']} ({place['use']}) is the release itself: name a folder for it")
+            if place["kind"] == "folder" and has_code(Path(release, below), Path(release, project)):
+                findings.append(f"{named}, a folder with the app's code: give it one of its own, like {below}/media")
                 continue
             findings.append(f"{named}, where the app cannot write, and which the next release replaces")
             lines.setdefault(LINKS[place["kind"]], []).append(below)
-        elif within(path, *TEMPORARY) and place["use"] not in MAY_BE_LOST:
+        elif within(path, *TEMPORARY):
+            if place["use"] not in NEVER_LOST:
+                continue
             findings.append(f"{named}: a restart empties the service's /tmp")
-        elif not within(path, *TEMPORARY, *writable.splitlines()):
+        else:
             findings.append(f"{named}: the service may not write there, only below {shared}")
-    databases = {os.path.realpath(place["path"]) for place in places if place["use"] == "database"}
+    made_by_app = {os.path.realpath(place["path"]) for place in places if place["kind"] == "file"}
     missing = [
         name
         for name in linked["linked_files"]
-        if not Path(shared, name).exists() and os.path.realpath(f"{shared}/{name}") not in databases
+        if not Path(shared, name).exists() and os.path.realpath(f"{shared}/{name}") not in made_by_app
     ]
     if findings:
         refuse(findings, lines, linked)
-    if missing:
+    if missing and said:  # what is no Django makes its files as it likes
         print("failed: linked_files names what is not there yet: " + ", ".join(f"{shared}/{name}" for name in missing))
         print(f"next: fab -H NAME link.put {missing[0]} --file YOUR-COPY")
         sys.exit(1)
 
 
-def tell_migrations(migrations, notes, live_notes):
+def tell_migrations(migrations, notes, releases):
     """Note what this code knows, for releases to come, and tell what the databases have and it does not."""
     known = set(migrations.get("known", []))
     if known:
         path = notes / "migrations.json"
         path.with_name(".migrations").write_text(json.dumps(sorted(known)), encoding="utf-8")
         path.with_name(".migrations").replace(path)
-    # By the live release's list: names that no code has any more are what squashing leaves in every database.
-    live = set(read_json(live_notes / "migrations.json") or []) if live_notes else set()
-    for name in sorted(set(migrations.get("applied", [])) & live - known):
+    # Those that some release has: names that no code has any more are what squashing leaves in every database.
+    lists = [read_json(path) for path in releases.glob("[0-9]*/.deploy/migrations.json")]
+    elsewhere = {name for names in lists for name in names}
+    for name in sorted(set(migrations.get("applied", [])) & elsewhere - known):
         print(f"ahead {name}")
 
 
@@ -86,13 +89,18 @@ def within(path, *folders):
     return any(path == folder or path.startswith(folder.rstrip("/") + "/") for folder in folders if folder)
 
 
-def below_release(path, release, base, app):
-    """The part of a path below the release that it lies in: this one, or the live one by its public name."""
-    for root in (os.path.realpath(release), os.path.realpath(app)):
+def below_release(path, release, releases, app):
+    """The part of a path below the release that it lies in, this one or another; None when it lies in none."""
+    for root in (os.path.realpath(release), os.path.realpath(app), app):
         if within(path, root):
             return os.path.relpath(path, root)
-    below = os.path.relpath(path, f"{base}/releases")
-    return below.partition("/")[2] if not below.startswith("..") else os.path.relpath(path, base)
+    releases = os.path.realpath(releases)
+    return os.path.relpath(path, releases).partition("/")[2] or "." if within(path, releases) else None
+
+
+def has_code(folder, project):
+    """Whether a link in place of the folder would take code of the app away."""
+    return within(str(project), str(folder)) or any(folder.glob("*.py"))
 
 
 def read_json(path):
