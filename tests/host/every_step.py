@@ -54,6 +54,7 @@ def every_step() -> list[Step]:
     steps = [
         survey.read_host(SETTINGS), survey.holder(), survey.freeze("{}"), survey.unfreeze(), release.fetch(SETTINGS),
         nginx.look_at_site(SETTINGS), logs.journal(services.web(LAYOUT), 50), logs.nginx_errors(50),
+        logs.nginx(50),
         *server.provision(SETTINGS, FILES),
     ]  # fmt: skip
     for plan in plans():

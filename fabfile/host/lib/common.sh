@@ -38,6 +38,19 @@ require_rights() {
   [ -z "$denied" ] || exit "$NO_RIGHT"
 }
 
+# Come to the site as a visitor does, three times where that may help, and say what was found: visit NAME=VALUE...
+visit() {
+  local said code tries
+  for tries in 1 2 3; do
+    code=0
+    said=$(python3 -IS "$DEPLOY_LIBRARY/programs/visit.py" "$@") || code=$?
+    [ "$code" = 1 ] && [ "$tries" -lt 3 ] || break
+    sleep 0.5
+  done
+  echo "$said"
+  return "$code"
+}
+
 # Ask for a path as nginx does for a visitor, and print the status, 000 without an answer: ask PATH HEADERS ANSWER
 # [OPTION]... - HEADERS, one a line, are those of plan/request.py; ANSWER is the file for the body.
 ask() {
