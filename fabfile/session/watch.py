@@ -30,7 +30,7 @@ WORDS = (
         r"Name or service not known|nodename nor servname|No address associated|Temporary failure in name",
         "DNS does not know the name",
     ),
-    (r"CERTIFICATE_VERIFY_FAILED(.*)", "the certificate is not good"),
+    (r"CERTIFICATE_VERIFY_FAILED.*?: (.*?)( \(_ssl.*)?$", r"its certificate is refused: \1"),
     (r"(?i)\bssl\b|TLSV1|WRONG_VERSION_NUMBER", "it speaks no TLS"),
     (r"Connection refused", "nobody listens there (connection refused)"),
     (r"Timeout", "no answer in time"),
@@ -163,7 +163,10 @@ def public_trouble(watches: Mapping[str, Watch], *, closed: bool = False) -> str
         return ""
     if answer[0].isdigit():
         return f"it answers {answer}"
-    return next((words for pattern, words in WORDS if re.search(pattern, answer)), answer)
+    for pattern, words in WORDS:
+        if found := re.search(pattern, answer):
+            return found.expand(words)
+    return answer
 
 
 def numbers(watches: Mapping[str, Watch]) -> dict[str, float | int]:
