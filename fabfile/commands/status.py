@@ -29,6 +29,7 @@ def status(run: Run) -> None:
             checks.add("http_200", ok=answer == "200", detail=f"{settings.health_path} answers {answer}")
         outcome.add_checks(checks)
         add_state(run, state, results[survey.HOLDER].output)
+        outcome.details["visitor"] = (checks.found | checks.details).get("visitor", "")
         show(run, state, checks)
         if checks.failed:
             outcome.logs = read_logs(runner, run.host.layout, checks.failed)
