@@ -25,7 +25,7 @@ def reload() -> Step:
 def check_site(settings: Settings) -> Step:
     """The checks from inside the host, in order; health may take `timeouts.health` seconds."""
     wait = settings.timeouts.health
-    return Step(CHECK, "Check the site", "check_site", _checks(settings, wait), timeout=wait + 40, live=True)
+    return Step(CHECK, "Check the site", "check_site", _checks(settings, wait), timeout=wait + 60, live=True)
 
 
 def look_at_site(settings: Settings) -> Step:

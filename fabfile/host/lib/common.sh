@@ -38,13 +38,13 @@ require_rights() {
   [ -z "$denied" ] || exit "$NO_RIGHT"
 }
 
-# Come to the site as a visitor does, three times where that may help, and say what was found: visit NAME=VALUE...
+# Come to the site as a visitor does, again where that may help, and say what was found: visit TRIES NAME=VALUE...
 visit() {
-  local said code tries
-  for tries in 1 2 3; do
-    code=0
-    said=$(python3 -IS "$DEPLOY_LIBRARY/programs/visit.py" "$@") || code=$?
-    [ "$code" = 1 ] && [ "$tries" -lt 3 ] || break
+  local said code tries=$1
+  while code=0; do
+    said=$(python3 -IS "$DEPLOY_LIBRARY/programs/visit.py" "${@:2}") || code=$?
+    tries=$((tries - 1))
+    [ "$code" = 1 ] && [ "$tries" -gt 0 ] || break
     sleep 0.5
   done
   echo "$said"

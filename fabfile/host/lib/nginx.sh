@@ -19,8 +19,9 @@ reload_nginx() { as_root reload_nginx; }
 check_site() {
   local health_path headers names proxy mark wait only_look
   local "$@"
-  local answer said failed='' end=$((SECONDS + wait))
+  local answer said failed='' tries=3 end=$((SECONDS + wait))
   local -a active
+  [ -z "$only_look" ] || tries=1
   until ask_health && [ "$answer" = 200 ] || [ "$SECONDS" -ge "$end" ]; do sleep 0.2; done
   mapfile -t active < <(systemctl is-active "$UNIT.service" nginx.service || true)
   if [ -S "$SOCKET" ]; then
@@ -36,7 +37,7 @@ check_site() {
   check http_200 "$answer" 200 "$health_path answers $answer"
   # A site of before, which the next deploy replaces, sets no mark.
   grep -qs X-Django-Deploy "$SITE_FILE" || mark=''
-  if said=$(visit "names=$names" "proxy=$proxy" "health_path=$health_path" "mark=$mark" "page=$MAINTENANCE"); then
+  if said=$(visit "$tries" "names=$names" "proxy=$proxy" "health_path=$health_path" "mark=$mark" "page=$MAINTENANCE"); then
     echo "check visitor ok $said"
   else
     check visitor broken ok "$said"

@@ -98,7 +98,7 @@ prove_visitors() {
   local release project names proxy static_url static_root new
   local "$@"
   local said code=0
-  said=$(visit "names=$names" "proxy=$proxy" "socket=$PROOF/sock" "static_url=$static_url" \
+  said=$(visit 3 "names=$names" "proxy=$proxy" "socket=$PROOF/sock" "static_url=$static_url" \
     "static_root=$release/$project/$static_root" "new=$new") || code=$?
   if [ "$code" = 1 ]; then # its log may tell more
     echo "its log:"

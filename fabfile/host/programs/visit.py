@@ -152,7 +152,7 @@ class Visit:
             answer = Answer(way.getresponse())
             way.close()
         except TimeoutError:
-            raise Broken(f"{self.short(url)} does not answer a visitor within {TIME} s") from None
+            raise Broken(f"{self.short(url)} does not answer a visitor within {TIME} s", 1) from None
         except (http.client.HTTPException, ConnectionResetError) as error:
             raise Broken(f"{self.short(url)} gives a visitor no answer ({type(error).__name__})", 1) from None
         except OSError as error:
