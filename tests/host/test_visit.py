@@ -231,7 +231,7 @@ PAGE = """
 <link rel=icon href="/static/icon.png"><img src="/static/logo.png"><img>
 <script>let x = '<link href="/static/no">'</script>
 <script src="https://cdn.example/static/x.js"></script><!-- <script src="/static/gone.js"></script> -->
-<a href="/static/report.pdf">Report</a><link rel=stylesheet href="data:text/css,x"><script src="http://[bad"></script>
+<base href="http://[bad"><a href="/static/report.pdf">Report</a><link rel=stylesheet href="data:text/css,x"><script src="http://[bad"></script>
 """
 
 

@@ -101,7 +101,9 @@ class Visit:
             answer = self.get(url)
             if not answer.target:
                 return url, answer
-            before, url = url, self.joined(url, answer.target)
+            before, url = url, joined(url, answer.target)
+            if not url:
+                raise Broken(f"the app redirects {self.short(before)} to {answer.target[:100]}, which is no URL")
             where = urlsplit(url)
             if where.scheme not in ("http", "https") or (where.hostname or "") not in self.names:
                 return url, None
@@ -114,15 +116,6 @@ class Visit:
             circle = " -> ".join(self.short(each) for each in [*(each for each, _ in seen), url])
             raise Broken(f"the app sends a visitor in a circle: {circle}")
         raise Broken(f"the app redirects a visitor more than {REDIRECTS} times, at last to {self.short(url)}")
-
-    def joined(self, url, target):
-        """Where a redirect leads."""
-        try:
-            joined = urljoin(url, target).partition("#")[0]
-            urlsplit(joined).port  # noqa: B018 - raises for what is no URL
-        except ValueError:
-            raise Broken(f"the app redirects {self.short(url)} to {target[:100]}, which is no URL") from None
-        return joined
 
     def see_that_it_is_open(self, before, url):
         """Raise Broken when a visitor is sent to a port of this host at which nobody listens."""
@@ -137,7 +130,11 @@ class Visit:
     def get(self, url):
         """Ask for it, as what stands before gunicorn would hand it on, or as a visitor asks nginx."""
         where = urlsplit(url)
-        headers = {"Host": where.netloc, "User-Agent": "django-deploy (visitor)", "Connection": "close"}
+        headers = {
+            "Host": where.netloc.rpartition("@")[2],
+            "User-Agent": "django-deploy (visitor)",
+            "Connection": "close",
+        }
         secure = where.scheme == "https"
         if self.socket:
             headers |= {"Host": where.hostname, "X-Forwarded-For": "127.0.0.1", "X-Real-IP": "127.0.0.1"}
@@ -217,6 +214,16 @@ class Visit:
         return where.scheme in ("http", "https") and where.hostname in self.names and not where.port
 
 
+def joined(url, target):
+    """Where `target` on the page `url` leads; "" when it is no URL."""
+    try:
+        found = urljoin(url, target).partition("#")[0]
+        urlsplit(found).port  # noqa: B018 - raises for what is no URL
+    except ValueError:
+        return ""
+    return found
+
+
 def page_class():
     """A reader of pages that keeps what they need to look and work as they should, and the rest of their files."""
     from html.parser import HTMLParser  # only pages need it
@@ -229,19 +236,15 @@ def page_class():
         def handle_starttag(self, tag, attrs):
             found = {name: value or "" for name, value in attrs}
             if tag == "base":
-                self.url = urljoin(self.url, found.get("href", ""))
+                self.url = joined(self.url, found.get("href", "")) or self.url
             name = {"link": "href", "script": "src", "img": "src"}.get(tag)
             if found.get(name):
                 needed = tag == "script" or "stylesheet" in found.get("rel", "").lower().split()
                 self.keep(self.needed if needed else self.more, found[name])
 
         def keep(self, kept, text):
-            try:
-                url = urljoin(self.url, text)
-                urlsplit(url).port  # noqa: B018 - raises for what is no URL
-            except ValueError:
-                return
-            if url not in kept:
+            url = joined(self.url, text)
+            if url and url not in kept:
                 kept.append(url)
 
     return Page
