@@ -75,6 +75,8 @@ def switch(session: Session, plan: Plan, activation: Activation) -> None:
             outcome.failed_check = "http_200"
             session.runner.run(revert, finish=True)
             failure = _reverted(session, plan, f"{settings.health_path} answers {answer}")
+            if watches["ssh"].steady:  # so it is not in the app
+                failure.hint = _look_outside(session)
             outcome.site_state += schema
             raise failure
     if watches["ssh"].blind:
@@ -118,9 +120,7 @@ def announce(session: Session, plan: Plan) -> None:
     trouble = outcome.details.get("public_trouble")
     if trouble:
         seen += f"; BUT {_public_trouble(session, trouble)}"
-        outcome.suggestions.append(
-            f"see where {session.settings.public_url} leads: its name, port and certificate, the proxy before this host"
-        )
+        outcome.suggestions.append(_look_outside(session))
     elif "public_requests" in watched:
         seen += f"; at {session.settings.public_url} {watched['public_requests']}, {watched['public_failed']} failed"
     run.headline(f"{plan.release.id} is live ({outcome.activation}){seen}", good=not trouble)
@@ -131,6 +131,14 @@ def _public_trouble(session: Session, trouble: str) -> str:
     before = " before this deploy either" if session.live else ""
     verb = "did not answer as this site" if before else "does not answer as this site"
     return f"{session.settings.public_url} {verb}{before}: {trouble}"
+
+
+def _look_outside(session: Session) -> str:
+    """What to look at when the host answers and its public address does not."""
+    return (
+        f"see where {session.settings.public_url} leads: its name (in ALLOWED_HOSTS, too), port and certificate, "
+        "the proxy before this host"
+    )
 
 
 def show_logs(session: Session, error: Unhealthy) -> None:

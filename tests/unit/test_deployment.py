@@ -22,7 +22,7 @@ from fabfile.plan.state import HostState, ReleaseState
 from fabfile.session import deployment
 from fabfile.session.run import Run
 from fabfile.session.session import Session
-from fabfile.session.watch import Watch
+from fabfile.session.watch import STEADY, Watch
 from fabfile.ssh.runner import ConnectionLost, StepError
 from fabfile.steps.step import Results, Step, StepResult
 from tests.unit.test_sequence import LAYOUT, NEW, OLD, SETTINGS, SITE
@@ -87,6 +87,7 @@ class Stage:
         self.answers = "200"
         self.settings = SETTINGS
         self.maintenance = ""
+        self.steady = False  # whether the last answers through SSH were good
         self.public: Watch | None = None
         self.interrupted = False  # a Ctrl-C during the switch
         self.ends: Ends = {}
@@ -94,7 +95,8 @@ class Stage:
 
         @contextmanager
         def watching(*_: object) -> Generator[dict[str, Watch]]:
-            watches = {"ssh": Watch(first=self.answers)}
+            last = deque(["200"] * STEADY * self.steady, maxlen=STEADY)
+            watches = {"ssh": Watch(first=self.answers, last=last)}
             yield watches | ({"public": self.public} if self.public else {})
 
         mocker.patch("fabfile.session.watch.watching", watching)
@@ -300,6 +302,17 @@ def test_a_public_url_that_does_not_answer_is_in_the_headline(stage: Stage, live
     assert last.endswith(f"BUT https://pub.example.org {verb}: DNS does not know the name")
     assert session.outcome.details["public_trouble"] == "DNS does not know the name"
     assert "https://pub.example.org" in session.outcome.suggestions[-1]
+
+
+def test_a_public_url_that_breaks_is_rolled_back(stage: Stage) -> None:
+    """The host itself answers: what to look at lies before it."""
+    stage.settings = PUBLIC
+    stage.steady = True
+    stage.settle.return_value = "400 at https://pub.example.org"
+    session, error = stage.fail()
+    assert str(error) == f"/healthz answers 400 at https://pub.example.org; {OLD.id} is live again"
+    assert error.hint.startswith("see where https://pub.example.org leads")
+    assert "put_the_old_release_back" in played(session).ran
 
 
 def test_a_public_url_that_answers_is_no_news(stage: Stage) -> None:
