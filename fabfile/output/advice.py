@@ -3,6 +3,8 @@
 import re
 
 OURS = re.compile(r"failed: (?P<reason>\S.*)")  # what a function of host/lib says when it gives up (fail in common.sh)
+# ... and the next command, right behind it, as the last line.
+OURS_NEXT = re.compile(r"(?:^|\n)failed: .*\nnext: (?P<next>\S.*)\s*\Z")
 EXCEPTION = re.compile(
     r"\s*[A-Za-z_][\w.]*(Error|Exception|Configured|Missing|NotFound|DoesNotExist|Canceled)\b.*: \S.*"
 )
@@ -24,8 +26,6 @@ NEXT = (
         r"connection to server .* failed",
         "see that the database answers {host}, then the same command again",
     ),
-    # Django's own answer to an unknown Host, without a word in the log of most apps.
-    (r"answered 400, not 200", "add the domain in hosts.toml to the app's ALLOWED_HOSTS, then the same command again"),
     # What a visitor found (host/programs/visit.py).
     (
         r"but nothing on this host answers https",
@@ -87,7 +87,9 @@ def look(host: str, check: str | None, output: str) -> str:
 
 
 def next_command(host: str, output: str) -> str:
-    """What to do about it."""
+    """What to do about it: what the step itself says behind its reason, else what the output as a whole tells."""
+    if ours := OURS_NEXT.search(output):
+        return ours["next"].replace("-H NAME", f"-H {host}")[:LONGEST]
     for pattern, advice in NEXT:
         if re.search(pattern, output):
             return advice.format(host=host)

@@ -56,7 +56,8 @@ while True:
     pathlib.Path("status").write_text(" ".join(later or [status]))
     with open("asked", "a") as asked:
         asked.write(status + "\\n")
-    connection.sendall(f"HTTP/1.0 {status} Said\\r\\n\\r\\nthe answer's body".encode())
+    body = open("body").read() if os.path.exists("body") else "the answer's body"
+    connection.sendall(f"HTTP/1.0 {status} Said\\r\\nLocation: /elsewhere/\\r\\n\\r\\n{body}".encode())
     connection.close()
 """
 
@@ -276,7 +277,7 @@ def test_no_sync_arguments_are_none(world: World) -> None:
 
 def prove(world: World, release: Release, *further: Step) -> list[Step]:
     """The proof's steps in their order."""
-    return [proof.start(world.settings, release), proof.boot(world.settings), *further]
+    return [proof.start(world.settings, release), proof.boot(world.settings, release), *further]
 
 
 def proof_pids(world: World) -> list[int]:
@@ -345,9 +346,69 @@ def test_a_release_that_is_not_healthy_is_told(world: World, release: Release, s
     with pytest.raises(StepError) as caught:
         world.run(*prove(world, release, proof.health(world.settings)))
     assert "/healthz answered:\nthe answer's body" in caught.value.evidence
-    assert caught.value.evidence.endswith(f"failed: /healthz answered {status}, not 200")
+    assert f"failed: /healthz answered {status}, not 200" in caught.value.evidence
     asked = Path(release.project, "asked").read_text().split()
     assert len(asked) >= tries if status == "503" else len(asked) == tries
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "then"),
+    [
+        ("400", "asked with Host api.consult.dev: is it in ALLOWED_HOSTS?", "add api.consult.dev to the app's"),
+        ("302", "it redirects to /elsewhere/", "health_path"),
+        ("404", "the app has no such page", "health_path"),
+    ],
+)
+def test_what_a_bad_answer_mostly_means_is_told(
+    world: World, release: Release, status: str, reason: str, then: str
+) -> None:
+    """The setting to look at, in hosts.toml or in the app; of a page of HTML only the words that a person reads."""
+    Path(release.project, "status").write_text(status)
+    page = f"<html><style>p {{}}</style><p>Bad <b>Request</b>{'<p>x' * 30}<script>alert()</script>\n<p>the last word"
+    Path(release.project, "body").write_text(page)
+    with pytest.raises(StepError) as caught:
+        world.run(*prove(world, release, proof.health(world.settings)))
+    assert caught.value.message.endswith(f"/healthz answered {status}, not 200{reason_of(status, reason)}")
+    assert then in caught.value.hint
+    assert "the last word" in caught.value.evidence
+    assert not {"<p>", "alert", "p {}"} & set(caught.value.evidence.split())
+
+
+def reason_of(status: str, reason: str) -> str:
+    return f", {reason}" if status == "400" else f": {reason}"
+
+
+@pytest.mark.parametrize(
+    "said", ["ModuleNotFoundError: No module named 'config'", "Failed to find attribute 'app' in 'config.wsgi'."]
+)
+def test_a_wrong_wsgi_is_told(world: World, release: Release, said: str) -> None:
+    """A module or an attribute that is not there: the setting, its value, and what the commit has."""
+    subprocess.run(["git", "init", "--quiet", release.root], check=True)
+    Path(release.project, "shop").mkdir()
+    Path(release.project, "shop/wsgi.py").touch()
+    subprocess.run(["git", "-C", release.root, "add", "apps/web/shop"], check=True)
+    Path(release.project, "broken").touch()
+    packages = next(Path(release.venv).glob("lib/python*/site-packages"))
+    (packages / "gunicorn.py").write_text(GUNICORN.replace("ImportError: no module named settings", said))
+    with pytest.raises(StepError) as caught:
+        world.run(*prove(world, release))
+    assert "gunicorn finds no config.wsgi:application (wsgi and project in hosts.toml)" in caught.value.message
+    assert "apps/web/shop/wsgi.py" in caught.value.message
+    assert said in caught.value.evidence
+
+
+def test_a_boot_without_a_linked_file_is_told(world: World, release: Release) -> None:
+    """What is missing is mostly why; the next command puts it there."""
+    Path(release.notes, "linked_files").write_text("db.sqlite3\nconf/local.ini\n")
+    Path(release.project, "broken").touch()
+    with pytest.raises(StepError) as caught:
+        world.run(*prove(world, release))
+    assert f"the linked file {world.layout.shared}/conf/local.ini is not there yet" in caught.value.message
+    assert caught.value.hint.startswith("fab -H there link.put conf/local.ini")
+    Path(release.project, "manage.py").write_text("raise FileNotFoundError")
+    with pytest.raises(StepError) as caught:
+        world.run(django.collect_static(world.settings, release))
+    assert f"the linked file {world.layout.shared}/conf/local.ini is not there yet" in caught.value.message
 
 
 def test_a_release_has_its_time_to_become_healthy(world: World, release: Release) -> None:

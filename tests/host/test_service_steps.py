@@ -110,7 +110,7 @@ def test_files_of_a_run_that_was_cut_are_installed_again(world: World) -> None:
     world.run(service.stage(targets), service.install_units(targets), files=files(world))
 
     def known() -> set[str]:
-        return set(parse(world.output(survey.read_host(world.settings)).splitlines()).files)
+        return set(parse(world.output(survey.read_host()).splitlines()).files)
 
     assert known() == {str(layout.socket_file)}
     world.twice(release_steps.mark_good(live))
@@ -560,12 +560,12 @@ def test_the_checks_under_a_maintenance_page(world: World, site: type[Site]) -> 
         checks = nginx.parse_checks(world.output(step(world.settings)))
         assert (list(checks.held), checks.failed) == (CHECKS, None)
         assert checks.found["visitor"] == "/ answers 503: the maintenance page is on"
-    assert parse(world.output(survey.read_host(world.settings)).splitlines()).maintenance
+    assert parse(world.output(survey.read_host()).splitlines()).maintenance
     site.status = 500
     assert failed(world.output(nginx.look_at_site(world.settings))) == ["http_200"]
     Path(world.layout.maintenance).unlink()
     assert failed(world.output(nginx.look_at_site(world.settings))) == ["http_200", "visitor"]
-    assert not parse(world.output(survey.read_host(world.settings)).splitlines()).maintenance
+    assert not parse(world.output(survey.read_host()).splitlines()).maintenance
 
 
 def test_the_checks_where_another_site_answers(world: World, site: type[Site]) -> None:

@@ -47,11 +47,16 @@ doppler_run() {
 
 # Run a manage.py command of the caller's release with its secrets: manage COMMAND...
 manage() {
+  local code
   local -a doppler
   load_service_environment
   cd "$release/$project"
   doppler_run "$doppler_project" "$doppler_config"
-  "${doppler[@]}" "$release/.venv/bin/python" "$DEPLOY_LIBRARY/programs/manage.py" "$manage_py" "$@"
+  "${doppler[@]}" "$release/.venv/bin/python" "$DEPLOY_LIBRARY/programs/manage.py" "$manage_py" "$@" || {
+    code=$?
+    blame_missing_link || true
+    return "$code"
+  }
 }
 
 # Collect the static files into the release, and keep those with hashed names for pages of earlier releases.
