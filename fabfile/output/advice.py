@@ -54,6 +54,17 @@ NEXT = (
         r"nginx answers with another site",
         "ssh {host} grep -r server_name /etc/nginx/sites-enabled: two sites have this name",
     ),
+    (r"pg_config", "take psycopg[binary] or psycopg2-binary, or on {host}: apt install libpq-dev gcc python3-dev"),
+    (
+        r"mysql_config|valid pkg-config name",
+        "on {host}: apt install default-libmysqlclient-dev pkg-config gcc python3-dev",
+    ),
+    (
+        r"command '\S*(gcc|cc|g\+\+|clang)' failed|No such file or directory: '(gcc|cc|g\+\+)'|fatal error: \S+\.h: No",
+        "that package has no wheel for this Python and is compiled: take a version that has one, or on {host}: "
+        "apt install build-essential python3-dev, and the headers that it names",
+    ),
+    (r"40[13] (Unauthorized|Forbidden)", "let {host} into that package index: its credentials in ~/.netrc of the user"),
     (r"Failed to (fetch|download)|dns error", "see that {host} reaches the package index, then the same command again"),
     (r"(?m)^fatal: ", "see what git says on {host}, then the same command again"),
 )
@@ -86,10 +97,16 @@ def look(host: str, check: str | None, output: str) -> str:
     return next_command(host, output) if check == "visitor" else journal(host, output)
 
 
+def said_next(host: str, output: str) -> str:
+    """What the step itself says is to be done, behind its reason; nothing when it says nothing."""
+    ours = OURS_NEXT.search(output)
+    return ours["next"].replace("-H NAME", f"-H {host}")[:LONGEST] if ours else ""
+
+
 def next_command(host: str, output: str) -> str:
     """What to do about it: what the step itself says behind its reason, else what the output as a whole tells."""
-    if ours := OURS_NEXT.search(output):
-        return ours["next"].replace("-H NAME", f"-H {host}")[:LONGEST]
+    if said := said_next(host, output):
+        return said
     for pattern, advice in NEXT:
         if re.search(pattern, output):
             return advice.format(host=host)

@@ -59,6 +59,9 @@ def test_the_reason_is_the_line_that_says_most(output: str, reason: str) -> None
         ("tar: a: Cannot write: No space left on device", "make room on the disk of api"),
         ("Doppler Error: Invalid Service token", "fab -H api provision"),
         (UV, "api reaches the package index"),
+        ("Error: pg_config executable not found.", "apt install libpq-dev"),
+        ("error: command 'x86_64-linux-gnu-gcc' failed with exit code 1", "apt install build-essential"),
+        ("error: HTTP status client error (401 Unauthorized) for url", "~/.netrc"),
         (NGINX, "the file that nginx names"),
         (
             "failed: /up/ answered 400\nnext: add x to ALLOWED_HOSTS, then: fab -H NAME deploy",
