@@ -36,7 +36,7 @@ UNHEALTHY_WHEN_LIVE = f"""
     if os.environ.get("RUNTIME_DIRECTORY") == "/run/consult-django":
     {UNHEALTHY}
 {HEALTHY}"""
-CHECKS = ("gunicorn_socket", "systemd_active", "nginx_running", "http_200")
+CHECKS = ("gunicorn_socket", "systemd_active", "nginx_running", "http_200", "visitor")
 # What the team's agents parse.
 FIELDS = set(
     "status phase failed_check error server url admin_url git_branch git_commit release previous activation reason "  # noqa: SIM905

@@ -207,9 +207,10 @@ def verify_site(rendered: Rendering, folder: Path) -> str:
 
 
 def nginx_conf(site: str, folder: Path) -> str:
-    """Return an nginx.conf around `site` that anybody can run: sockets in `folder` instead of port 80."""
+    """Return an nginx.conf around `site` that anybody can run: sockets in `folder` instead of port 80, and its log."""
     numbers = iter(range(100))
     listening = re.sub(r"\blisten \S+?(?=[ ;])", lambda _: f"listen unix:{folder}/{next(numbers)}.sock", site)
+    listening = listening.replace(" /var/log/nginx/", f" {folder}/")
     mime_types = Path("/etc/nginx/mime.types")
     include = f"include {mime_types};" if mime_types.exists() else ""
     return NGINX_CONF.format(folder=folder, mime_types=include, site=listening)

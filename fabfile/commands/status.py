@@ -1,10 +1,11 @@
 """status: what is live, who works on it, whether it is healthy. Writes nothing."""
 
 from ..errors import Unhealthy
+from ..output import advice
 from ..plan import lock, services
 from ..plan.state import HostState, parse
 from ..session.run import Run
-from ..session.session import read_logs
+from ..session.session import evidence, read_logs
 from ..ssh import http
 from ..ssh.connection import connect
 from ..steps import nginx, survey
@@ -14,7 +15,7 @@ JOBS = {"activating": "runs now", "active": "runs now", "failed": "failed when i
 
 
 def status(run: Run) -> None:
-    """Read the host and make the four checks. Raises Unhealthy that names the first that fails."""
+    """Read the host and make the checks. Raises Unhealthy that names the first that fails."""
     settings, outcome = run.settings, run.outcome
     look = [survey.read_host(), nginx.look_at_site(settings), survey.holder()]
     with connect(run.host) as connection, connection.runner() as runner:
@@ -23,17 +24,21 @@ def status(run: Run) -> None:
             answer = http.ask(client, settings.health_path)
         state = parse(results[survey.READ].output.splitlines())
         checks = nginx.parse_checks(results[nginx.LOOK].output)
-        if not answer.startswith(http.BLIND):  # then the host's own look is all there is
+        hidden = state.maintenance and answer == "503"  # the host's own look asks gunicorn then
+        if not answer.startswith(http.BLIND) and not hidden:  # else the host's own look is all there is
             checks.add("http_200", ok=answer == "200", detail=f"{settings.health_path} answers {answer}")
         outcome.add_checks(checks)
         add_state(run, state, results[survey.HOLDER].output)
+        outcome.details["visitor"] = (checks.found | checks.details).get("visitor", "")
         show(run, state, checks)
         if checks.failed:
-            outcome.logs = read_logs(runner, run.host.layout)
+            outcome.logs = read_logs(runner, run.host.layout, checks.failed)
             raise Unhealthy(
                 f"{run.name}: {checks.trouble}",
-                evidence="\n".join(outcome.logs["django_service"]),
-                hint=f"fab -H {run.name} logs --lines 200" if state.live else f"fab -H {run.name} deploy",
+                evidence=evidence(outcome.logs, checks.failed),
+                hint=advice.look(run.name, checks.failed, checks.trouble)
+                if state.live
+                else f"fab -H {run.name} deploy",
             )
 
 
@@ -53,6 +58,7 @@ def add_state(run: Run, state: HostState, holder: str) -> None:
         "locked": lock.describe_holder(holder) if holder else None,
         "frozen": lock.describe_holder(state.frozen) if state.frozen else None,
         "missing": list(state.missing),
+        "maintenance": bool(state.maintenance),
     }
 
 
@@ -62,7 +68,11 @@ def show(run: Run, state: HostState, checks: nginx.Checks) -> None:
     commit = f", {outcome.git_branch} {outcome.git_commit[:7]}" if outcome.git_commit else ""
     run.console.say(f"{run.name}: {outcome.site_state}{commit}")
     rows = [("url", outcome.url)]
-    rows += [(name, "ok" if good else f"failed: {checks.details[name]}") for name, good in checks.held.items()]
+    for name, good in checks.held.items():
+        found = f": {checks.found[name]}" if name in checks.found else ""
+        rows.append((name, f"ok{found}" if good else f"failed: {checks.details[name]}"))
+    if state.maintenance:
+        rows.append(("maintenance", f"the page is on, and visitors see it: {state.maintenance}"))
     rows += [
         (f"worker {pid}", folder if folder == state.live else f"{folder} (not the live release)")
         for pid, folder in state.workers.items()

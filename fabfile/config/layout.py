@@ -143,6 +143,11 @@ class Layout:
         return PurePosixPath("/var/lib") / self.unit / "doppler"
 
     @property
+    def maintenance(self) -> PurePosixPath:
+        """The page that visitors see while it is there."""
+        return self.base / "maintenance.html"
+
+    @property
     def service_file(self) -> PurePosixPath:
         return PurePosixPath("/etc/systemd/system") / f"{self.unit}.service"
 
@@ -176,6 +181,6 @@ class Layout:
         names = (
             "name", "unit", "app", "base", "repo", "releases", "current", "shared", "kept_static", "staged", "cache",
             "pythons", "history", "lock", "digest_key", "secrets", "socket", "state", "pid_file", "doppler",
-            "doppler_home", "service_file", "site_file", "site_link",
+            "doppler_home", "maintenance", "service_file", "site_file", "site_link",
         )  # fmt: skip
         return {name.upper(): str(getattr(self, name)) for name in names}

@@ -98,7 +98,10 @@ class Settings(Table):
     )
     body_size: BodySize = setting("20m", "largest request body", new_release=False)
     public_url: PublicUrl | None = setting(
-        None, "the site's address from outside; watched during a deploy when set", new_release=False, secret=True
+        None,
+        "the site's address from outside, watched during a deploy; https says that a proxy before nginx speaks it",
+        new_release=False,
+        secret=True,
     )
     health_path: UrlPath = setting("/healthz", "answers 200 when the app works", new_release=True)
     warm_up: tuple[UrlPath, ...] = setting(

@@ -26,6 +26,34 @@ NEXT = (
         r"connection to server .* failed",
         "see that the database answers {host}, then the same command again",
     ),
+    # What a visitor found (host/programs/visit.py).
+    (
+        r"but nothing on this host answers https",
+        "SECURE_SSL_REDIRECT = False in the app's settings; or, where a proxy speaks https for it, "
+        'public_url = "https://..." in hosts.toml, and let the proxy send X-Forwarded-Proto '
+        "(SECURE_PROXY_SSL_HEADER in the app's settings)",
+    ),
+    (
+        r"does not see that the visitor came by https",
+        'SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") in the app\'s settings',
+    ),
+    (
+        r"answers 400 to a visitor",
+        "add that name to the app's ALLOWED_HOSTS, then the same command again",
+    ),
+    (
+        r" needs \S+, which is not in ",
+        "commit that file, or build it before (npm run build, say); or see whether static_root and static_url in "
+        "hosts.toml are STATIC_ROOT and STATIC_URL",
+    ),
+    (
+        r" needs \S+, which the app answers with 404",
+        "see whether static_url in hosts.toml is the app's STATIC_URL, or mend that address",
+    ),
+    (
+        r"nginx answers with another site",
+        "ssh {host} grep -r server_name /etc/nginx/sites-enabled: two sites have this name",
+    ),
     (r"pg_config", "take psycopg[binary] or psycopg2-binary, or on {host}: apt install libpq-dev gcc python3-dev"),
     (
         r"mysql_config|valid pkg-config name",
@@ -60,6 +88,13 @@ def journal(host: str, output: str) -> str:
     """The command that shows the journal of what failed: of a worker that did not stay, else of the website."""
     worker = re.search(r"-([a-z0-9_]+)@\S+ does not stay", output)
     return f"fab -H {host} logs {f'--process {worker[1]} ' if worker else ''}--lines 200"
+
+
+def look(host: str, check: str | None, output: str) -> str:
+    """Where to go on when the site is not as it should be: by the check that failed first, and by what was said."""
+    if check == "nginx_running":
+        return f"fab -H {host} provision"  # starts nginx, or says which file it refuses
+    return next_command(host, output) if check == "visitor" else journal(host, output)
 
 
 def said_next(host: str, output: str) -> str:

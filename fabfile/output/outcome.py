@@ -42,8 +42,9 @@ class Outcome:
         self.phase = error.phase
         self.error = error.message
         self.exit_code = error.exit_code
-        if error.evidence:
-            self.logs.setdefault("output", error.evidence.splitlines()[-TAIL:])
+        evidence = error.evidence.splitlines()
+        if evidence and evidence not in self.logs.values():  # once is enough
+            self.logs.setdefault("output", evidence[-TAIL:])
         if error.hint:
             self.suggestions.append(error.hint)
 

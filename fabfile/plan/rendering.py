@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from ..config.layout import Layout
+from . import request
 from .rights import sudo_lines
 from .services import Service, patience, services
 
@@ -32,7 +33,14 @@ def socket(settings: "Settings") -> str:
 
 def site(settings: "Settings") -> str:
     """Return the nginx site."""
-    return _render("nginx-django.conf.j2", settings=settings, layout=Layout.of(settings))
+    return _render(
+        "nginx-django.conf.j2",
+        settings=settings,
+        layout=Layout.of(settings),
+        open_path=request.open_path(settings),
+        mark_header=request.MARK,
+        site_mark=request.mark(settings),
+    )
 
 
 def gunicorn_conf() -> str:

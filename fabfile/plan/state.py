@@ -30,7 +30,8 @@ class ReleaseState:
 class HostState:
     """A host at one moment. Paths are the host's; `files` holds the SHA-256 of each file the tool installs.
 
-    `units` are those of workers and timers, with systemd's word for their state.
+    `units` are those of workers and timers, with systemd's word for their state. `maintenance` is the page that closes
+    the site, if it is there.
     """
 
     now: int = 0
@@ -47,6 +48,7 @@ class HostState:
     disk_free: int = 0
     inodes_free: int = 0
     frozen: str = ""
+    maintenance: str = ""
     masked: str = ""
     missing: tuple[str, ...] = ()
 
@@ -108,6 +110,7 @@ def parse(lines: Iterable[str]) -> HostState:
             units=units,
             disk_free=int(single["disk"]),
             inodes_free=int(single["inodes"]),
+            maintenance=single.get("maintenance", ""),
             frozen=single.get("frozen", ""),
             masked=single.get("masked", ""),
             missing=tuple(missing),

@@ -13,7 +13,9 @@ from ..ssh.runner import StepError
 from ..steps import django, nginx, proof, sequence
 from ..steps.step import Results
 from . import watch
-from .session import Session, read_logs
+from .session import Session, evidence, read_logs
+
+FRONT_PAGE = "/ answers 200"  # how host/programs/visit.py says that there is nothing to say
 
 
 def deploy(session: Session, plan: Plan) -> None:
@@ -27,7 +29,7 @@ def deploy(session: Session, plan: Plan) -> None:
         with contextlib.suppress(DeployError):
             session.runner.run(sequence.finish(plan, history_entry(session, plan, how)))
             if isinstance(error, Unhealthy):
-                session.outcome.logs |= read_logs(session.runner, session.layout)
+                show_logs(session, error)
         raise
     finish(session, plan)
     if session.runner.interrupted:
@@ -76,18 +78,34 @@ def switch(session: Session, plan: Plan, activation: Activation) -> None:
         except StepError as error:
             raise _failed(session, plan, error) from error
         schema = add_migrations(session, results)
-        outcome.add_checks(nginx.parse_checks(results[nginx.CHECK].output))
+        checks = nginx.parse_checks(results[nginx.CHECK].output)
+        outcome.add_checks(checks)
         answer = watch.settle(watches, settings.timeouts.health)
+        public = watch.public_trouble(watches, closed=bool(session.state.maintenance))
         outcome.checks["http_200"] = not answer
         if answer:
             outcome.failed_check = "http_200"
             session.runner.run(revert, finish=True)
-            failure = _reverted(session, plan, f"{settings.health_path} answers {answer} through nginx")
+            failure = _reverted(session, plan, f"{settings.health_path} answers {answer}")
+            if watches["ssh"].steady:  # so it is not in the app
+                failure.hint = _look_outside(session)
             outcome.site_state += schema
             raise failure
     if watches["ssh"].blind:
         session.run.console.say(f"  the host's own checks are all there is: {watches['ssh'].first}")
     outcome.site_state = f"{plan.release.id} is live"
+    tell_of_the_visitor(session, results.output(proof.VISITORS), checks.found.get("visitor", ""))
+    if settings.public_url:
+        outcome.details["public_trouble"] = public or None
+
+
+def tell_of_the_visitor(session: Session, *found: str) -> None:
+    """Say what a visitor found, in the proof and through nginx, unless it is just a front page."""
+    said = list(dict.fromkeys(text for text in found if text))
+    session.outcome.details["visitor"] = "; ".join(said)
+    for text in said:
+        if text != FRONT_PAGE:
+            session.run.console.say(f"  a visitor finds: {text}")
 
 
 def finish(session: Session, plan: Plan) -> None:
@@ -109,9 +127,40 @@ def announce(session: Session, plan: Plan) -> None:
     if session.live and "requests" in watched:
         seen = f"; watched {watched['requests']} requests, {watched['failed']} failed"
         seen += f", slowest {watched['slowest_ms']:.0f} ms"
+    if session.state.maintenance:
+        seen += "; the maintenance page is on"
+    trouble = outcome.details.get("public_trouble")
+    if trouble:
+        seen += f"; BUT {_public_trouble(session, trouble)}"
+        outcome.suggestions.append(_look_outside(session))
+    elif "public_requests" in watched:
+        seen += f"; at {session.settings.public_url} {watched['public_requests']}, {watched['public_failed']} failed"
     ahead = outcome.details.get("migrations_ahead")
     schema = f"; {_stay(ahead)}, which this release does not know" if ahead else ""
-    run.headline(f"{plan.release.id} is live ({outcome.activation}){seen}{schema}")
+    run.headline(f"{plan.release.id} is live ({outcome.activation}){seen}{schema}", good=not trouble)
+
+
+def _public_trouble(session: Session, trouble: str) -> str:
+    """What is wrong at `public_url`: since when, and why."""
+    before = " before this deploy either" if session.live else ""
+    verb = "did not answer as this site" if before else "does not answer as this site"
+    return f"{session.settings.public_url} {verb}{before}: {trouble}"
+
+
+def _look_outside(session: Session) -> str:
+    """What to look at when the host answers and its public address does not."""
+    return (
+        f"see where {session.settings.public_url} leads: its name (in ALLOWED_HOSTS, too), port and certificate, "
+        "the proxy before this host"
+    )
+
+
+def show_logs(session: Session, error: Unhealthy) -> None:
+    """Keep the ends of the logs; show those of nginx, if it was nginx that failed and not the service."""
+    failed = session.outcome.failed_check
+    session.outcome.logs |= read_logs(session.runner, session.layout, failed)
+    if failed == "nginx_running":
+        error.evidence, error.shown = evidence(session.outcome.logs, failed), False
 
 
 def history_entry(session: Session, plan: Plan, how: str) -> str:
@@ -169,7 +218,7 @@ def _failed(session: Session, plan: Plan, error: StepError) -> DeployError:
 def _reverted(session: Session, plan: Plan, what: str, evidence: str = "") -> Unhealthy:
     """The error for a release that was live and is no more, or for a live one that no longer answers."""
     old, outcome = session.live, session.outcome
-    hint = advice.journal(session.run.name, evidence)
+    hint = advice.look(session.run.name, outcome.failed_check, f"{evidence}\n{what}")
     if old and plan.switches:
         outcome.site_state = f"as before: {old.id} is live again"
         error = Unhealthy(f"{what}; {old.id} is live again", evidence=evidence, hint=hint)

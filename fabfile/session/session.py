@@ -2,7 +2,7 @@
 
 import contextlib
 import hashlib
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -117,10 +117,15 @@ def require_ready(state: HostState, host: Host) -> None:
         )
 
 
-def read_logs(runner: Runner, layout: Layout) -> dict[str, list[str]]:
-    """The ends of the logs, for the outcome."""
-    results = runner.run([logs.journal(services.web(layout), 40), logs.nginx_errors(20)])
-    return {
-        "django_service": results[logs.JOURNAL].output.splitlines(),
-        "nginx_error": results[logs.NGINX_ERRORS].output.splitlines(),
-    }
+def read_logs(runner: Runner, layout: Layout, failed: str | None) -> dict[str, list[str]]:
+    """The ends of the logs, for the outcome; with nginx's own if it was nginx that `failed`, the first failed check."""
+    steps = {"django_service": logs.journal(services.web(layout), 40), "nginx_error": logs.nginx_errors(20)}
+    if failed == "nginx_running":
+        steps["nginx"] = logs.nginx(20)
+    results = runner.run(list(steps.values()))
+    return {name: results[step.id].output.splitlines() for name, step in steps.items()}
+
+
+def evidence(logs: Mapping[str, list[str]], failed: str | None) -> str:
+    """The log of what failed, of those that `read_logs` has read."""
+    return "\n".join(logs["nginx" if failed == "nginx_running" else "django_service"])

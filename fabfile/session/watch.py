@@ -1,6 +1,7 @@
 """The watch on the site during a switch: many requests a second, and whether it settles afterwards."""
 
 import contextlib
+import re
 import threading
 import time
 from collections import deque
@@ -11,20 +12,40 @@ from typing import TYPE_CHECKING
 import httpx
 
 from ..errors import DeployError
-from ..ssh.http import BLIND, ask, client
+from ..plan.request import mark
+from ..ssh.http import BLIND, client, look
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..ssh.connection import Connection
 
 INTERVAL = 0.05  # seconds between two requests of a watch
+MOMENT = 3  # seconds that a watch has for its first answer after a switch, if it had no good one before
 STEADY = 5  # answers in a row that must be 200 after a switch for a site to count as healthy
+
+
+# What goes wrong between here and a public address, in the words of Python and OpenSSL, and in ours.
+WORDS = (
+    (
+        r"Name or service not known|nodename nor servname|No address associated|Temporary failure in name",
+        "DNS does not know the name",
+    ),
+    (r"CERTIFICATE_VERIFY_FAILED.*?: (.*?)( \(_ssl.*)?$", r"its certificate is refused: \1"),
+    (r"(?i)\bssl\b|TLSV1|WRONG_VERSION_NUMBER", "it speaks no TLS"),
+    (r"Connection refused", "nobody listens there (connection refused)"),
+    (r"Timeout", "no answer in time"),
+)
 
 
 @dataclass
 class Watch:
-    """What a watch saw: requests, failures (anything but 200), the slowest answer in ms."""
+    """What a watch saw: requests, failures (anything but 200), the slowest answer in ms.
 
+    `place` says where it looks, `ours` whether an answer had the app's mark, and so came from its nginx.
+    """
+
+    place: str = "through nginx"
+    ours: bool = False
     requests: int = 0
     failed: int = 0
     slowest_ms: float = 0.0
@@ -32,8 +53,9 @@ class Watch:
     last: deque[str] = field(default_factory=lambda: deque(maxlen=STEADY))
     hurries: threading.Event = field(default_factory=threading.Event)
 
-    def count(self, answer: str, seconds: float) -> None:
+    def count(self, answer: str, seconds: float, *, ours: bool = False) -> None:
         self.requests += 1
+        self.ours |= ours
         self.first = self.first or answer
         self.slowest_ms = max(self.slowest_ms, round(seconds * 1000, 1))
         self.last.append(answer)
@@ -69,10 +91,11 @@ def watching(
     watches = {"ssh": Watch()}
     clients = {"ssh": client(connection, settings)}
     if settings.public_url:
-        watches["public"] = Watch()
+        watches["public"] = Watch(f"at {settings.public_url}")
         clients["public"] = httpx.Client(base_url=settings.public_url, timeout=10)
+    asked = settings.health_path, mark(settings)
     threads = [
-        threading.Thread(target=_watch, args=(clients[name], settings.health_path, watches[name], over), daemon=True)
+        threading.Thread(target=_watch, args=(clients[name], *asked, watches[name], over), daemon=True)
         for name in watches
     ]
     for thread in threads:
@@ -93,20 +116,57 @@ def settle(watches: Mapping[str, Watch], seconds: float) -> str:
     """Wait until every watch has seen only 200 from now on; return the trouble of one that did not within `seconds`.
 
     Only answers from now on count, as the switch is over: those of before are of the old workers. They are asked for
-    without a pause. A watch whose very first answer was no 200 (no way through SSH, a public URL that never worked)
-    says nothing about this release; the host's own check has spoken.
+    without a pause. Where the app's own nginx has answered before, it has to answer now. A watch whose very first
+    answer was no 200 (no way through SSH, a public URL that never worked) says nothing about this release; the host's
+    own check has spoken. It gets a moment to see how it is now, for `public_trouble`.
     """
-    end = time.monotonic() + seconds
+    began = time.monotonic()
     telling = [watch for watch in watches.values() if watch.first == "200"]
-    for watch in telling:
+    others = [watch for watch in watches.values() if watch.first != "200" and not watch.blind]
+    own = [watch.ours for watch in telling]
+    for watch in (*telling, *others):
         watch.last.clear()
+        watch.ours = False
+    for watch in telling:
         watch.hurries.set()
-    while not all(watch.steady for watch in telling) and time.monotonic() < end:
+
+    def settled() -> bool:
+        return all(watch.steady and watch.ours >= was for watch, was in zip(telling, own, strict=True))
+
+    while not settled() and time.monotonic() < began + seconds:
+        time.sleep(0.005)
+    while not all(watch.last for watch in others) and time.monotonic() < began + min(seconds, MOMENT):
         time.sleep(0.005)
     for watch in telling:
         watch.hurries.clear()
-    # A health path too slow for so many answers within `seconds` is healthy as long as it does answer.
-    return next((watch.trouble or "nothing" for watch in telling if watch.trouble or not watch.last), "")
+    for watch, was in zip(telling, own, strict=True):
+        # A health path too slow for so many answers within `seconds` is healthy as long as it does answer.
+        if trouble := watch.trouble or ("" if watch.last else "nothing"):
+            return f"{trouble} {watch.place}"
+        if was and not watch.ours:
+            return f"with another site {watch.place}"
+    return ""
+
+
+def public_trouble(watches: Mapping[str, Watch], *, closed: bool = False) -> str:
+    """What is wrong at `public_url` after a switch that has settled, in words; empty when it is as it should be.
+
+    `closed` says that the site shows its maintenance page.
+    """
+    watch = watches.get("public")
+    if watch is None:
+        return ""
+    answer = watch.last[-1] if watch.last else watch.first or "Timeout"
+    if answer == "200":
+        return "" if watch.ours else "another site answers there"
+    if closed and answer == "503":
+        return ""
+    if answer[0].isdigit():
+        return f"it answers {answer}"
+    for pattern, words in WORDS:
+        if found := re.search(pattern, answer):
+            return found.expand(words)
+    return answer
 
 
 def numbers(watches: Mapping[str, Watch]) -> dict[str, float | int]:
@@ -124,11 +184,11 @@ def numbers(watches: Mapping[str, Watch]) -> dict[str, float | int]:
     return counts
 
 
-def _watch(http: httpx.Client, path: str, watch: Watch, over: threading.Event) -> None:
+def _watch(http: httpx.Client, path: str, own: str, watch: Watch, over: threading.Event) -> None:
     while not over.is_set():
         began = time.monotonic()
-        answer = ask(http, path)
-        watch.count(answer, time.monotonic() - began)
+        answer, found = look(http, path)
+        watch.count(answer, time.monotonic() - began, ours=found == own)
         if watch.blind:
             return
         if not watch.hurries.is_set():

@@ -8,7 +8,7 @@ import httpcore
 import httpx
 
 from ..errors import ConnectError, NoForwarding
-from ..plan.request import headers
+from ..plan.request import MARK, headers
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
@@ -126,9 +126,17 @@ def client(connection: "Connection", settings: "Settings") -> httpx.Client:
 
 def ask(http: httpx.Client, path: str) -> str:
     """One request; the status, or what went wrong instead of one."""
+    return look(http, path)[0]
+
+
+def look(http: httpx.Client, path: str) -> tuple[str, str]:
+    """The same, and the mark of the app whose nginx has answered, if it has one (`plan.request`)."""
     try:
-        return str(http.get(path).status_code)
+        response = http.get(path)
     except NoForwarding as error:
-        return f"{BLIND}: {error.message}"
+        return f"{BLIND}: {error.message}", ""
     except httpx.HTTPError as error:
-        return f"{type(error).__name__}: {error}"
+        return f"{type(error).__name__}: {error}", ""
+    target = response.headers.get("Location")
+    leads = f", to {target}" if response.is_redirect and target else ""
+    return f"{response.status_code}{leads}", response.headers.get(MARK, "")

@@ -4,6 +4,7 @@ from ..plan.services import Service
 from .step import Step
 
 JOURNAL = "read_the_journal"
+NGINX = "see_what_nginx_says"
 NGINX_ERRORS = "read_nginx_s_error_log"
 
 
@@ -16,6 +17,11 @@ def follow(service: Service, lines: int) -> list[str]:
     """The words of the command that shows a service's journal and goes on showing it."""
     units = [word for unit in service.units for word in ("--unit", unit)]
     return ["journalctl", *units, "--lines", str(lines), "--no-pager", "--output", "short-iso", "--follow"]
+
+
+def nginx(lines: int) -> Step:
+    """The last lines of nginx's own journal, and what `nginx -t` holds against its files."""
+    return Step(NGINX, "See what nginx says", "read_nginx", {"lines": lines})
 
 
 def nginx_errors(lines: int) -> Step:

@@ -1,11 +1,11 @@
-"""Steps of the nginx site, and the four checks of the site (host/lib/nginx.sh)."""
+"""Steps of the nginx site, and the checks of the site (host/lib/nginx.sh)."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from ..config.settings import Settings
-from ..plan.request import header_lines
+from ..plan.request import header_lines, mark, names, proxied
 from .step import Step
 
 CHECK = "check_the_site"
@@ -23,9 +23,9 @@ def reload() -> Step:
 
 
 def check_site(settings: Settings) -> Step:
-    """The four checks from inside the host, in order; health may take `timeouts.health` seconds."""
+    """The checks from inside the host, in order; health may take `timeouts.health` seconds."""
     wait = settings.timeouts.health
-    return Step(CHECK, "Check the site", "check_site", _checks(settings, wait), timeout=wait + 20, live=True)
+    return Step(CHECK, "Check the site", "check_site", _checks(settings, wait), timeout=wait + 60, live=True)
 
 
 def look_at_site(settings: Settings) -> Step:
@@ -34,16 +34,20 @@ def look_at_site(settings: Settings) -> Step:
 
 
 def _checks(settings: Settings, wait: int) -> dict:
-    asked = {"health_path": settings.health_path, "headers": header_lines(settings)}
-    return {**asked, "wait": wait, "only_look": False}
+    asked = {"health_path": settings.health_path, "headers": header_lines(settings), "mark": mark(settings)}
+    return {**asked, "names": names(settings), "proxy": proxied(settings), "wait": wait, "only_look": False}
 
 
 @dataclass(frozen=True)
 class Checks:
-    """What the checks found, by their names, in order: whether each holds, and what is wrong with those that do not."""
+    """What the checks found, by their names, in order: whether each holds, and what is wrong with those that do not.
+
+    `found` is what those have to tell that hold.
+    """
 
     held: dict[str, bool] = field(default_factory=dict)
     details: dict[str, str] = field(default_factory=dict)
+    found: dict[str, str] = field(default_factory=dict)
 
     @property
     def failed(self) -> str | None:
@@ -58,17 +62,17 @@ class Checks:
     def add(self, name: str, *, ok: bool, detail: str = "") -> None:
         """Add how a check went; one that has failed before stays so."""
         self.held[name] = ok and self.held.get(name, True)
-        if not ok:
-            self.details.setdefault(name, detail)
+        if detail:
+            (self.found if ok else self.details).setdefault(name, detail)
 
 
 def parse_checks(output: str) -> Checks:
-    """Read the lines `check NAME ok` and `check NAME failed DETAIL`."""
+    """Read the lines `check NAME ok [FOUND]` and `check NAME failed DETAIL`."""
     checks = Checks()
     for line in output.splitlines():
         match line.split(" ", 3):
-            case ["check", name, "ok"]:
-                checks.add(name, ok=True)
+            case ["check", name, "ok", *found]:
+                checks.add(name, ok=True, detail="".join(found))
             case ["check", name, "failed", *detail]:
                 checks.add(name, ok=False, detail="".join(detail))
     return checks

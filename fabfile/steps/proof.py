@@ -2,11 +2,12 @@
 
 from ..config.layout import Layout, Release
 from ..config.settings import Settings
-from ..plan.request import header_lines
+from ..plan.request import header_lines, names, proxied
 from .django import doppler
 from .step import Step
 
 COMPARE = "compare_it_with_the_running_gunicorn"
+VISITORS = "prove_that_visitors_get_in"
 DATA = "prove_that_its_data_outlives_it"
 # What systemd lets a unit write to, beside what hosts.toml says of it: a path, or a name below one of these folders.
 FOLDERS = {"StateDirectory": "/var/lib", "CacheDirectory": "/var/cache", "LogsDirectory": "/var/log"}
@@ -83,6 +84,24 @@ def health(settings: Settings) -> Step:
     parameters = {"health_path": settings.health_path, "headers": header_lines(settings), "limit": limit}
     title = "Prove that it is healthy"
     return Step("prove_that_it_is_healthy", title, "prove_health", parameters, timeout=2 * limit + 10)
+
+
+def visitors(settings: Settings, release: Release, *, new: bool) -> Step:
+    """Come to the release as a visitor does; of a `new` one the page's files have to be there, too."""
+    return Step(
+        VISITORS,
+        "Prove that visitors get in",
+        "prove_visitors",
+        {
+            "release": release.root,
+            "project": settings.project,
+            "names": names(settings),
+            "proxy": proxied(settings),
+            "static_url": settings.static_url,
+            "static_root": settings.static_root,
+            "new": new,
+        },
+    )
 
 
 def stop() -> Step:

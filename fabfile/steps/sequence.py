@@ -57,6 +57,7 @@ def _take_up(plan: Plan, activation: Activation, change_files: list[Step]) -> li
     return [
         *migrate,
         proof.health(settings),
+        proof.visitors(settings, plan.release, new=bool(plan.commit)),
         proof.stop(),
         *change_files,
         service.switch(plan.release, kind) if plan.switches else service.activate(kind),

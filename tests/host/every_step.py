@@ -55,6 +55,7 @@ def every_step() -> list[Step]:
         survey.read_host(), survey.holder(), survey.freeze("{}"), survey.unfreeze(), release.fetch(SETTINGS),
         release.put_link("conf/local.ini"),
         nginx.look_at_site(SETTINGS), logs.journal(services.web(LAYOUT), 50), logs.nginx_errors(50),
+        logs.nginx(50),
         *server.provision(SETTINGS, FILES),
     ]  # fmt: skip
     for plan in plans():

@@ -521,6 +521,34 @@ def test_a_release_has_its_time_to_become_healthy(world: World, release: Release
     assert Path(release.project, "asked").read_text().split() == ["503"] * 5 + ["200"]
 
 
+def test_a_release_that_visitors_get_into(world: World, release: Release) -> None:
+    """They come by http and by the site's name; what they find is the answer, twice the same."""
+    world.settings = world.settings.model_copy(update={"domain": "api.consult.dev"})
+    step = proof.visitors(world.settings, release, new=True)
+    with world.connect().runner() as runner:
+        runner.run(prove(world, release))
+        for _ in range(2):
+            assert runner.run([step])[proof.VISITORS].output == "/ answers 200"
+    heard = Path(release.project, "heard").read_text().lower()
+    assert heard.startswith("get / http/1.1")
+    assert "host: api.consult.dev\n" in heard
+    assert "x-forwarded-proto: http\n" in heard
+
+
+def test_a_release_that_visitors_do_not_get_into_is_told(world: World, release: Release) -> None:
+    """An error is asked for three times, and the app's log says more of it; what will not pass is asked for once."""
+    Path(release.project, "status").write_text("500 500 502")
+    with pytest.raises(StepError) as caught:
+        world.run(*prove(world, release, proof.visitors(world.settings, release, new=True)))
+    assert "its log:" in caught.value.evidence
+    assert caught.value.evidence.endswith("failed: / answers 502 to a visitor")
+    assert Path(release.project, "asked").read_text().split() == ["500", "500", "502"]
+    Path(release.project, "status").write_text("400")
+    with pytest.raises(StepError) as caught:
+        world.run(*prove(world, release, proof.visitors(world.settings, release, new=True)))
+    assert caught.value.evidence == "failed: / answers 400 to a visitor: ALLOWED_HOSTS of the app lacks api.consult.dev"
+
+
 @pytest.mark.parametrize(
     "value", ["/a'b", "/$(touch bait)", '/"', "/a b", "healthz", "/`x`", "/a;b", "/\n", "/ü", "/*"]
 )

@@ -7,6 +7,7 @@ Processes, signals, files, curl and the unix socket are real.
 import http.server
 import json
 import os
+import shutil
 import signal
 import socketserver
 import subprocess
@@ -18,12 +19,12 @@ import pytest
 
 from fabfile.config.layout import Release
 from fabfile.config.settings import Settings, Timeouts
-from fabfile.plan import rights
+from fabfile.plan import rendering, rights
 from fabfile.plan.activation import Activation, Kind
 from fabfile.plan.plan import Plan
 from fabfile.plan.state import parse
 from fabfile.ssh.runner import NO_RIGHT, StepError
-from fabfile.steps import nginx, sequence, service, survey
+from fabfile.steps import logs, nginx, sequence, service, survey
 from fabfile.steps import release as release_steps
 from fabfile.steps.step import Step
 from testbed.bash import shell
@@ -468,14 +469,20 @@ def test_the_way_back_from_a_first_deploy(world: World) -> None:
 
 
 class Site(http.server.BaseHTTPRequestHandler):
-    """Answers what the test says, and remembers what it heard."""
+    """Answers what the test says, as gunicorn or as nginx before it, and remembers what it heard."""
 
     status = 200
+    by_nginx = 0  # another status than the app's
+    leads: str | None = None  # where the front page sends a visitor
     heard: list[tuple[str, str | None]]
 
     def do_GET(self) -> None:
         self.heard.append((self.path, self.headers["Host"]))
-        self.send_response(self.status)
+        target = self.leads if self.path == "/" else None
+        status = 302 if target else self.status
+        self.send_response(self.by_nginx or status if isinstance(self.server, http.server.HTTPServer) else status)
+        if target:
+            self.send_header("Location", target)
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:
@@ -487,30 +494,38 @@ class Site(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def site(world: World) -> Iterator[type[Site]]:
-    """A web server on gunicorn's socket; curl asks it for 127.0.0.1 too, for nothing here may listen on port 80."""
+    """A web server on gunicorn's socket, and at a port of its own, where all look for nginx."""
 
     class This(Site):
         heard: list[tuple[str, str | None]] = []  # noqa: RUF012 - one for each test
 
     path = str(world.layout.socket)
-    real = subprocess.run(["which", "curl"], capture_output=True, text=True, check=True).stdout.strip()
-    world.stub("curl", f'exec {real} "$@" --unix-socket {path}')
-    with socketserver.ThreadingUnixStreamServer(path, This) as server:
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    with (
+        socketserver.ThreadingUnixStreamServer(path, This) as gunicorn,
+        http.server.ThreadingHTTPServer(("127.0.0.1", 0), This) as as_nginx,
+    ):
+        port = as_nginx.server_port
+        nginx_at = f'case "$*" in *--unix-socket*) ;; *) set -- "$@" --connect-to ::127.0.0.1:{port} ;; esac'
+        world.stub("curl", f'{nginx_at}; exec {shutil.which("curl")} "$@"')
+        at = f'case "$*" in *visit.py*) set -- "$@" port={port} ;; esac'
+        world.stub("python3", f'{at}; exec {shutil.which("python3")} "$@"')
+        for server in (gunicorn, as_nginx):
+            threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         yield This
-        server.shutdown()
+        for server in (gunicorn, as_nginx):
+            server.shutdown()
 
 
-CHECKS = ["gunicorn_socket", "systemd_active", "nginx_running", "http_200"]
+CHECKS = ["gunicorn_socket", "systemd_active", "nginx_running", "http_200", "visitor"]
 
 
 def test_the_checks_of_a_healthy_site(world: World, site: type[Site]) -> None:
-    """All four are ok, asked with the site's own name."""
+    """All are ok, asked with the site's own name; the last says what a visitor finds."""
     world.settings = Settings(domain="api.consult.dev", health_path="/healthz?a=1&b=%27", timeouts=Timeouts(health=1))
-    expected = "\n".join(f"check {name} ok" for name in CHECKS)
+    expected = "\n".join(f"check {name} ok" for name in CHECKS) + " / answers 200"
     assert world.twice(nginx.check_site(world.settings)) == (expected, expected)
     assert world.twice(nginx.look_at_site(world.settings)) == (expected, expected)
-    assert set(site.heard) == {("/healthz?a=1&b=%27", "api.consult.dev")}
+    assert set(site.heard) == {(path, "api.consult.dev") for path in ("/healthz?a=1&b=%27", "/")}
 
 
 def failed(output: str) -> list[str]:
@@ -522,21 +537,70 @@ def test_the_checks_of_a_sick_site(world: World, site: type[Site]) -> None:
     site.status = 503
     with pytest.raises(StepError) as caught:
         world.run(nginx.check_site(world.settings))
-    assert failed(caught.value.evidence) == ["http_200"]
+    assert failed(caught.value.evidence) == ["http_200", "visitor"]
     assert "/healthz answers 503" in caught.value.evidence
+    assert failed(world.output(nginx.look_at_site(world.settings))) == ["http_200", "visitor"]
+
+
+def test_the_checks_of_a_site_that_sends_visitors_away(world: World, site: type[Site]) -> None:
+    """All is healthy, and no visitor gets in: that check alone fails, with the place where he ends."""
+    site.leads = "http://api.consult.dev:9/"
+    with pytest.raises(StepError) as caught:
+        world.run(nginx.check_site(world.settings))
+    assert failed(caught.value.evidence) == ["visitor"]
+    said = "the app redirects / to http://api.consult.dev:9/, but nothing on this host answers at port 9"
+    assert nginx.parse_checks(caught.value.evidence).trouble == f"visitor fails: {said}"
+
+
+def test_the_checks_under_a_maintenance_page(world: World, site: type[Site]) -> None:
+    """nginx hides what works behind the page: gunicorn is asked, and the page is known for what it is."""
+    site.by_nginx = 503
+    for step in (nginx.check_site, nginx.look_at_site):
+        Path(world.layout.maintenance).write_text("Back soon")
+        checks = nginx.parse_checks(world.output(step(world.settings)))
+        assert (list(checks.held), checks.failed) == (CHECKS, None)
+        assert checks.found["visitor"] == "/ answers 503: the maintenance page is on"
+    assert parse(world.output(survey.read_host()).splitlines()).maintenance
+    site.status = 500
     assert failed(world.output(nginx.look_at_site(world.settings))) == ["http_200"]
+    Path(world.layout.maintenance).unlink()
+    assert failed(world.output(nginx.look_at_site(world.settings))) == ["http_200", "visitor"]
+    assert not parse(world.output(survey.read_host()).splitlines()).maintenance
+
+
+def test_the_checks_where_another_site_answers(world: World, site: type[Site]) -> None:
+    """Once the site sets its mark, an nginx that answers without it serves somebody else."""
+    Path(world.layout.site_file).write_text(rendering.site(world.settings))
+    output = world.output(nginx.look_at_site(world.settings))
+    assert failed(output) == ["visitor"]
+    assert "for api.consult.dev nginx answers with another site" in output
+    assert site.heard
 
 
 def test_the_checks_where_nothing_runs(world: World) -> None:
-    """No socket, no service, no nginx: four answers, no crash."""
+    """No socket, no service, no nginx: an answer each, no crash."""
     world.stub("systemctl", "echo inactive; echo failed; exit 3")
     world.stub("curl", "printf 000; exit 7")
+    world.stub("python3", f'exec {shutil.which("python3")} "$@" port=9')
     output = world.output(nginx.look_at_site(world.settings))
     assert failed(output) == CHECKS
     assert "consult-django is inactive" in output
     assert "nginx is failed" in output
     world.stub("systemctl", "exit 1")
     assert failed(world.output(nginx.look_at_site(world.settings))) == CHECKS
+
+
+@pytest.mark.parametrize("may", [True, False])
+def test_what_nginx_says(world: World, may: bool) -> None:
+    """Its journal and what it holds against its files; a right that is missing hides no journal."""
+    (world.root / "refuse").write_text("nginx -t")
+    if may:
+        (world.root / "refuse").unlink()
+    Path(world.layout.site_file).write_text("broken")
+    for said in world.twice(logs.nginx(7)):
+        assert said.startswith("the journal")
+        assert ('[emerg] unknown directive "broken"' in said) is may
+    assert "journalctl --unit nginx.service --lines 7 --no-pager --output short-iso" in world.calls
 
 
 def test_a_change_of_the_site_alone_touches_no_service(world: World, site: type[Site]) -> None:

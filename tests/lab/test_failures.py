@@ -1,8 +1,10 @@
 """A deploy that cannot succeed: the site serves on as before, and the caller learns what to do."""
 
+import http.server
 import json
 import re
 import socket
+import socketserver
 import threading
 from collections.abc import Callable, Iterator
 
@@ -11,6 +13,7 @@ import pytest
 from testbed.harness import (
     FIELDS,
     HEALTHY,
+    PAGE,
     SETTINGS,
     UNHEALTHY,
     UNHEALTHY_WHEN_LIVE,
@@ -111,6 +114,93 @@ def test_unhealthy_before_the_switch(untouched: Site) -> None:
     result = failed(untouched, 5)
     assert "/healthz answered 503" in result.text
     assert "bad day" in result.text
+
+
+def test_visitors_who_would_not_get_in(untouched: Site) -> None:
+    """Healthy, but broken for all who come: sent to a port that is closed, or to a page without its stylesheet."""
+    untouched.commit(untouched.edited(SETTINGS, "STATIC_URL =", "SECURE_SSL_REDIRECT = True\nSTATIC_URL ="))
+    document = failed(untouched, 5).json
+    assert "redirects / to https://consult.lab/, but nothing on this host answers https" in document["error"]
+    assert "SECURE_SSL_REDIRECT = False" in " ".join(document["suggestions"])
+    missing = untouched.edited(PAGE, "</head>", '<link rel="stylesheet" href="/static/built/app.css"></head>')
+    untouched.commit(missing | {SETTINGS: untouched.repository.read(SETTINGS, "main")})
+    document = failed(untouched, 5).json
+    assert "/ needs /static/built/app.css, which is not in /srv/consult/releases/" in document["error"]
+    assert "npm run build" in " ".join(document["suggestions"])
+
+
+def test_an_app_that_speaks_https_behind_a_proxy(site: Site) -> None:
+    """SECURE_SSL_REDIRECT with an https `public_url`: visitors come as from the proxy; that it is not there is told."""
+    site.settings["public_url"] = "https://127.0.0.1:9"
+    site.commit(site.edited(SETTINGS, "STATIC_URL =", "SECURE_SSL_REDIRECT = True\nSTATIC_URL ="))
+    result = site.deploy().expect(0)
+    assert (result.json["checks"]["visitor"], result.json["visitor"]) == (True, "/ answers 200")
+    assert result.json["public_trouble"] == "nobody listens there (connection refused)"
+    assert "BUT https://127.0.0.1:9 did not answer as this site before this deploy either: nobody listens" in result.err
+    assert site.fab("status", "--json").expect(0).json["visitor"] == "/ answers 200"
+    site.deploy(branch="main").expect(0)
+
+
+def test_a_public_url_of_somebody_else(site: Site, listener: tuple[int, list[str]]) -> None:
+    """What answers there is another site, or is no site at all: the release stays, and the last line says it."""
+    port, _ = listener
+    site.settings["public_url"] = f"http://127.0.0.1:{port}"
+    site.commit(site.titled("Elsewhere"))
+    result = site.deploy().expect(0)
+    assert result.json["public_trouble"].startswith(("RemoteProtocolError", "ReadError"))
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Other) as other:
+        threading.Thread(target=other.serve_forever, args=(0.02,), daemon=True).start()
+        site.settings["public_url"] = f"http://127.0.0.1:{other.server_address[1]}"
+        result = site.deploy().expect(0)
+        other.shutdown()
+    assert result.json["public_trouble"] == "another site answers there"
+    assert "another site answers there" in result.err
+
+
+class Other(http.server.BaseHTTPRequestHandler):
+    """A site of somebody else, where everything is well."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_a_deploy_under_a_maintenance_page(site: Site) -> None:
+    """It works, visitors see the page all the time, and whoever looks is told of it."""
+    site.deploy(branch="main").expect(0)
+    page = "/srv/consult/maintenance.html"
+    site.run(f"echo 'Back soon' >{page}")
+    try:
+        site.commit(site.titled("Behind the page"))
+        result = site.deploy().expect(0)
+        assert site.get("/").text == "Back soon\n"
+        status = site.fab("status").expect(0).out
+        assert site.fab("status", "--json").expect(0).json["maintenance"] is True
+    finally:
+        site.run(f"rm {page}")
+    assert result.json["visitor"] == "/ answers 200; / answers 503: the maintenance page is on"
+    assert result.json["watch"]["failed"] == 0
+    assert "; the maintenance page is on" in result.err
+    assert page in status
+    assert site.heading() == "Behind the page"
+
+
+def test_a_dead_nginx_is_shown_by_its_own_log(site: Site) -> None:
+    """Its journal and what it holds against its files; not gunicorn's, and there once."""
+    site.run("echo 'nonsense;' >/etc/nginx/conf.d/bad.conf; systemctl restart nginx || true")
+    try:
+        result = site.fab("status", "--json").expect(6)
+    finally:
+        site.run("rm /etc/nginx/conf.d/bad.conf; systemctl restart nginx")
+    document = result.json
+    assert (document["failed_check"], document["suggestions"]) == ("nginx_running", [f"fab -H {site.name} provision"])
+    assert 'unknown directive "nonsense"' in document["logs"]["nginx"][-2]
+    assert "output" not in document["logs"]
+    assert 'unknown directive "nonsense"' in result.err
+    assert "gunicorn" not in result.err.partition("nginx_running fails")[2]
 
 
 def test_a_boot_that_hangs(untouched: Site) -> None:

@@ -106,6 +106,9 @@ def test_status_of_a_site_that_is_down(site: Site, stop: str, start: str, check:
     assert document["status"] == "failed"
     assert document["checks"]["http_200"] is False
     assert document["logs"]["django_service"]
+    assert "output" not in document["logs"], "the evidence is there once"
+    if check == "gunicorn_socket":
+        assert "connect() to unix:/run/consult/gunicorn.sock failed" in document["logs"]["nginx_error"][-1]
     assert document["suggestions"]
     site.fab("restart").expect(0)
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections import deque
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from pytest_mock import MockerFixture
 
 from fabfile.config.inventory import Host
+from fabfile.config.layout import Release
 from fabfile.errors import DeployError, StepFailed, Unhealthy
 from fabfile.output.console import Console
 from fabfile.output.outcome import Outcome
@@ -20,19 +22,22 @@ from fabfile.plan.state import HostState, ReleaseState
 from fabfile.session import deployment
 from fabfile.session.run import Run
 from fabfile.session.session import Session
-from fabfile.session.watch import Watch
+from fabfile.session.watch import STEADY, Watch
 from fabfile.ssh.runner import ConnectionLost, StepError
 from fabfile.steps.step import Results, Step, StepResult
 from tests.unit.test_sequence import LAYOUT, NEW, OLD, SETTINGS, SITE
 
 SAME = Path(__file__).with_name("comparison.json").read_text().replace("\n", " ")
-HEALTHY = "check gunicorn_socket ok\ncheck systemd_active ok\ncheck nginx_running ok\ncheck http_200 ok"
+CHECKS = ["gunicorn_socket", "systemd_active", "nginx_running", "http_200", "visitor"]
+HEALTHY = "\n".join(f"check {name} ok" for name in CHECKS) + " / answers 200"
 ANSWERS = {
     "compare_it_with_the_running_gunicorn": SAME,
     "check_the_site": HEALTHY,
+    "prove_that_visitors_get_in": "/ answers 200",
     "migrate_the_database": "Running migrations:\n  Applying notes.0001_initial... OK",
     "read_the_journal": "a line\nof the journal",
     "read_nginx_s_error_log": "of nginx",
+    "see_what_nginx_says": "[emerg] of nginx itself",
 }
 Ends = dict[str, tuple[int, str] | BaseException]
 
@@ -80,13 +85,19 @@ class Stage:
     def __init__(self, mocker: MockerFixture) -> None:
         self.stream = io.StringIO()
         self.answers = "200"
+        self.settings = SETTINGS
+        self.maintenance = ""
+        self.steady = False  # whether the last answers through SSH were good
+        self.public: Watch | None = None
         self.interrupted = False  # a Ctrl-C during the switch
         self.ends: Ends = {}
         self.plan = Plan(SETTINGS, LAYOUT, NEW, OLD, commit="2" * 40)
 
         @contextmanager
         def watching(*_: object) -> Generator[dict[str, Watch]]:
-            yield {"ssh": Watch(first=self.answers)}
+            last = deque(["200"] * STEADY * self.steady, maxlen=STEADY)
+            watches = {"ssh": Watch(first=self.answers, last=last)}
+            yield watches | ({"public": self.public} if self.public else {})
 
         mocker.patch("fabfile.session.watch.watching", watching)
         self.settle = mocker.patch("fabfile.session.watch.settle", return_value="")
@@ -94,9 +105,10 @@ class Stage:
     def deploy(self) -> tuple[Session, DeployError | KeyboardInterrupt | None]:
         """Carry the plan out; return the session, and the error that it ended in."""
         console = Console(stream=self.stream)
-        run = Run(Host("api", "production", SETTINGS), console, Outcome("deploy", "api"))
+        run = Run(Host("api", "production", self.settings), console, Outcome("deploy", "api"))
         live = self.plan.live.id if self.plan.live else ""
-        state = HostState(now=1767225600, live=live, service="active", releases=(ReleaseState(OLD.id, good=True),))
+        good = (ReleaseState(OLD.id, good=True),)
+        state = HostState(now=1767225600, live=live, service="active", releases=good, maintenance=self.maintenance)
         runner = Played(console, self.ends)
         runner.interrupted = self.interrupted
         session = Session(run, cast("Any", None), cast("Any", runner), state, Results())
@@ -128,7 +140,9 @@ def test_a_deploy_that_goes_well(stage: Stage) -> None:
     outcome = session.outcome
     assert (outcome.status, outcome.release, outcome.activation) == ("success", NEW.id, "hup")
     assert outcome.site_state == f"{NEW.id} is live"
-    assert outcome.checks == dict.fromkeys(["gunicorn_socket", "systemd_active", "nginx_running", "http_200"], True)
+    assert outcome.checks == dict.fromkeys(CHECKS, True)
+    assert outcome.details["visitor"] == "/ answers 200"
+    assert "a visitor finds" not in stage.stream.getvalue()
     assert outcome.details["migrations"] == ["notes.0001_initial"]
     assert played(session).ran[-3:] == ["mark_the_release_as_good", "record_the_deploy", "prune_old_releases"]
     (entry,) = played(session).entries
@@ -230,9 +244,98 @@ def test_a_failed_check_is_named(stage: Stage) -> None:
     assert (session.outcome.failed_check, session.outcome.checks["http_200"]) == ("http_200", False)
 
 
+def test_a_visitor_who_does_not_get_in_is_told_before_the_switch(stage: Stage) -> None:
+    """Exit 5, the site as before, and what to set."""
+    said = "the app redirects / to https://x/, but nothing on this host answers https"
+    stage.ends["prove_that_visitors_get_in"] = (1, f"failed: {said}")
+    session, error = stage.fail()
+    assert (error.exit_code, session.outcome.site_state.split(",")[0]) == (5, "as before")
+    assert str(error) == f"Prove that visitors get in: failed (exit 1): {said}"
+    assert "SECURE_SSL_REDIRECT = False" in error.hint
+
+
+def test_what_a_visitor_finds_is_told(stage: Stage) -> None:
+    """Unless it is a front page: once, when proof and nginx agree, and in the document."""
+    stage.ends["prove_that_visitors_get_in"] = (0, "/ answers 404")
+    stage.ends["check_the_site"] = (0, HEALTHY.replace("/ answers 200", "/ answers 404"))
+    session, error = stage.deploy()
+    assert error is None
+    assert stage.stream.getvalue().count("a visitor finds: / answers 404") == 1
+    assert session.outcome.details["visitor"] == "/ answers 404"
+
+
+def test_a_visitor_who_finds_the_site_broken_is_a_failed_check(stage: Stage) -> None:
+    """After the switch the release is put back, and the next step is the one for what he found."""
+    said = "for api.consult.dev nginx answers with another site"
+    stage.ends["check_the_site"] = (1, HEALTHY.replace("visitor ok / answers 200", f"visitor failed {said}"))
+    session, error = stage.fail()
+    assert str(error) == f"Check the site: visitor fails: {said}; {OLD.id} is live again"
+    assert (session.outcome.failed_check, session.outcome.checks["visitor"]) == ("visitor", False)
+    assert error.hint.startswith("ssh api grep -r server_name")
+
+
+def test_a_dead_nginx_shows_its_own_log(stage: Stage) -> None:
+    """The evidence is that of what failed, for a person and in the document, there once."""
+    stage.ends["check_the_site"] = (1, HEALTHY.replace("nginx_running ok", "nginx_running failed nginx is failed"))
+    session, error = stage.fail()
+    assert (error.evidence, error.shown) == ("[emerg] of nginx itself", False)
+    session.outcome.fail(error)
+    assert session.outcome.logs["nginx"] == ["[emerg] of nginx itself"]
+    assert "output" not in session.outcome.logs
+    assert error.hint == "fab -H api provision"
+
+
+PUBLIC = SETTINGS.model_copy(update={"public_url": "https://pub.example.org"})
+
+
+@pytest.mark.parametrize("live", [OLD, None], ids=["before too", "first deploy"])
+def test_a_public_url_that_does_not_answer_is_in_the_headline(stage: Stage, live: Release | None) -> None:
+    """The release stays; since when, and why, is in the last line and in the document, with what to look at."""
+    stage.settings = PUBLIC
+    stage.plan = Plan(PUBLIC, LAYOUT, NEW, live, commit="2" * 40)
+    never = "ConnectError: [Errno -2] Name or service not known"
+    stage.public = Watch(first=never, last=deque([never]))
+    session, error = stage.deploy()
+    assert error is None
+    verb = "did not answer as this site before this deploy either" if live else "does not answer as this site"
+    last = stage.stream.getvalue().splitlines()[-1]
+    assert last.endswith(f"BUT https://pub.example.org {verb}: DNS does not know the name")
+    assert session.outcome.details["public_trouble"] == "DNS does not know the name"
+    assert "https://pub.example.org" in session.outcome.suggestions[-1]
+
+
+def test_a_public_url_that_breaks_is_rolled_back(stage: Stage) -> None:
+    """The host itself answers: what to look at lies before it."""
+    stage.settings = PUBLIC
+    stage.steady = True
+    stage.settle.return_value = "400 at https://pub.example.org"
+    session, error = stage.fail()
+    assert str(error) == f"/healthz answers 400 at https://pub.example.org; {OLD.id} is live again"
+    assert error.hint.startswith("see where https://pub.example.org leads")
+    assert "put_the_old_release_back" in played(session).ran
+
+
+def test_a_public_url_that_answers_is_no_news(stage: Stage) -> None:
+    """Nothing is wrong: null in the document, and no word in the last line."""
+    stage.settings = PUBLIC
+    stage.public = Watch(first="200", last=deque(["200"]), ours=True)
+    session, error = stage.deploy()
+    assert error is None
+    assert session.outcome.details["public_trouble"] is None
+    assert "BUT" not in stage.stream.getvalue()
+
+
+def test_the_maintenance_page_is_told(stage: Stage) -> None:
+    """A deploy under it works, and says that visitors still see it."""
+    stage.maintenance = "/srv/consult/maintenance.html"
+    _, error = stage.deploy()
+    assert error is None
+    assert stage.stream.getvalue().splitlines()[-1].endswith("; the maintenance page is on")
+
+
 def test_a_site_that_does_not_settle_is_rolled_back(stage: Stage) -> None:
     """The host's own checks were well, but visitors get no 200: the way back is run then."""
-    stage.settle.return_value = "502"
+    stage.settle.return_value = "502 through nginx"
     session, error = stage.fail()
     assert str(error) == f"/healthz answers 502 through nginx; {OLD.id} is live again"
     assert error.status == "rolled_back"

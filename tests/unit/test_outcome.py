@@ -51,6 +51,13 @@ def test_logs_that_were_read_are_not_overwritten() -> None:
     assert (outcome.logs, outcome.suggestions) == ({"output": ["first"]}, [])
 
 
+def test_evidence_is_there_once() -> None:
+    """A log that was read already, and is what an error shows, is not kept a second time."""
+    outcome = Outcome("status", "api", logs={"django_service": ["one", "two"]})
+    outcome.fail(Unhealthy("it is down", evidence="one\ntwo"))
+    assert outcome.logs == {"django_service": ["one", "two"]}
+
+
 def test_an_interruption_has_its_own_code() -> None:
     """Ctrl-C is no failure of the deploy: 130, and it says so."""
     outcome = Outcome("deploy", "api")
@@ -74,6 +81,13 @@ def test_checks_are_kept_with_the_first_that_fails() -> None:
     assert outcome.checks == {"earlier": True, "gunicorn_socket": True, "systemd_active": False, "nginx_running": False}
     assert outcome.failed_check == "systemd_active"
     assert checks.trouble == "systemd_active fails: x-django is failed"
+
+
+def test_a_check_that_holds_may_have_something_to_tell() -> None:
+    """Whole, and it counts as held."""
+    checks = parse_checks("check visitor ok / leads to /en/, 200\ncheck http_200 ok")
+    assert (checks.held, checks.failed) == ({"visitor": True, "http_200": True}, None)
+    assert checks.found == {"visitor": "/ leads to /en/, 200"}
 
 
 def test_a_check_that_failed_stays_failed() -> None:

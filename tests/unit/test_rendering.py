@@ -22,6 +22,7 @@ from fabfile.commands.check import Rendering, find, nginx_conf, verify_site, ver
 from fabfile.config.layout import Layout
 from fabfile.config.settings import Settings, Timeouts
 from fabfile.plan import rendering
+from fabfile.plan.request import MARK, mark
 
 HASHED = "css/site.0123456789ab.css"
 needs_nginx = pytest.mark.skipif(not find("nginx"), reason="nginx is not installed")
@@ -437,12 +438,40 @@ def test_maintenance_page(method: str, site: Site) -> None:
     """While the file is there, visitors see it, with 503 and when to come back; its name is no address."""
     write(site.maintenance, "<h1>Back soon</h1>")
     answer, content = site.ask("/page", method, b"x=1" if method == "POST" else b"")
+    assert answer.headers[MARK] is None
     assert (answer.status, content) == (503, b"<h1>Back soon</h1>")
     assert answer.headers["Content-Type"].startswith("text/html")
     assert answer.headers["Retry-After"] == "60"
     assert site.ask("/_maintenance")[0].status == 404
+    assert [site.ask(path)[0].status for path in ("/", "/healthz/", "/healthz")] == [503, 503, 200]
     site.maintenance.unlink()
     assert site.ask("/page", method)[0].status == 200
+
+
+@needs_nginx
+def test_the_health_path_has_the_mark_of_the_app(site: Site) -> None:
+    """By which a deploy knows whom it has asked; the app gets the request as any other, and other pages have none."""
+    answer, content = site.ask("/healthz?deep=1")
+    assert answer.headers.get_all(MARK) == [mark(Settings())]
+    assert answer.headers.get_all("X-Content-Type-Options") == ["nosniff"]
+    assert json.loads(content)["path"] == "/healthz?deep=1"
+    assert json.loads(content)["headers"]["Host"] == "api.consult.dev"
+    assert site.ask("/")[0].headers[MARK] is None
+
+
+@pytest.mark.parametrize("health_path", ["/", "/a%20b"])
+def test_a_health_path_of_visitors_is_not_kept_open(health_path: str) -> None:
+    """The page shows there, too; the mark is on every answer of the app then."""
+    text = rendering.site(Settings(health_path=health_path))
+    assert text.count("proxy_pass") == text.count(MARK) == 1
+    assert "location = /_maintenance" in text
+
+
+def test_the_site_has_an_error_log_of_its_own() -> None:
+    """Where `logs` and `status` look for it."""
+    log = "/var/log/nginx/consult-django.error.log"
+    assert f"error_log {log};" in rendering.site(Settings())
+    assert log.replace("consult-django", "$UNIT") in (rendering.ROLL.parent / "lib/logs.sh").read_text()
 
 
 @needs_nginx

@@ -37,7 +37,7 @@ BOOT = [
 BUILD = ["lay_out_the_release", "build_the_virtualenv", BOOT[0], "collect_the_static_files", *BOOT[1:]]
 RIGHTS = ["ask_sudo_for_the_rights_it_needs"]
 MIGRATE = ["migrate_the_database", "mark_the_release_as_whole"]
-HEALTH = ["prove_that_it_is_healthy", "stop_the_private_socket"]
+HEALTH = ["prove_that_it_is_healthy", "prove_that_visitors_get_in", "stop_the_private_socket"]
 STAGE, TEST = ["stage_the_changed_files"], ["test_the_nginx_site"]
 UNITS, NGINX = ["install_the_unit_files"], ["reload_nginx"]
 WORKERS = ["see_only_new_workers_answer"]
@@ -187,14 +187,15 @@ every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 IDS = {
     # reading
     "read_the_host", "see_who_works_on_it", "fetch_the_repository", "look_at_the_site", "read_the_journal",
-    "read_nginx_s_error_log", "lock_the_host", "unlock_the_host", "put_the_file_in_place",
+    "read_nginx_s_error_log", "see_what_nginx_says", "lock_the_host", "unlock_the_host", "put_the_file_in_place",
     # build and proof
     "lay_out_the_release", "build_the_virtualenv", "start_the_new_release_on_a_private_socket",
     "collect_the_static_files", "prove_that_it_boots", "compare_it_with_the_running_gunicorn",
     "prove_that_its_data_outlives_it", "stop_the_private_socket", "remove_the_unfinished_release",
     # switch
     "ask_sudo_for_the_rights_it_needs", "migrate_the_database", "mark_the_release_as_whole",
-    "prove_that_it_is_healthy", "stage_the_changed_files", "test_the_nginx_site", "install_the_unit_files",
+    "prove_that_it_is_healthy", "prove_that_visitors_get_in",
+    "stage_the_changed_files", "test_the_nginx_site", "install_the_unit_files",
     "switch_to_the_new_release_hup", "switch_to_the_new_release_restart", "switch_to_the_new_release_start",
     "reload_gunicorn_hup", "restart_gunicorn_behind_its_socket", "start_gunicorn", "see_only_new_workers_answer",
     "reload_nginx", "check_the_site", "prove_that_workers_and_timers_can_start", "bring_workers_and_timers_to_it",

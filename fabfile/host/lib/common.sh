@@ -38,6 +38,19 @@ require_rights() {
   [ -z "$denied" ] || exit "$NO_RIGHT"
 }
 
+# Come to the site as a visitor does, again where that may help, and say what was found: visit TRIES NAME=VALUE...
+visit() {
+  local said code tries=$1
+  while code=0; do
+    said=$(python3 -IS "$DEPLOY_LIBRARY/programs/visit.py" "${@:2}") || code=$?
+    tries=$((tries - 1))
+    [ "$code" = 1 ] && [ "$tries" -gt 0 ] || break
+    sleep 0.5
+  done
+  echo "$said"
+  return "$code"
+}
+
 # Ask for a path as nginx does for a visitor, and print the status, 000 without an answer: ask PATH HEADERS ANSWER
 # [OPTION]... - HEADERS, one a line, are those of plan/request.py; ANSWER is the file for the body.
 ask() {

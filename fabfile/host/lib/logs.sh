@@ -11,6 +11,14 @@ read_journal() {
   journalctl "${options[@]}" --lines "$lines" --no-pager --output short-iso 2>&1 || true
 }
 
+# What nginx itself has to say: the end of its journal, and what it holds against its files.
+read_nginx() {
+  local lines
+  local "$@"
+  journalctl --unit nginx.service --lines "$lines" --no-pager --output short-iso 2>&1 || true
+  as_root test_nginx 2>&1 || true
+}
+
 # The end of the site's nginx error log, as far as this user may read it.
 read_nginx_errors() {
   local lines

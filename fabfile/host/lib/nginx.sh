@@ -14,14 +14,15 @@ test_site() {
 
 reload_nginx() { as_root reload_nginx; }
 
-# The four checks in order, a line each: `check NAME ok` or `check NAME failed DETAIL`. Health may take `wait` seconds.
-# Fails when one of them does, unless it only looks.
+# The checks in order, a line each: `check NAME ok [FOUND]` or `check NAME failed DETAIL`. Health may take `wait`
+# seconds. Fails when one of them does, unless it only looks.
 check_site() {
-  local health_path headers wait only_look
+  local health_path headers names proxy mark wait only_look
   local "$@"
-  local answer failed='' end=$((SECONDS + wait))
+  local answer said failed='' tries=3 end=$((SECONDS + wait))
   local -a active
-  until [ "$(ask "$health_path" "$headers" /dev/null)" = 200 ] || [ "$SECONDS" -ge "$end" ]; do sleep 0.2; done
+  [ -z "$only_look" ] || tries=1
+  until ask_health && [ "$answer" = 200 ] || [ "$SECONDS" -ge "$end" ]; do sleep 0.2; done
   mapfile -t active < <(systemctl is-active "$UNIT.service" nginx.service || true)
   if [ -S "$SOCKET" ]; then
     answer=$(ask "$health_path" "$headers" /dev/null --unix-socket "$SOCKET")
@@ -32,9 +33,23 @@ check_site() {
   check systemd_active "${active[0]:-}" active "$UNIT is ${active[0]:-}"
   check nginx_running "${active[1]:-}" active "nginx is ${active[1]:-}"
   # Another worker may answer now, one that needs a moment more.
-  until answer=$(ask "$health_path" "$headers" /dev/null) && [ "$answer" = 200 ] || [ "$SECONDS" -ge "$end" ]; do sleep 0.2; done
+  until ask_health && [ "$answer" = 200 ] || [ "$SECONDS" -ge "$end" ]; do sleep 0.2; done
   check http_200 "$answer" 200 "$health_path answers $answer"
+  # A site of before, which the next deploy replaces, sets no mark.
+  grep -qs X-Django-Deploy "$SITE_FILE" || mark=''
+  if said=$(visit "$tries" "names=$names" "proxy=$proxy" "health_path=$health_path" "mark=$mark" "page=$MAINTENANCE"); then
+    echo "check visitor ok $said"
+  else
+    check visitor broken ok "$said"
+  fi
   [ -n "$only_look" ] || [ -z "$failed" ] || exit 1
+}
+
+# Ask nginx for the health path, as `answer`: of check_site. Where its site hides it behind the maintenance page, gunicorn.
+ask_health() {
+  answer=$(ask "$health_path" "$headers" /dev/null)
+  [ "$answer" = 503 ] && [ -f "$MAINTENANCE" ] || return 0
+  answer=$(ask "$health_path" "$headers" /dev/null --unix-socket "$SOCKET")
 }
 
 # Say how one check went: check NAME SEEN WANTED DETAIL

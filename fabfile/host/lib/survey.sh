@@ -17,6 +17,7 @@ read_host() {
   echo "inodes ${inodes/#-/1000000}"
   read_releases
   read_files
+  [ ! -f "$MAINTENANCE" ] || echo "maintenance $MAINTENANCE"
   [ ! -s "$BASE/frozen" ] || echo "frozen $(tr '\n' ' ' <"$BASE/frozen")"
   read_services
   read_processes
