@@ -18,6 +18,7 @@ from fabfile.plan.activation import Comparison, choose
 from fabfile.ssh.runner import StepError
 from fabfile.steps import django, proof
 from fabfile.steps.step import Step
+from testbed.sample import VALUES, sample
 from tests.host.local_host import World, alive, eventually
 
 ID = "20260102T030405Z-abcdef0"
@@ -183,7 +184,7 @@ def a_virtualenv(world: World, name: str) -> tuple[Release, Path, Step]:
     world.override('uv() { command uv "$@" --inexact; }')
     release = world.release(name)
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    world.settings = Settings(python=version, sync_args=("--frozen", "--no-dev", "--offline"))
+    world.settings = sample(python=version, sync_args=("--frozen", "--no-dev", "--offline"))
     package = '[[package]]\nname = "site"\nversion = "1"\nsource = { virtual = "." }\n'
     lock = f'version = 1\nrequires-python = ">={version}"\n\n{package}'
     Path(release.project, "pyproject.toml").write_text(
@@ -247,7 +248,7 @@ def test_sync_with_a_broken_lock_is_told(world: World) -> None:
 def test_sync_arguments_with_odd_characters_are_refused(argument: str) -> None:
     """An argument of uv is one option without anything that a shell could take for more."""
     with pytest.raises(ValueError, match="must be one option each"):
-        Settings.model_validate({"sync_args": [argument]})
+        Settings.model_validate({**VALUES, "sync_args": [argument]})
 
 
 def test_sync_arguments_are_single_words(world: World) -> None:
@@ -363,7 +364,7 @@ def test_a_release_has_its_time_to_become_healthy(world: World, release: Release
 def test_health_paths_with_odd_characters_are_refused(value: str) -> None:
     """A health path is the path of a URL."""
     with pytest.raises(ValueError, match="must be the path of a URL"):
-        Settings.model_validate({"health_path": value})
+        Settings.model_validate({**VALUES, "health_path": value})
 
 
 @pytest.mark.parametrize(
@@ -373,7 +374,7 @@ def test_health_paths_with_odd_characters_are_refused(value: str) -> None:
 def test_domains_with_odd_characters_are_refused(field: str, value: str) -> None:
     """A domain is a host name."""
     with pytest.raises(ValueError, match="must be a host name"):
-        Settings.model_validate({field: value if field == "domain" else [value]})
+        Settings.model_validate({**VALUES, field: value if field == "domain" else [value]})
 
 
 @pytest.mark.parametrize("field", NAMES)
@@ -383,7 +384,7 @@ def test_domains_with_odd_characters_are_refused(field: str, value: str) -> None
 def test_names_with_odd_characters_are_refused(field: str, value: str) -> None:
     """No name that goes into a script, a unit or a sudo line holds anything but plain characters."""
     with pytest.raises(ValueError, match="must"):
-        Settings.model_validate({field: value})
+        Settings.model_validate({**VALUES, field: value})
 
 
 def master(root: object, pid: int, **changes: object) -> dict[str, object]:

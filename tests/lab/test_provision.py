@@ -9,6 +9,7 @@ import pytest
 
 from testbed.harness import FIELDS, HEALTHY, UNHEALTHY, UNHEALTHY_WHEN_LIVE, VIEWS, Site, hosts_toml, throw_away
 from testbed.lab import LabHost, Repository, execute, set_secrets
+from testbed.sample import VALUES
 
 pytestmark = pytest.mark.lab
 
@@ -102,7 +103,7 @@ def fresh(own: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -
 def test_the_first_deploy_of_a_lab_host(fresh: Site) -> None:
     """`lab = true` and one command: provisioned, deployed, healthy; failures before it leave nothing in the way."""
     table = {"lab": True, "repo": Repository.url, "domain": "consult.lab", "timeouts": {"reload": 5, "health": 4}}
-    fresh.hosts_file = hosts_toml({fresh.name: table})
+    fresh.hosts_file = hosts_toml({fresh.name: VALUES | table})
     for branch, health, code in (("ill", UNHEALTHY, 5), ("ill-when-live", UNHEALTHY_WHEN_LIVE, 6)):
         fresh.branch = branch
         fresh.commit(fresh.edited(VIEWS, HEALTHY, health))

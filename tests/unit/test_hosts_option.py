@@ -16,6 +16,9 @@ from fabfile.executor import hosts_of
 HOSTS = """
 [app]
 repo = "git@example.org:team/app.git"
+name = "shop"
+wsgi = "shop.wsgi:application"
+domain = "shop.example"
 address = "127.0.0.1"
 port = 9
 [environments.production.hosts.web1]

@@ -22,12 +22,13 @@ from fabfile.commands.check import Rendering, find, nginx_conf, verify_site, ver
 from fabfile.config.layout import Layout
 from fabfile.config.settings import Settings, Timeouts
 from fabfile.plan import rendering
+from testbed.sample import sample
 
 HASHED = "css/site.0123456789ab.css"
 needs_nginx = pytest.mark.skipif(not find("nginx"), reason="nginx is not installed")
 needs_systemd = pytest.mark.skipif(not find("systemd-analyze"), reason="systemd-analyze is not installed")
 
-ODD = Settings(
+ODD = sample(
     name="shop-2",
     path="/opt/shop.live",
     project=".",
@@ -64,7 +65,7 @@ def section(unit: str, name: str) -> dict[str, str]:
 
 def test_service_runs_gunicorn_under_doppler() -> None:
     """The unit runs what the team runs today, by the paths that the server shows today."""
-    options = section(rendering.service(Settings()), "Service")
+    options = section(rendering.service(sample()), "Service")
     assert options["User"] == options["Group"] == "deploy"
     assert options["WorkingDirectory"] == "/app/apps/web"
     assert options["ExecStart"].split() == [
@@ -80,7 +81,7 @@ def test_service_runs_gunicorn_under_doppler() -> None:
 
 def test_service_leaves_the_sockets_folder_alone() -> None:
     """A RuntimeDirectory of the socket's own would take the socket away at every restart (decision 10)."""
-    service, socket_unit = rendering.service(Settings()), rendering.socket(Settings())
+    service, socket_unit = rendering.service(sample()), rendering.socket(sample())
     assert section(service, "Service")["RuntimeDirectory"] == "consult-django"
     assert section(service, "Unit")["Requires"] == "consult-django.socket"
     assert section(socket_unit, "Socket")["ListenStream"] == "/run/consult/gunicorn.sock"
@@ -89,7 +90,7 @@ def test_service_leaves_the_sockets_folder_alone() -> None:
 
 def test_failing_service_is_tried_for_ever() -> None:
     """At a start limit systemd fails the socket too, and requests no longer wait but fail (seen on 252)."""
-    service = rendering.service(Settings())
+    service = rendering.service(sample())
     assert section(service, "Unit")["StartLimitIntervalSec"] == "0"
     assert section(service, "Service")["Restart"] == "always"
 
@@ -106,21 +107,21 @@ def test_doppler_options_and_unit_options_stand_where_they_work() -> None:
 
 def test_no_secret_can_stand_in_a_unit() -> None:
     """The token comes from a file that few may read, not from the unit or a command line."""
-    service = rendering.service(Settings())
+    service = rendering.service(sample())
     assert section(service, "Service")["EnvironmentFile"] == "/etc/consult/doppler.env"
     assert "--token" not in service
 
 
 def test_files_stand_where_the_layout_says() -> None:
     """The three files that need root, and no others."""
-    assert set(rendering.files(Settings())) == {
+    assert set(rendering.files(sample())) == {
         PurePosixPath("/etc/systemd/system/consult-django.service"),
         PurePosixPath("/etc/systemd/system/consult-django.socket"),
         PurePosixPath("/etc/nginx/sites-available/consult-django"),
     }
 
 
-@pytest.mark.parametrize("settings", [Settings(), ODD], ids=["defaults", "odd"])
+@pytest.mark.parametrize("settings", [sample(), ODD], ids=["defaults", "odd"])
 def test_gunicorn_conf_takes_its_values(settings: Settings, tmp_path: Path) -> None:
     """The program finds in the file beside it what it asks for, and nothing else."""
     (tmp_path / "gunicorn.conf.py").write_text(rendering.gunicorn_conf())
@@ -131,7 +132,7 @@ def test_gunicorn_conf_takes_its_values(settings: Settings, tmp_path: Path) -> N
 
 
 @needs_systemd
-@pytest.mark.parametrize("settings", [Settings(), ODD], ids=["defaults", "odd"])
+@pytest.mark.parametrize("settings", [sample(), ODD], ids=["defaults", "odd"])
 def test_systemd_takes_the_units(settings: Settings, tmp_path: Path) -> None:
     """systemd-analyze has nothing to say."""
     assert verify_units(rendered(settings), tmp_path) == ""
@@ -141,7 +142,7 @@ def test_systemd_takes_the_units(settings: Settings, tmp_path: Path) -> None:
 def test_exposure_stays_low(tmp_path: Path) -> None:
     """`systemd-analyze security` rates the service 1.5 at most; the playbook's unit had 8.6."""
     unit = tmp_path / "consult-django.service"
-    unit.write_text(rendering.service(Settings()))
+    unit.write_text(rendering.service(sample()))
     said = subprocess.run(
         ["systemd-analyze", "security", "--offline=yes", "--threshold=15", "--no-pager", unit],
         capture_output=True,
@@ -162,14 +163,14 @@ def test_exposure_stays_low(tmp_path: Path) -> None:
 )
 def test_broken_units_are_told(good: str, bad: str, told: str, tmp_path: Path) -> None:
     """A misspelt option, a wrong value, a missing program: told, though systemd-analyze lets some pass."""
-    whole = rendered(Settings())
+    whole = rendered(sample())
     assert good in whole.service
     broken = Rendering(whole.unit, whole.service.replace(good, bad), whole.socket, whole.site)
     assert told in verify_units(broken, tmp_path)
 
 
 @needs_nginx
-@pytest.mark.parametrize("settings", [Settings(), ODD], ids=["defaults", "odd"])
+@pytest.mark.parametrize("settings", [sample(), ODD], ids=["defaults", "odd"])
 def test_nginx_takes_the_site(settings: Settings, tmp_path: Path) -> None:
     """nginx -t has nothing to say."""
     assert verify_site(rendered(settings), tmp_path) == ""
@@ -178,14 +179,14 @@ def test_nginx_takes_the_site(settings: Settings, tmp_path: Path) -> None:
 @needs_nginx
 def test_two_apps_share_a_host(tmp_path: Path) -> None:
     """Names in nginx's one name space are the app's own."""
-    both = Rendering("both", "", "", rendering.site(Settings()) + rendering.site(ODD))
+    both = Rendering("both", "", "", rendering.site(sample()) + rendering.site(ODD))
     assert verify_site(both, tmp_path) == ""
 
 
 @needs_nginx
 def test_broken_site_is_told(tmp_path: Path) -> None:
     """What nginx refuses is told with its words."""
-    broken = Rendering("x", "", "", rendering.site(Settings()).replace("proxy_pass", "proxy_past"))
+    broken = Rendering("x", "", "", rendering.site(sample()).replace("proxy_pass", "proxy_past"))
     assert 'unknown directive "proxy_past"' in verify_site(broken, tmp_path)
 
 
@@ -272,7 +273,7 @@ def nginx() -> Iterator[Site]:
     site = Site(root)
     for path in ("app/apps/web/staticfiles", "srv/consult/static", "run/consult"):
         (root / path).mkdir(parents=True)
-    text = rendering.site(Settings(body_size="1k"))
+    text = rendering.site(sample(body_size="1k"))
     for place in ("/app/", "/srv/consult/", "/run/consult/"):
         text = text.replace(place, f"{root}{place}")
     owner = "user root;\n" if os.geteuid() == 0 else ""

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError
 from fabfile.config.settings import Settings, Timeouts
 from fabfile.config.table import Table, needs_new_release, tables_in
 from fabfile.plan import rendering
+from testbed.sample import VALUES, sample
 
 # Every setting of free text that ends up in a shell line, a unit, an nginx site or an argument.
 TEXTS = [
@@ -43,14 +44,14 @@ HOSTILE = set(string.whitespace) | set(";{}\"'`$|<>\\*!^()[]\0\x1b") - set("()")
 
 
 def settings(**values: object) -> Settings:
-    return Settings.model_validate(values, strict=True)
+    return Settings.model_validate({**VALUES, **values}, strict=True)
 
 
 @pytest.mark.parametrize("name", TEXTS)
 @pytest.mark.parametrize("character", sorted(HOSTILE))
 def test_hostile_characters_are_refused(name: str, character: str) -> None:
     """No setting can carry a character that means something to a shell, systemd or nginx."""
-    default = getattr(Settings(), name) or "git@x.example:y.git"
+    default = getattr(sample(), name) or "git@x.example:y.git"
     for value in (f"{default}{character}", f"{character}{default}", f"{default}{character}x"):
         with pytest.raises(ValidationError):
             settings(**{name: value})
@@ -73,7 +74,7 @@ def test_whatever_is_taken_renders_on_its_line(name: str, value: str) -> None:
         taken = settings(**{name: value})
     except ValidationError:
         return
-    for text, plain in zip(rendering.files(taken).values(), rendering.files(Settings()).values(), strict=True):
+    for text, plain in zip(rendering.files(taken).values(), rendering.files(sample()).values(), strict=True):
         extra = 1 if name.startswith("doppler") else 0
         assert len(text.splitlines()) - len(plain.splitlines()) in (0, extra)
 
@@ -171,7 +172,7 @@ def test_unit_options_stay_on_their_line(value: str) -> None:
 def test_settings_cannot_be_changed() -> None:
     """What was checked stays as it was."""
     with pytest.raises(ValidationError, match="frozen"):
-        Settings().keep = 1  # ty: ignore[invalid-assignment]
+        sample().keep = 1  # ty: ignore[invalid-assignment]
 
 
 def unanswered(table: type[Table]) -> list[str]:
@@ -215,7 +216,7 @@ def test_a_setting_without_an_answer_is_found() -> None:
 )  # fmt: skip
 def test_what_a_release_is_built_from(changes: dict[str, object]) -> None:
     """What stands in the release's folder, and what migrated and collected for it."""
-    assert settings(**changes).built_from() != Settings().built_from()
+    assert settings(**changes).built_from() != sample().built_from()
 
 
 @pytest.mark.parametrize(
@@ -227,4 +228,4 @@ def test_what_a_release_is_built_from(changes: dict[str, object]) -> None:
 )  # fmt: skip
 def test_what_no_release_is_built_from(changes: dict[str, object]) -> None:
     """What only the host, systemd or nginx cares for needs no new release."""
-    assert settings(**changes).built_from() == Settings().built_from()
+    assert settings(**changes).built_from() == sample().built_from()
