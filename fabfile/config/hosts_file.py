@@ -11,7 +11,7 @@ from ..errors import ConfigError
 from .inventory import Inventory
 from .mistakes import dotted, mistakes, nearest, not_this
 from .references import Reference, without_references
-from .settings import Settings
+from .settings import STAND_INS, Settings
 from .table import fields_of, is_table, type_below
 from .values import Value, Values
 
@@ -88,7 +88,7 @@ class _Reader:
         for key, meaning in ASKED_FOR.items():
             self._missing(key, meaning, members, hosts)
         for values in hosts.values():
-            self._check({(key,): Value("", None) for key in ASKED_FOR} | values, whole=True)
+            self._check({(key,): Value("", STAND_INS.get(key)) for key in ASKED_FOR} | values, whole=True)
         return members, hosts
 
     def _mistake(self, place: tuple[str, ...], words: str) -> None:

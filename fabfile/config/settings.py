@@ -1,8 +1,9 @@
 """What can be set for an app and a host: names, types, defaults; `hosts_file` reads the values."""
 
-from typing import Annotated
+import posixpath
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from .processes import Process, ProcessName
 from .table import Table, setting
@@ -18,6 +19,7 @@ from .texts import (
     HostKey,
     InnerPath,
     Line,
+    PathFromProject,
     PublicUrl,
     PythonVersion,
     RelativePath,
@@ -92,7 +94,11 @@ class Settings(Table):
     )
     manage: InnerPath = setting("manage.py", "manage.py, seen from `project`", new_release=True)
     wsgi: Wsgi = setting(..., "what gunicorn serves, like config.wsgi:application", new_release=True)
-    static_root: InnerPath = setting("staticfiles", "STATIC_ROOT, seen from `project`", new_release=True)
+    static_root: PathFromProject = setting(
+        "staticfiles",
+        "STATIC_ROOT, seen from `project`; `../staticfiles` lies beside it, and all lies in the repository",
+        new_release=True,
+    )
     static_url: StaticUrl = setting("/static/", "STATIC_URL", new_release=False)
     domain: Domain = setting(
         ..., "server_name, and the Host of health requests, like shop.example.com", new_release=True
@@ -149,6 +155,21 @@ class Settings(Table):
         secret=True,
     )
     timeouts: Timeouts = Field(Timeouts(), description="limits in seconds")
+
+    @property
+    def static_folder(self) -> str:
+        """Where the static files are collected, seen from the repository."""
+        return posixpath.normpath(f"{self.project}/{self.static_root}")
+
+    @model_validator(mode="after")
+    def _serves_no_source(self) -> Self:
+        """Refuse a static root that holds more than static files: nginx shows all of it to everybody."""
+        where = f"static_root {self.static_root}, seen from project {self.project},"
+        if self.static_folder.startswith("../"):
+            raise ValueError(f"{where} lies outside the repository: a release is built and put back as one folder")
+        if f"{posixpath.normpath(self.project)}/".startswith(f"{self.static_folder}/"):
+            raise ValueError(f"{where} holds the project itself: nginx would show its source to everybody")
+        return self
 
 
 # For a value that has no default and is not known yet, where something must be rendered all the same.

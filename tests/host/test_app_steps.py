@@ -179,6 +179,16 @@ def test_a_missing_static_root_is_told(world: World, release: Release) -> None:
     assert "apps/web/staticfiles (static_root in hosts.toml)" in caught.value.evidence
 
 
+def test_a_static_root_above_the_project(world: World, release: Release) -> None:
+    """STATIC_ROOT beside the project's folder, or at the top of the repository, is found there."""
+    world.settings = sample(repo="file:///nowhere", static_root="../../public")
+    manage = Path(release.project, "manage.py")
+    manage.write_text(manage.read_text().replace('Path("staticfiles"', 'Path("../../public"'))
+    world.twice(django.collect_static(world.settings, release))
+    kept = Path(world.layout.kept_static, "css/site.0123456789ab.css")
+    assert kept.samefile(Path(release.root, "public/css/site.0123456789ab.css"))
+
+
 def a_virtualenv(world: World, name: str) -> tuple[Release, Path, Step]:
     """A release with a virtualenv, its site-packages, and the step that builds it with a gunicorn put in by hand."""
     world.override('uv() { command uv "$@" --inexact; }')

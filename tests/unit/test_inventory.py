@@ -453,6 +453,10 @@ def test_all_mistakes_are_told_at_once(read: Any) -> None:
             "environments.e.hosts.h.name: is missing, here and in [app]",
         ),
         (
+            '[app]\nstatic_root = "../x"\n[environments.e.hosts.h]',
+            "environments.e.hosts.h: static_root ../x, seen from project ., lies outside the repository",
+        ),
+        (
             with_app("keep = 1\n[environments.f]\nhosts.i.keep = 3\nkeep = 4"),
             "app.keep: must be at least 2, not 1",
         ),

@@ -48,6 +48,9 @@ ODD = sample(
 )
 
 
+ABOVE = sample(static_root="../../public/static")
+
+
 def rendered(settings: Settings) -> Rendering:
     return Rendering(
         Layout.of(settings).unit,
@@ -170,7 +173,7 @@ def test_broken_units_are_told(good: str, bad: str, told: str, tmp_path: Path) -
 
 
 @needs_nginx
-@pytest.mark.parametrize("settings", [sample(), ODD], ids=["defaults", "odd"])
+@pytest.mark.parametrize("settings", [sample(), ODD, ABOVE], ids=["defaults", "odd", "above"])
 def test_nginx_takes_the_site(settings: Settings, tmp_path: Path) -> None:
     """nginx -t has nothing to say."""
     assert verify_site(rendered(settings), tmp_path) == ""
@@ -220,6 +223,14 @@ class Upstream(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         pass
+
+
+def test_static_files_above_the_project_are_served_from_there() -> None:
+    """nginx gets the folder's own path, without .. and as the live release has it."""
+    text = rendering.site(ABOVE)
+    assert "alias /app/public/static/;" in text
+    assert "try_files /app/public/static/$" in text
+    assert ".." not in text.replace("[.]", "")
 
 
 class Threaded(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):

@@ -162,6 +162,42 @@ def test_whole_project_is_no_part_of_it(name: str) -> None:
     assert settings(project=".").project == "."
 
 
+@pytest.mark.parametrize(
+    ("project", "static_root", "folder"),
+    [
+        (".", "staticfiles", "staticfiles"),
+        ("apps/web", "staticfiles", "apps/web/staticfiles"),
+        ("apps/web", "../staticfiles", "apps/staticfiles"),
+        ("apps/web", "../../var/static", "var/static"),
+        ("./src", "../webapp", "webapp"),
+    ],
+)
+def test_static_files_lie_anywhere_in_the_repository(project: str, static_root: str, folder: str) -> None:
+    """STATIC_ROOT may be above the folder of manage.py, as `BASE_DIR.parent / "staticfiles"` makes it."""
+    assert settings(project=project, static_root=static_root).static_folder == folder
+
+
+@pytest.mark.parametrize(
+    ("project", "static_root", "told"),
+    [
+        (".", "../staticfiles", "static_root ../staticfiles, seen from project ., lies outside the repository"),
+        ("apps/web", "../../../x", "lies outside the repository"),
+        ("apps/web", "../web", "holds the project itself"),
+        ("apps/web", "../../apps", "holds the project itself"),
+        ("./apps/web/.", "../../apps", "holds the project itself"),
+        ("apps/web", "..", "must be a path inside the repository"),
+        ("apps/web", "../..", "must be a path inside the repository"),
+        ("apps/web", "../.", "not the whole folder"),
+        ("apps/web", "x/../y", "must be a path inside the repository"),
+        ("apps/web", "/app/static", "must be a path inside the repository"),
+    ],
+)
+def test_nothing_else_is_served_as_static_files(project: str, static_root: str, told: str) -> None:
+    """A static root that leaves the release, or has the source in it, is refused."""
+    with pytest.raises(ValidationError, match=told):
+        settings(project=project, static_root=static_root)
+
+
 @pytest.mark.parametrize("value", ["a\nExecStart=/bin/sh", "a\\", "a\0"])
 def test_unit_options_stay_on_their_line(value: str) -> None:
     """An option of a unit cannot bring another with it."""
