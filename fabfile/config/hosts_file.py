@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import ConfigError
 from .inventory import Inventory
 from .mistakes import dotted, mistakes, nearest, not_this
+from .neighbours import clashes
 from .references import Reference, without_references
 from .settings import STAND_INS, Settings
 from .table import fields_of, is_table, type_below
@@ -85,6 +86,8 @@ class _Reader:
         if not members:
             self._mistake(("environments",), "is missing: add [environments.production.hosts.NAME]")
         self._shared_names(members)
+        placed = {host: (f"{homes[host]}.hosts.{dotted((host,))}", values) for host, values in hosts.items()}
+        self.mistakes += [f"{place}: {words}" for place, words in clashes(placed)]
         for key, meaning in ASKED_FOR.items():
             self._missing(key, meaning, members, hosts)
         for values in hosts.values():

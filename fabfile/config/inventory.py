@@ -9,7 +9,7 @@ from .layout import Layout
 from .mistakes import mistakes, nearest, shown
 from .references import from_text, look_up
 from .settings import STAND_INS, Settings
-from .values import Value, Values, build
+from .values import Value, Values, build, default_path
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Inventory:
                 "\n".join(dict.fromkeys(wrong)),
                 hint=f"set or correct it; {self.path} says what comes from where",
             )
-        return [Host(name, self._environment_of[name], settings_of(values)) for name, values in chosen.items()]
+        return [Host(name, self._environment_of[name], _settings(values)) for name, values in chosen.items()]
 
     def draft(self, name: str) -> tuple[Host, list[str]]:
         """Return a host with defaults in place of environment variables that are not set, and their names."""
@@ -87,7 +87,7 @@ class Inventory:
         }
         if wrong := mistakes(values):
             raise ConfigError("\n".join(wrong), hint=f"correct it; {self.path} says what comes from where")
-        return Host(name, self._environment_of[name], settings_of(values)), [variable for _, variable in unset]
+        return Host(name, self._environment_of[name], _settings(values)), [variable for _, variable in unset]
 
     def _expand(self, names: str | Iterable[str] | None) -> list[str]:
         given = names.split(",") if isinstance(names, str) else names or []
@@ -112,15 +112,12 @@ class Inventory:
         return values, unset
 
 
-def settings_of(values: Values) -> Settings:
-    """Return the settings; an app that [app] does not name has its link in a folder of its own.
-
-    So a file may get a second app without moving the first one.
-    """
+def _settings(values: Values) -> Settings:
+    """Return the settings, with the path that follows from who names the app."""
     settings = build(values)
-    if ("path",) in values or values["name",].where == "app.name":
+    if ("path",) in values:
         return settings
-    return settings.model_copy(update={"path": f"/srv/{settings.name}/app"})
+    return settings.model_copy(update={"path": default_path(values, settings.name)})
 
 
 def _bare(name: str) -> str:

@@ -467,6 +467,57 @@ def test_mistakes(text: str, told: str, read: Any) -> None:
     assert any(told in line for line in refusal(read, text))
 
 
+TWO_APPS = """
+[app]
+repo = "git@x:y.git"
+wsgi = "a.wsgi:application"
+name = "shop"
+[environments.production]
+domain = "shop.example"
+hosts.api = { address = "192.0.2.1" }
+[environments.staging]
+name = "shop-staging"
+domain = "staging.shop.example"
+default_server = false
+hosts.stage = { address = "192.0.2.1" }
+"""
+
+
+def test_one_server_may_have_several_apps(read: Any) -> None:
+    """Production and staging, or two apps, at one address: each with its name, its link and its domain."""
+    api, stage = read(TWO_APPS).select("api,stage")
+    assert api.settings.address == stage.settings.address
+    assert (api.settings.path, stage.settings.path) == ("/app", "/srv/shop-staging/app")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ('name = "shop-staging"', "", "has its name and path too: one would overwrite the other"),
+        ('"staging.shop.example"', '"shop.example"', "has its domain too: one would overwrite the other"),
+        ("default_server = false", 'aliases = ["shop.example"]', "has its domain too"),
+        ("default_server = false", 'path = "/app"', "has its path too"),
+        ("default_server = false", "", "one of the two has to say default_server = false"),
+    ],
+)
+@pytest.mark.parametrize("address", ['"192.0.2.1"', '"one.EXAMPLE"', '{ env = "SERVER" }'])
+def test_what_apps_on_one_server_must_not_share(old: str, new: str, told: str, address: str, read: Any) -> None:
+    """Two hosts of one address (by text or by the same variable) must not write to the same places."""
+    text = TWO_APPS.replace('"192.0.2.1"', address)
+    (line,) = refusal(read, text.replace(old, new))
+    assert line.startswith("environments.staging.hosts.stage: is at the address of environments.production.hosts.api")
+    assert told in line
+
+
+@pytest.mark.parametrize("other", ['{ address = "192.0.2.2" }', '{ address = "192.0.2.1", port = 2222 }', "{}"])
+def test_servers_of_their_own_may_have_the_same_app(other: str, read: Any) -> None:
+    """Another address, another port behind one address, or an alias of ssh_config is another server."""
+    same = TWO_APPS.replace('name = "shop-staging"', "").replace(
+        'stage = { address = "192.0.2.1" }', f"stage = {other}"
+    )
+    assert [host.settings.name for host in read(same).select("api,stage")] == ["shop", "shop"]
+
+
 def test_environment_of_one_host_may_share_its_name(read: Any) -> None:
     """`-H lab` is the host and the environment alike."""
     assert [host.name for host in read(GOOD).select("lab")] == ["lab"]
