@@ -158,15 +158,22 @@ def _place_in_git(checkout: Checkout, report: Report) -> None:
 def _wrong(key: str, value: Any) -> str:
     """Return why a value does not fit a setting, or nothing."""
     found = mistakes({(): Value("", {}), (key,): Value("", value)}, whole=False)
-    return found[0].lstrip(": ") if found else ""
+    return re.sub(r"^(\[\d+\])?: ", "", found[0]).partition(", not ")[0] if found else ""
 
 
 def _leave_out_what_does_not_fit(report: Report) -> None:
     """Take out what the repository has and hosts.toml cannot say: a folder with a space in its name, for one."""
     for key, value in list(report.settings.items()):
-        if value != "" and (wrong := _wrong(key, value)):
+        single = not isinstance(value, list)
+        wrong = {
+            item: why for item in ([value] if single else value) if (why := _wrong(key, item if single else [item]))
+        }
+        report.todo += [f"{key}: {why}; found was {item}" for item, why in wrong.items() if item != ""]
+        rest = [] if single else [item for item in value if item not in wrong]
+        if wrong and rest:
+            report.settings[key] = rest
+        elif wrong and value != "":
             del report.settings[key]
-            report.todo.append(f"{key}: {wrong}; found was {value}")
 
 
 def _ask_for_the_rest(report: Report, given: Mapping[str, str], *, ask: bool) -> str:

@@ -27,8 +27,9 @@ class Django:
 
 
 def find(repository: Repository, within: str, report: Report) -> Django | None:
-    """Return the project of the shallowest manage.py below `within`; None when there is none."""
-    manages = [path for path in repository.named("manage.py", within) if "django" in repository.text(path)]
+    """Return the project of the shallowest manage.py below `within`, else of the one above; None without any."""
+    paths = repository.named("manage.py", within) or [repository.upwards("manage.py", within) or ""]
+    manages = [path for path in paths if "django" in repository.text(path)]
     if not manages:
         return None
     manage, *others = manages
@@ -143,7 +144,7 @@ def _can_import(repository: Repository, path: str, module: str, django: Django, 
 def static_files(django: Django, report: Report) -> None:
     """Find STATIC_ROOT and STATIC_URL."""
     root = plain(django.value("STATIC_ROOT"))
-    add = 'STATIC_ROOT = BASE_DIR / "staticfiles" in the settings'
+    add = 'in the settings, STATIC_ROOT = BASE_DIR / "staticfiles"'
     if isinstance(root, Place) and not _leads_out(root.path) and not is_below(django.project, root.path):
         inside = posixpath.relpath(root.path, django.project)
         report.set("static_root", inside)
@@ -153,7 +154,9 @@ def static_files(django: Django, report: Report) -> None:
     elif root in (UNKNOWN, None, ""):
         known = "STATIC_ROOT" in django.names
         report.todo.append(
-            f"{'STATIC_ROOT is nothing that its text tells' if known else 'STATIC_ROOT is not set'}: {add}"
+            f"what STATIC_ROOT is, the settings do not tell: static_root, or {add}"
+            if known
+            else f"STATIC_ROOT is not set: {add}"
         )
     else:
         where = root.path if isinstance(root, Place) else root
@@ -174,7 +177,7 @@ def _leads_out(path: str) -> bool:
     return path == ".." or path.startswith("../")
 
 
-def kept_places(django: Django, report: Report) -> None:
+def kept_places(repository: Repository, django: Django, report: Report) -> None:
     """Find what must outlive releases: uploads, a SQLite database, a cache of files."""
     media = plain(django.value("MEDIA_ROOT"))
     if isinstance(media, str) and media:
@@ -183,6 +186,9 @@ def kept_places(django: Django, report: Report) -> None:
     databases = plain(django.value("DATABASES"))
     for name, database in databases.items() if isinstance(databases, dict) else ():
         _database(str(name), database, django, report)
+    settings = [path for path in repository.paths if path.endswith(".py") and "settings" in path]
+    if "linked_files" in report.settings and any("DATABASE_URL" in repository.text(path) for path in settings):
+        report.todo.append("the settings know DATABASE_URL: with it as a secret in Doppler, SQLite and its line go")
     caches = plain(django.value("CACHES"))
     for cache in caches.values() if isinstance(caches, dict) else ():
         if isinstance(cache, dict) and str(cache.get("BACKEND")).endswith("FileBasedCache"):
@@ -208,8 +214,8 @@ def _database(name: str, database: Any, django: Django, report: Report) -> None:
         return
     engine = plain(database.get("ENGINE")) if isinstance(database, dict) else UNKNOWN
     if not isinstance(engine, str):
-        report.found.append(
-            f"the database {name} is nothing that the settings' text tells: if it is SQLite, linked_files"
+        report.todo.append(
+            f"which database {name} is, the settings do not tell: if it is SQLite, linked_files names it"
         )
     elif "sqlite" in engine or "spatialite" in engine:
         place = plain(database.get("NAME"))

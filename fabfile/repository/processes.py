@@ -4,7 +4,7 @@ import ast
 import re
 import shlex
 
-from ..config.processes import Process, process_name
+from ..config.processes import command_line, process_name
 from .django import Django
 from .files import Repository
 from .packages import locks
@@ -47,28 +47,32 @@ def _take(name: str, line: str, django: Django, report: Report) -> None:
     """Take a line of a Procfile, if it can be run without a shell."""
     known = re.sub(r"[^a-z0-9_]", "_", name.lower())
     try:
-        words = shlex.split(line)
         if re.search(r"[$`|;&<>]", line):
-            raise ValueError("no shell runs it, and it holds what a shell reads")
-        while words[:1] == ["exec"] or words[:2] in (["uv", "run"], ["poetry", "run"], ["pipenv", "run"]):
-            words = words[1 if words[0] == "exec" else 2 :]
-        if len(words) > 1 and words[0].startswith("python") and words[1].endswith("manage.py"):
-            words = ["manage.py", *words[2:]]
-        elif words and words[0].endswith("manage.py"):
-            words = ["manage.py", *words[1:]]
-        command = Process(command=shlex.join(words)).command
+            raise ValueError("no shell runs it, and it has what only a shell reads")
+        command = command_line(_without_wrappers(line))
         process_name(known)
     except ValueError as error:
-        reason = re.sub(r"(?s).*?(Value error, )?(?=no shell|must|cannot|names of|is empty)", "", str(error), count=1)
-        report.todo.append(
-            f"Procfile, {name}: {line}: was not taken over: {reason.partition(chr(10))[0].partition(' [type')[0]}"
-        )
+        report.todo.append(f"Procfile, {name}: not taken over, {error}: {line}")
         return
-    if "beat" in words and words[0] == "celery":
+    if re.match(r"celery .*\bbeat\b", command):
         _beat(known, command, django, report)
     else:
         report.processes[known] = {"command": command}
     report.found.append(f"Procfile, {name}")
+
+
+def _without_wrappers(line: str) -> str:
+    """Return a command as hosts.toml has it: a program of the virtualenv, or manage.py."""
+    words = shlex.split(line)
+    if words[:1] == ["exec"]:
+        del words[0]
+    if words[:2] in (["uv", "run"], ["poetry", "run"], ["pipenv", "run"]):
+        del words[:2]
+    if words[1:] and re.fullmatch(r"python[0-9.]*", words[0]) and words[1].endswith("manage.py"):
+        del words[0]
+    if words and words[0].endswith("manage.py"):
+        words[0] = "manage.py"
+    return shlex.join(words)
 
 
 def _beat(name: str, command: str, django: Django, report: Report) -> None:

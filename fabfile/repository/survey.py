@@ -29,7 +29,7 @@ def survey(repository: Repository, within: str, origin: str) -> Report:
     report.set("name", _name(repository, found.project, origin))
     django.application(repository, found, report)
     django.static_files(found, report)
-    django.kept_places(found, report)
+    django.kept_places(repository, found, report)
     django.domains(found, report)
     packages.python(repository, found.project, report)
     packages.gunicorn(repository, found.project, report)

@@ -85,6 +85,13 @@ class _Module:
                     self._assign(target, self.value(value))
                 case ast.AugAssign(target=ast.Name(id=name), op=ast.Add(), value=value):
                     self.names[name] = _add(self.names.get(name, UNKNOWN), self.value(value))
+                case ast.Expr(
+                    value=ast.Call(
+                        func=ast.Attribute(value=ast.Name(id=name), attr="append" | "extend" as how), args=[item]
+                    )
+                ):
+                    more = self.value(item)
+                    self.names[name] = _add(self.names.get(name, UNKNOWN), [more] if how == "append" else more)
                 case ast.If(test=test, body=then, orelse=otherwise):
                     if not _is_debug(test):
                         self.run(then)
