@@ -554,6 +554,26 @@ def test_without_a_path_the_file_stands_at_the_top_of_the_repository(
     assert "DJANGO_DEPLOY_HOSTS" not in stream.getvalue()
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_person_is_asked_for_what_no_file_says(repository: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal domain and address are asked for, until they fit; what stays open is marked as ever."""
+    asked: list[str] = []
+    answers = iter(["my shop", "shop.example.com", ""])
+    monkeypatch.setattr("builtins.input", lambda prompt: asked.append(prompt) or next(answers))
+    monkeypatch.setattr(sys, "stdin", Terminal())
+    root = repository(PLAIN)
+    module.init(Console(stream=Terminal()), str(root), {}, "")
+    text = Path("hosts.toml").read_text()
+    assert 'domain = "shop.example.com"\n' in text
+    assert 'address = "" # FILL IN' in text
+    assert [prompt.split(",")[0] for prompt in asked] == ["the server name", "the server name", asked[2].split(",")[0]]
+    assert asked[2] == "the server's IP address or DNS name (Enter leaves it open): "
+
+
 def test_options_are_checked_before_anything_is_read() -> None:
     """A wrong one is told by its name."""
     with pytest.raises(ConfigError, match=r"^--name: must be a-z, 0-9 and -"):
