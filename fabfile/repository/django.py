@@ -185,7 +185,7 @@ def kept_places(repository: Repository, django: Django, report: Report) -> None:
     _keep(media, "linked_dirs", "MEDIA_ROOT", "uploads (MEDIA_ROOT)", report)
     databases = plain(django.value("DATABASES"))
     for name, database in databases.items() if isinstance(databases, dict) else ():
-        _database(str(name), database, django, report)
+        _database(str(name), database, repository, django, report)
     settings = [path for path in repository.paths if path.endswith(".py") and "settings" in path]
     if "linked_files" in report.settings and any("DATABASE_URL" in repository.text(path) for path in settings):
         report.todo.append("the settings know DATABASE_URL: with it as a secret in Doppler, SQLite and its line go")
@@ -206,7 +206,7 @@ def _keep(place: Any, key: str, what: str, comment: str, report: Report) -> None
         )
 
 
-def _database(name: str, database: Any, django: Django, report: Report) -> None:
+def _database(name: str, database: Any, repository: Repository, django: Django, report: Report) -> None:
     if isinstance(database, DatabaseUrl | Outside):
         fallback = plain(database.default)
         without = f" (without it: {fallback.split(':')[0]})" if isinstance(fallback, str) and fallback else ""
@@ -221,7 +221,11 @@ def _database(name: str, database: Any, django: Django, report: Report) -> None:
         place = plain(database.get("NAME"))
         if isinstance(place, str) and place not in ("", ":memory:") and not posixpath.isabs(place):
             place = Place(posixpath.normpath(posixpath.join(django.project, place)))
-        _keep(place, "linked_files", "SQLite", "the database", report)
+        folder = posixpath.dirname(place.path) if isinstance(place, Place) else ""
+        if folder and not _leads_out(folder) and not any(is_below(path, folder) for path in repository.paths):
+            _keep(Place(folder), "linked_dirs", "SQLite", "the database", report)
+        else:
+            _keep(place, "linked_files", "SQLite", "the database", report)
     else:
         asked = [value.variable for value in database.values() if isinstance(value, Outside)]
         words = f", from {', '.join(asked)}: secrets in Doppler" if asked else ""

@@ -388,6 +388,7 @@ def test_what_is_no_django_is_refused(repository: Any) -> None:
             {"shop/settings.py": SETTINGS + "STATIC_URL = 'https://cdn.x/'"},
             "STATIC_URL is https://cdn.x/: nginx serves",
         ),
+        ({"shop/settings.py": SETTINGS + "DATABASES = {'default': env.db()}"}, "make DATABASE_URL a secret in Doppler"),
         ({"shop/urls.py": "urlpatterns = []"}, "no path looks like a health check; at the end of shop/urls.py:"),
         ({".python-version": "my-env"}, ".python-version says my-env, which uv does not know"),
         ({"manage.py": "import django"}, "make DJANGO_SETTINGS_MODULE=shop.settings a secret in Doppler"),
@@ -398,6 +399,12 @@ def test_what_is_not_as_it_must_be_is_told(changes: dict[str, str | None], told:
     found = init(repository({**PLAIN, **changes}), address="192.0.2.1", domain="shop.example")
     assert any(line.startswith(told) for line in found.todo()) if told else found.todo() == []
     assert check_hosts(Path("hosts.toml"), {})[0].state == "ok"
+
+
+def test_a_database_in_a_folder_of_its_own(repository: Any) -> None:
+    """Its folder is linked: SQLite writes beside the file too, and nobody has to put a first one there."""
+    settings = SETTINGS.replace('"db.sqlite3"', '"var/data/db.sqlite3"')
+    assert 'linked_dirs = ["media", "var/data"]' in init(repository({**PLAIN, "shop/settings.py": settings})).text
 
 
 def test_the_lines_for_a_health_path_work(repository: Any) -> None:
