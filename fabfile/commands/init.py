@@ -112,10 +112,15 @@ def _clone(address: str, folder: str) -> None:
         raise ConfigError(f"git clone did not end within {CLONE_LIMIT} s", hint="fab init PATH, of a clone") from None
     if done.returncode:
         raise ConfigError(
-            f"{address} cannot be cloned here",
+            f"{_without_login(address)} cannot be cloned here",
             hint="git clone by hand shows more; then fab init PATH",
-            evidence=done.stderr.strip(),
+            evidence=_without_login(done.stderr.strip()),
         )
+
+
+def _without_login(text: str) -> str:
+    """Return text without what stands before @ in a web address: a password, or a token."""
+    return re.sub(r"(https?://)[^/@\s]*@", r"\1", text)
 
 
 def _look(folder: Path) -> Checkout:
@@ -144,7 +149,7 @@ def _git(folder: Path, *words: str) -> str:
 
 def _place_in_git(checkout: Checkout, report: Report) -> None:
     """Note where the server clones from: the address of origin, without what is secret in it."""
-    address = re.sub(r"^(https?://)[^/@]*@", r"\1", checkout.origin)
+    address = _without_login(checkout.origin)
     if address != checkout.origin:
         report.todo.append("the address of origin holds a login, which was left out: a server needs a deploy key")
     if address and not _wrong("repo", address):

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from .files import Repository, is_below
+from .files import Repository, is_below, is_of_tests
 from .report import Report
 from .values import UNKNOWN, DatabaseUrl, Outside, Place, names_of, plain
 
@@ -45,9 +45,10 @@ def find(repository: Repository, within: str, report: Report) -> Django | None:
 def _settings_module(repository: Repository, manage: str, project: str, report: Report) -> str | None:
     """Return the settings of a production server; say it when nothing but a secret leads there."""
     of_manage = _default_module(repository, manage)
-    of_web = next(
-        (found for path in _applications(repository, project) if (found := _default_module(repository, path))), None
-    )
+    package = (of_manage or "").split(".settings")[0]
+    beside = repository.module(f"{package}.wsgi", project) if package else None
+    paths = [beside] if beside else _applications(repository, project)
+    of_web = next((found for path in paths if (found := _default_module(repository, path))), None)
     module = of_web or of_manage
     if module is None:
         report.todo.append(
@@ -90,7 +91,7 @@ def _default_module(repository: Repository, path: str) -> str | None:
 def _applications(repository: Repository, project: str) -> list[str]:
     """Return the files of WSGI applications, else of ASGI ones; those of the project first."""
     for name in ("wsgi.py", "asgi.py"):
-        paths = [path for path in repository.named(name) if "test" not in path]
+        paths = [path for path in repository.named(name) if not is_of_tests(path)]
         if paths:
             return sorted(paths, key=lambda path: not is_below(path, project))
     return []

@@ -90,6 +90,11 @@ class Repository:
         return next((path for path in self.paths if path.endswith(ends)), None)
 
 
+def is_of_tests(path: str) -> bool:
+    """Return whether a path lies in a folder of tests."""
+    return not {"test", "tests", "testing"}.isdisjoint(path.split("/"))
+
+
 def is_below(path: str, folder: str) -> bool:
     """Return whether a path lies in a folder, or is it."""
     return folder == "." or path == folder or path.startswith(f"{folder}/")

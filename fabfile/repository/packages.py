@@ -120,7 +120,7 @@ def python(repository: Repository, project: str, report: Report) -> None:
     pinned = repository.text(pinned_in).strip().splitlines()[:1] if pinned_in else []
     bound = BOUND.search(required) if isinstance(required, str) else None
     number = re.match(r"(?:cpython-?|python-?)?(\d+)\.(\d+)", pinned[0]) if pinned else None
-    if pinned and number is None and not pinned[0].startswith("3"):
+    if pinned and not re.match(r"[a-z]*[-@]?[<>=~]*\d", pinned[0]):
         report.todo.append(
             f"{pinned_in} says {pinned[0]}, which uv does not know: a version there, or python in hosts.toml"
         )

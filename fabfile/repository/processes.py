@@ -6,7 +6,7 @@ import shlex
 
 from ..config.processes import command_line, process_name
 from .django import Django
-from .files import Repository
+from .files import Repository, is_below, is_of_tests
 from .packages import locks
 from .report import Report
 from .values import UNKNOWN, plain
@@ -91,14 +91,13 @@ def _of_celery(repository: Repository, django: Django, report: Report) -> None:
     if not locks(repository, django.project, "celery"):
         return
     for path in (*repository.named("celery.py"), *repository.named("celery_app.py")):
-        text = repository.text(path)
-        if "test" in path or not _makes_celery(repository, path):
+        if is_of_tests(path) or not is_below(path, django.project) or not _makes_celery(repository, path):
             continue
         inside = path.removeprefix(f"{django.project}/").removeprefix("src/").removesuffix(".py").replace("/", ".")
         app = inside.removesuffix(".celery")
         report.processes["worker"] = {"command": f"celery -A {app} worker"}
         report.found.append(f"{path}: a worker of Celery")
-        scheduled = "beat_schedule" in text or django.value("CELERY_BEAT_SCHEDULE") is not UNKNOWN
+        scheduled = "beat_schedule" in repository.text(path) or django.value("CELERY_BEAT_SCHEDULE") is not UNKNOWN
         if scheduled or _installed(django, "django_celery_beat"):
             _beat("beat", f"celery -A {app} beat", django, report)
             report.found.append("Celery's beat, one of it")

@@ -51,7 +51,7 @@ def _routes(repository: Repository, path: str | None, near: str, before: str, se
     """Yield the routes of a URL module and of those that it includes."""
     if path is None or path in seen or len(seen) > 4:
         return
-    for node in ast.walk(repository.tree(path)):
+    for node in _calls(repository.tree(path)):
         match node:
             case ast.Call(
                 func=ast.Name(id="path" | "re_path" | "url" as kind), args=[ast.Constant(value=str(text)), view, *_]
@@ -64,6 +64,16 @@ def _routes(repository: Repository, path: str | None, near: str, before: str, se
                     yield from _routes(repository, repository.module(included, near), near, route, (*seen, path))
                 elif not isinstance(view, ast.Call) or included is None:
                     yield route
+
+
+def _calls(tree: ast.AST) -> Iterator[ast.Call]:
+    """Yield the calls in a module, but those of i18n_patterns: their routes have a language before them."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Call):
+            if ast.unparse(node.func).endswith("i18n_patterns"):
+                continue
+            yield node
+        yield from _calls(node)
 
 
 def _from_pattern(text: str) -> str:

@@ -390,6 +390,7 @@ def test_what_is_no_django_is_refused(repository: Any) -> None:
         ),
         ({"shop/settings.py": SETTINGS + "DATABASES = {'default': env.db()}"}, "make DATABASE_URL a secret in Doppler"),
         ({"shop/urls.py": "urlpatterns = []"}, "no path looks like a health check; at the end of shop/urls.py:"),
+        ({"shop/urls.py": "urlpatterns = i18n_patterns(path('up/', up))"}, "no path looks like a health check; at the"),
         ({".python-version": "my-env"}, ".python-version says my-env, which uv does not know"),
         ({"manage.py": "import django"}, "make DJANGO_SETTINGS_MODULE=shop.settings a secret in Doppler"),
     ],
@@ -474,6 +475,47 @@ def test_wagtails_template(repository: Any) -> None:
     assert 'static_root = "staticfiles"' in found.text
 
 
+@pytest.mark.parametrize(
+    ("urls", "path"),
+    [
+        ("urlpatterns = [path('ping', v), path('health/', v)]", "/health/"),
+        ("urlpatterns = [path('api/', include(('shop.api', 'api')))]", "/api/livez"),
+        ("urlpatterns = [path('ht/', include('health_check.urls'))]", "/ht/"),
+        ("urlpatterns = [url(r'^health/?$', View.as_view(), name='up')]", "/health/"),
+        ("urlpatterns = [path('', include('shop.urls')), path('<int:n>/up', v)] + [path('up', v)]", "/up"),
+        ("urlpatterns = [path('', include(router.urls)), *more, path('healthz/', v)]", "/healthz/"),
+    ],
+)
+def test_a_health_path_is_found(urls: str, path: str, repository: Any) -> None:
+    """In the URL modules, and in those that they include; of several, the best known name."""
+    found = init(repository({**PLAIN, "shop/urls.py": urls, "shop/api.py": "urlpatterns = [path('livez', v)]"}))
+    assert f'health_path = "{path}"' in found.text
+
+
+@pytest.mark.parametrize(
+    ("app", "command"),
+    [
+        ("django_q", "manage.py qcluster"),
+        ("procrastinate.contrib.django", "manage.py procrastinate worker"),
+        ("django_tasks_db", "manage.py db_worker"),
+    ],
+)
+def test_a_queue_that_is_installed_has_a_worker(app: str, command: str, repository: Any) -> None:
+    """The packages that have a command for it."""
+    settings = SETTINGS + f"INSTALLED_APPS = ['shop']\nINSTALLED_APPS.append('{app}')\n"
+    assert f'worker = {{ command = "{command}" }}' in init(repository({**PLAIN, "shop/settings.py": settings})).text
+
+
+def test_a_schedule_of_celery_needs_a_file(repository: Any) -> None:
+    """beat keeps it where it may write, in a folder that systemd makes for it."""
+    celery = "from celery import Celery\napp = Celery('shop')\napp.conf.beat_schedule = {}\n"
+    found = init(repository({**PLAIN, "shop/celery.py": celery}), address="192.0.2.1", domain="shop.example")
+    assert 'worker = { command = "celery -A shop worker" }' in found.text
+    (host,) = load(Path("hosts.toml"), {}).select("web")
+    assert host.settings.processes["beat"].command == ("celery -A shop beat --schedule /var/lib/shop-beat/schedule")
+    assert host.settings.processes["beat"].kind == "singleton"
+
+
 def test_an_asgi_app_alone(repository: Any) -> None:
     """What gunicorn needs to serve it is said."""
     asgi = {"shop/wsgi.py": None, "shop/asgi.py": WSGI.format("shop.settings")}
@@ -528,6 +570,9 @@ def test_an_address_is_cloned_and_gone(repository: Any, tmp_path: Path, monkeypa
     with pytest.raises(ConfigError, match="cannot be cloned here") as caught:
         init(f"file://{tmp_path}/none", to="-")
     assert "does not" in caught.value.evidence
+    with pytest.raises(ConfigError, match=r"^https://127\.0\.0\.1:9/none cannot") as caught:
+        init("https://hunter2@127.0.0.1:9/none", to="-")
+    assert "hunter2" not in f"{caught.value.message}{caught.value.evidence}"
 
 
 @pytest.mark.parametrize("where", ["nowhere", "ext::sh -c id", "--upload-pack=id", "https://a:b@x.example/y"])
