@@ -637,9 +637,10 @@ def test_nothing_of_the_app_is_run(repository: Any, tmp_path: Path) -> None:
     mark = f"\n__import__('pathlib').Path({str(tmp_path / 'ran')!r}).touch()\n"
     root = repository({name: text + mark if name.endswith(".py") else text for name, text in COOKIECUTTER.items()})
     (tmp_path / "secret.py").write_text("STATIC_ROOT = 'hunter2'")
-    (root / "config/settings/local.py").unlink()
-    (root / "config/settings/local.py").symlink_to(tmp_path / "secret.py")
+    (root / "config/settings/production.py").unlink()
+    (root / "config/settings/production.py").symlink_to(tmp_path / "secret.py")
     found = init(root)
+    assert "hunter2" not in found.text + found.said
     assert 'wsgi = "config.wsgi:application"' in found.text
     assert not (tmp_path / "ran").exists()
 
