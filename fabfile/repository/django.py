@@ -3,6 +3,7 @@
 import ast
 import posixpath
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,38 +100,42 @@ def _applications(repository: Repository, project: str) -> list[str]:
 
 def application(repository: Repository, django: Django, report: Report) -> None:
     """Find what gunicorn serves."""
-    said = plain(django.value("WSGI_APPLICATION"))
-    names = [said] if isinstance(said, str) else []
-    package = (django.module or "").split(".settings")[0]
-    names += [f"{package}.wsgi.application", f"{package}.asgi.application"] if package else []
-    for path in _applications(repository, django.project):
-        inside = posixpath.relpath(path, django.project) if is_below(path, django.project) else path
-        names.append(f"{inside.removeprefix('src/').removesuffix('.py').replace('/', '.')}.application")
-    for name in names:
+    for name in _names_of_applications(repository, django):
         module, _, attribute = name.rpartition(".")
-        path = repository.module(module, django.project)
-        if path is None:
-            continue
-        report.set("wsgi", f"{module}:{attribute}")
-        if module.rpartition(".")[2] == "asgi":
-            report.todo.append(
-                f"{path} is ASGI and there is no wsgi.py: uv add uvicorn uvicorn-worker, and a gunicorn.conf.py beside "
-                'manage.py with worker_class = "uvicorn_worker.UvicornWorker"'
-            )
-        else:
-            report.found.append(f"wsgi: {path}")
-            if (
-                repository.module(module.replace("wsgi", "asgi"), django.project)
-                and django.value("ASGI_APPLICATION") is not UNKNOWN
-            ):
-                report.found.append("ASGI_APPLICATION is set too, and not used: gunicorn serves the WSGI application")
-        _can_import(repository, path, module, django, report)
-        return
+        if path := repository.module(module, django.project):
+            report.set("wsgi", f"{module}:{attribute}")
+            _tell_application(path, django, report)
+            _can_import(path, module, repository, django, report)
+            return
     report.set("wsgi", "")
     report.todo.append("there is no wsgi.py: name what gunicorn serves (wsgi)")
 
 
-def _can_import(repository: Repository, path: str, module: str, django: Django, report: Report) -> None:
+def _names_of_applications(repository: Repository, django: Django) -> Iterator[str]:
+    """Yield what may be it, as Django writes it: what the settings say, else what lies beside them, else any."""
+    said = plain(django.value("WSGI_APPLICATION"))
+    if isinstance(said, str):
+        yield said
+    if package := (django.module or "").split(".settings")[0]:
+        yield from (f"{package}.wsgi.application", f"{package}.asgi.application")
+    for path in _applications(repository, django.project):
+        inside = posixpath.relpath(path, django.project) if is_below(path, django.project) else path
+        yield f"{inside.removeprefix('src/').removesuffix('.py').replace('/', '.')}.application"
+
+
+def _tell_application(path: str, django: Django, report: Report) -> None:
+    if posixpath.basename(path) == "asgi.py":
+        report.todo.append(
+            f"{path} is ASGI and there is no wsgi.py: uv add uvicorn uvicorn-worker, and a gunicorn.conf.py beside "
+            'manage.py with worker_class = "uvicorn_worker.UvicornWorker"'
+        )
+        return
+    report.found.append(f"wsgi: {path}")
+    if django.value("ASGI_APPLICATION") is not UNKNOWN:
+        report.found.append("ASGI_APPLICATION is set too, and not used: gunicorn serves the WSGI application")
+
+
+def _can_import(path: str, module: str, repository: Repository, django: Django, report: Report) -> None:
     """Say it when gunicorn, which runs in the folder of manage.py, would not find the application."""
     folder = path.removesuffix(f"{module.replace('.', '/')}.py").rstrip("/") or "."
     metadata = repository.toml(repository.upwards("pyproject.toml", django.project) or "")
