@@ -113,7 +113,7 @@ def _clone(address: str, folder: str) -> None:
     if done.returncode:
         raise ConfigError(
             f"{_without_login(address)} cannot be cloned here",
-            hint="git clone by hand shows more; then fab init PATH",
+            hint="git clone it by hand, and fab init PATH",
             evidence=_without_login(done.stderr.strip()),
         )
 

@@ -23,7 +23,7 @@ def survey(repository: Repository, within: str, origin: str) -> Report:
     if commands := packages.what_is_missing(repository, found.project):
         raise ConfigError(
             "this is no uv project: a release is built by `uv sync` from pyproject.toml and uv.lock",
-            hint="in the repository, and commit what they write; then fab init again\n"
+            hint="these in the repository, commit what they write, and fab init again\n"
             + "\n".join(f"    {command}" for command in commands),
         )
     report.set("name", _name(repository, found.project, origin))
