@@ -211,6 +211,8 @@ def _tell(console: Console, report: Report, target: Path | None, open_lines: boo
         console.say("To do, before the first deploy:")
         for line in report.todo:
             console.say(f"  - {line}")
+    if report.to_paste:
+        console.say(f"\n{report.to_paste}\n")
     if target is None:
         return
     console.headline(f"{target} is written{'; fill in its lines marked FILL IN' if open_lines else ''}")

@@ -6,13 +6,17 @@ from typing import Any
 
 @dataclass
 class Report:
-    """Settings for hosts.toml with a word on where each comes from; what to know, and what is still to be done."""
+    """Settings for hosts.toml with a word on where each comes from; what to know, and what is still to be done.
+
+    `to_paste` is code for a file of the app that `todo` names.
+    """
 
     settings: dict[str, Any] = field(default_factory=dict)
     comments: dict[str, str] = field(default_factory=dict)
     processes: dict[str, dict[str, Any]] = field(default_factory=dict)
     found: list[str] = field(default_factory=list)
     todo: list[str] = field(default_factory=list)
+    to_paste: str = ""
 
     def set(self, key: str, value: Any, comment: str = "") -> None:
         """Take a setting into hosts.toml."""

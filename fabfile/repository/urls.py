@@ -37,8 +37,8 @@ def health_path(repository: Repository, django: Django, report: Report) -> None:
         report.set("health_path", best)
         report.found.append(f"health path: {best}")
         return
-    lines = "".join(f"\n    {line}".rstrip(" ") for line in TO_ADD.splitlines())
-    report.todo.append(f"no path looks like a health check; at the end of {path or 'urls.py'}:{lines}")
+    report.todo.append(f"no path looks like a health check: add these lines at the end of {path or 'urls.py'}")
+    report.to_paste = TO_ADD
 
 
 def _name(route: str) -> str:

@@ -389,8 +389,11 @@ def test_what_is_no_django_is_refused(repository: Any) -> None:
             "STATIC_URL is https://cdn.x/: nginx serves",
         ),
         ({"shop/settings.py": SETTINGS + "DATABASES = {'default': env.db()}"}, "make DATABASE_URL a secret in Doppler"),
-        ({"shop/urls.py": "urlpatterns = []"}, "no path looks like a health check; at the end of shop/urls.py:"),
-        ({"shop/urls.py": "urlpatterns = i18n_patterns(path('up/', up))"}, "no path looks like a health check; at the"),
+        (
+            {"shop/urls.py": "urlpatterns = []"},
+            "no path looks like a health check: add these lines at the end of shop/urls.py",
+        ),
+        ({"shop/urls.py": "urlpatterns = i18n_patterns(path('up/', up))"}, "no path looks like a health check: add"),
         ({".python-version": "my-env"}, ".python-version says my-env, which uv does not know"),
         ({"manage.py": "import django"}, "make DJANGO_SETTINGS_MODULE=shop.settings a secret in Doppler"),
     ],
@@ -409,11 +412,15 @@ def test_a_database_in_a_folder_of_its_own(repository: Any) -> None:
 
 
 def test_the_lines_for_a_health_path_work(repository: Any) -> None:
-    """What is shown to be added to urls.py is six lines, and Python."""
-    said = init(repository({**PLAIN, "shop/urls.py": "urlpatterns = []"})).said
-    lines = said.partition("shop/urls.py:\n")[2].splitlines()[:6]
-    compile(textwrap.dedent("\n".join(lines)), "urls.py", "exec")
-    assert lines[-1].strip() == 'urlpatterns += [path("healthz", healthz)]'
+    """What is shown to be added to urls.py can be copied as it stands: six lines, after which `init` finds the path."""
+    root = repository({**PLAIN, "shop/urls.py": "urlpatterns = []\n"})
+    lines = init(root).said.partition("shop/urls.py\n\n")[2].splitlines()[:6]
+    with (root / "shop/urls.py").open("a") as urls:
+        urls.write("\n".join(lines))
+    compile((root / "shop/urls.py").read_text(), "urls.py", "exec")
+    again = init(root, to="again.toml")
+    assert 'health_path = "/healthz"' in again.text
+    assert again.todo() == []
 
 
 @pytest.mark.parametrize(
