@@ -18,5 +18,6 @@ namespace = Collection(
     tasks.unlock,
     tasks.provision,
     check,
+    link=Collection(tasks.put),
     **({"lab": lab.module("tasks").namespace} if lab.TESTBED.is_dir() else {}),
 )

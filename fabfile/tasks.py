@@ -72,6 +72,19 @@ def logs(run: "Run", lines: int = 50, follow: bool = False, process: str = "") -
     logs(run, lines=lines, follow=follow, process=process)
 
 
+@task(
+    {
+        "path": "one of linked_files, or a file in one of linked_dirs",
+        "file": "the file here; standard input when not given",
+    }
+)
+def put(run: "Run", path: str, file: str = "") -> None:
+    """Put a file where releases find it, below shared/ of the host."""
+    from .commands.link import put
+
+    put(run, path, file)
+
+
 @task({"message": "why, for everybody who is refused"}, lab="running")
 def lock(run: "Run", message: str = "") -> None:
     """Close the host to deploys by hand, until unlock."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from ..config.inventory import Host
 from ..errors import ConfigError, ProvisionError
+from ..output import advice
 from ..plan import rendering
 from ..plan.rights import sudo_lines
 from ..session.run import Run
@@ -36,9 +37,9 @@ def provision(run: Run, *, token: str | None) -> None:
         try:
             results = runner.run(server.provision(settings, files))
         except StepError as error:
-            again = f"fab -H {run.name} provision"
+            then = advice.said_next(run.name, error.evidence) or f"fab -H {run.name} provision"
             message = f"{run.name}: {error.message}"
-            raise ProvisionError(message, evidence=error.evidence, hint=again, shown=True) from error
+            raise ProvisionError(message, evidence=error.evidence, hint=then, shown=True) from error
     show(run, results)
 
 

@@ -9,7 +9,7 @@ from ..steps import survey
 def releases(run: Run) -> None:
     """List the releases on the host, oldest first, with the live one marked."""
     with connect(run.host) as connection, connection.runner() as runner:
-        answer = runner.run([survey.read_host(run.settings)]).output(survey.READ)
+        answer = runner.run([survey.read_host()]).output(survey.READ)
     state = parse(answer.splitlines())
     before = state.before_live()
     run.outcome.release, run.outcome.previous = state.live or None, before.id if before else None

@@ -16,7 +16,7 @@ JOBS = {"activating": "runs now", "active": "runs now", "failed": "failed when i
 def status(run: Run) -> None:
     """Read the host and make the four checks. Raises Unhealthy that names the first that fails."""
     settings, outcome = run.settings, run.outcome
-    look = [survey.read_host(settings), nginx.look_at_site(settings), survey.holder()]
+    look = [survey.read_host(), nginx.look_at_site(settings), survey.holder()]
     with connect(run.host) as connection, connection.runner() as runner:
         results = runner.run(look)
         with http.client(connection, settings) as client:

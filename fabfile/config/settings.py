@@ -25,7 +25,7 @@ from .texts import (
     RelativePath,
     Repository,
     StaticUrl,
-    SyncArgument,
+    SyncArguments,
     UnitOption,
     UnitValue,
     UrlPath,
@@ -121,7 +121,9 @@ class Settings(Table):
     python: PythonVersion | None = setting(
         None, "Python for the virtualenv, as in `uv sync --python`; uv chooses when not set", new_release=True
     )
-    sync_args: tuple[SyncArgument, ...] = setting(("--frozen",), "arguments of `uv sync`", new_release=True)
+    sync_args: SyncArguments = setting(
+        ("--frozen",), 'arguments of `uv sync`, e.g. ["--frozen", "--group", "prod"]', new_release=True
+    )
     linked_dirs: tuple[InnerPath, ...] = setting(
         (), "folders that outlive releases, e.g. apps/web/media", new_release=True
     )

@@ -137,6 +137,17 @@ HostKey = Annotated[
         "must be a public key as in known_hosts, without the address: ssh-ed25519 AAAA...",
     ),
 ]
+# Options of `uv sync` that a deploy decides itself, or that would make another virtualenv than the release's.
+NO_SYNC_OPTION = {
+    "--project": "`project` in hosts.toml says where the project lies",
+    "--directory": "`project` in hosts.toml says where the project lies",
+    "--active": "the virtualenv is the release's own",
+    "--script": "the virtualenv is that of a project",
+    "--python": "`python` in hosts.toml names it",
+    "-p": "`python` in hosts.toml names it",
+    "--dry-run": "it would make no virtualenv",
+    "--check": "it would make no virtualenv",
+}
 InnerPath = Annotated[str, AfterValidator(inner_path)]
 Line = Annotated[str, AfterValidator(one_line)]
 PathFromProject = Annotated[str, AfterValidator(path_from_project)]
@@ -159,10 +170,22 @@ StaticUrl = Annotated[
         "must be like /static/: a path on this site that starts and ends with /",
     ),
 ]
-SyncArgument = Annotated[
-    str,
-    matching(r"--?[A-Za-z0-9][A-Za-z0-9=._-]*", "must be one option each, like --no-dev or --extra=web"),
-]
+
+
+def sync_arguments(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Return words that may stand behind `uv sync`: options, each with its value; ValueError says why not."""
+    for before, word in zip(("", *words), words, strict=False):
+        if not re.fullmatch(r"(--?[A-Za-z0-9]|[A-Za-z0-9])[A-Za-z0-9=.:/_+-]*", word):
+            raise ValueError("must be one option each, like --no-dev or --extra=web, or the value of one")
+        option = word.partition("=")[0]
+        if why := NO_SYNC_OPTION.get(option):
+            raise ValueError(f"{option} cannot stand here: {why}")
+        if not word.startswith("-") and (not before.startswith("-") or "=" in before):
+            raise ValueError(f"{word} stands behind no option, like --group {word}")
+    return words
+
+
+SyncArguments = Annotated[tuple[str, ...], AfterValidator(sync_arguments)]
 UnitOption = Annotated[str, matching(r"[A-Z][A-Za-z]+", "is not written like a systemd option (MemoryMax)")]
 UnitValue = Annotated[str, AfterValidator(unit_value)]
 UrlPath = Annotated[str, AfterValidator(url_path)]

@@ -25,6 +25,8 @@ import importlib
 import inspect
 import io
 import json
+import logging
+import logging.handlers
 import os
 import re
 import runpy
@@ -324,6 +326,9 @@ def post_worker_init(worker):
     started = time.monotonic()
     # A deploy that proves a release on a private socket asks for health itself, when the schema is there.
     unasked = is_asynchronous(worker.wsgi) or "DEPLOY_PROOF" in os.environ
+    log_exceptions(worker)
+    if "DEPLOY_ASK" in os.environ:
+        answer_deploy(worker, os.environ["DEPLOY_ASK"])
     while True:
         worker.notify()
         status = None if unasked else ask(worker, VALUES.health_path)
@@ -497,6 +502,55 @@ def ask(worker, path):
             raise
         worker.log.exception("%s failed in a new worker", path)
         return None
+
+
+def answer_deploy(worker, program):
+    """In a proof: let the deploy tool's program ask the app that is loaded here, and write what it says."""
+    try:
+        answers = runpy.run_path(program)["answers"]()
+    except Exception:
+        worker.log.exception("The app cannot be asked where its data lies")
+        return
+    write_state(worker.log, Path(worker.deploy.folder, "django.json"), answers)
+
+
+def log_exceptions(worker):
+    """Let a view's exception be read in the journal, unless the app's own logging tells of it already.
+
+    Without a LOGGING of its own, and without DEBUG, Django only mails it to ADMINS, of which there are mostly none. A
+    LOGGING of its own that does not say otherwise silences all other loggers, gunicorn's too.
+    """
+    for name in ("error_log", "access_log"):
+        with contextlib.suppress(AttributeError):  # of a logger class of the app's own
+            getattr(worker.log, name).disabled = False
+    if "django" not in sys.modules:
+        return
+    try:
+        from django.core.signals import got_request_exception  # ty: ignore[import-not-found] -- the app\'s own
+
+        def tell(sender, request=None, **_):  # noqa: ARG001 -- names that the signal calls it with
+            if not told_by_app():
+                worker.log.exception("%s %r failed", getattr(request, "method", "?"), getattr(request, "path", "?"))
+
+        # The signal keeps only weak references.
+        worker.deploy.tell_exception = tell
+        got_request_exception.connect(tell)
+    except Exception:
+        worker.log.exception("Exceptions of views are not logged")
+
+
+def told_by_app():
+    """Whether an error of a request gets to a stream or a file by the app's own logging, as it stands now."""
+    logger = logging.getLogger("django.request")
+    while logger:
+        for handler in logger.handlers:
+            tells = isinstance(handler, (logging.StreamHandler, logging.handlers.SysLogHandler))
+            # What needs DEBUG, as Django's own console handler, says no to everything without it.
+            record = logging.LogRecord("django.request", logging.ERROR, "", 0, "", None, None)
+            if tells and handler.level <= logging.ERROR and handler.filter(record):
+                return logging.getLogger("django.request").isEnabledFor(logging.ERROR)
+        logger = logger.parent if logger.propagate else None
+    return False
 
 
 def is_asynchronous(app):

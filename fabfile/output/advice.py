@@ -3,6 +3,8 @@
 import re
 
 OURS = re.compile(r"failed: (?P<reason>\S.*)")  # what a function of host/lib says when it gives up (fail in common.sh)
+# ... and the next command, right behind it, as the last line.
+OURS_NEXT = re.compile(r"(?:^|\n)failed: .*\nnext: (?P<next>\S.*)\s*\Z")
 EXCEPTION = re.compile(
     r"\s*[A-Za-z_][\w.]*(Error|Exception|Configured|Missing|NotFound|DoesNotExist|Canceled)\b.*: \S.*"
 )
@@ -24,8 +26,17 @@ NEXT = (
         r"connection to server .* failed",
         "see that the database answers {host}, then the same command again",
     ),
-    # Django's own answer to an unknown Host, without a word in the log of most apps.
-    (r"answered 400, not 200", "add the domain in hosts.toml to the app's ALLOWED_HOSTS, then the same command again"),
+    (r"pg_config", "take psycopg[binary] or psycopg2-binary, or on {host}: apt install libpq-dev gcc python3-dev"),
+    (
+        r"mysql_config|valid pkg-config name",
+        "on {host}: apt install default-libmysqlclient-dev pkg-config gcc python3-dev",
+    ),
+    (
+        r"command '\S*(gcc|cc|g\+\+|clang)' failed|No such file or directory: '(gcc|cc|g\+\+)'|fatal error: \S+\.h: No",
+        "that package has no wheel for this Python and is compiled: take a version that has one, or on {host}: "
+        "apt install build-essential python3-dev, and the headers that it names",
+    ),
+    (r"40[13] (Unauthorized|Forbidden)", "let {host} into that package index: its credentials in ~/.netrc of the user"),
     (r"Failed to (fetch|download)|dns error", "see that {host} reaches the package index, then the same command again"),
     (r"(?m)^fatal: ", "see what git says on {host}, then the same command again"),
 )
@@ -51,8 +62,16 @@ def journal(host: str, output: str) -> str:
     return f"fab -H {host} logs {f'--process {worker[1]} ' if worker else ''}--lines 200"
 
 
+def said_next(host: str, output: str) -> str:
+    """What the step itself says is to be done, behind its reason; nothing when it says nothing."""
+    ours = OURS_NEXT.search(output)
+    return ours["next"].replace("-H NAME", f"-H {host}")[:LONGEST] if ours else ""
+
+
 def next_command(host: str, output: str) -> str:
-    """What to do about it."""
+    """What to do about it: what the step itself says behind its reason, else what the output as a whole tells."""
+    if said := said_next(host, output):
+        return said
     for pattern, advice in NEXT:
         if re.search(pattern, output):
             return advice.format(host=host)

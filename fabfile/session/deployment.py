@@ -41,9 +41,21 @@ def prove(session: Session, plan: Plan) -> Activation:
         session.runner.run(sequence.prove_processes(plan))
         return plan.beside
     results = session.runner.run(sequence.build_and_boot(plan), rescue=sequence.abandon_build(plan))
+    warn_of_schema(session, proof.ahead(results[proof.DATA].output))
     comparison = _read_comparison(results[proof.COMPARE].output)
     units = [path.name for path in plan.units]
     return plan.forced or choose(comparison, units, running=session.state.service == "active")
+
+
+def warn_of_schema(session: Session, ahead: list[str]) -> None:
+    """Say which migrations stay applied that the release to come does not know."""
+    session.outcome.details["migrations_ahead"] = ahead
+    if ahead:
+        session.run.console.say(f"  the database is ahead of this release, whose code may fail on it: {_stay(ahead)}")
+
+
+def _stay(ahead: list[str]) -> str:
+    return f"{', '.join(ahead)} stay{'s' if len(ahead) == 1 else ''} applied"
 
 
 def switch(session: Session, plan: Plan, activation: Activation) -> None:
@@ -97,7 +109,9 @@ def announce(session: Session, plan: Plan) -> None:
     if session.live and "requests" in watched:
         seen = f"; watched {watched['requests']} requests, {watched['failed']} failed"
         seen += f", slowest {watched['slowest_ms']:.0f} ms"
-    run.headline(f"{plan.release.id} is live ({outcome.activation}){seen}")
+    ahead = outcome.details.get("migrations_ahead")
+    schema = f"; {_stay(ahead)}, which this release does not know" if ahead else ""
+    run.headline(f"{plan.release.id} is live ({outcome.activation}){seen}{schema}")
 
 
 def history_entry(session: Session, plan: Plan, how: str) -> str:

@@ -81,7 +81,7 @@ def open_session(run: Run, what: str, wait: int, *further: Step) -> Generator[Se
         connect(run.host) as connection,
         connection.runner(run.console, lock=taken, on_wait=run.console.waiting) as runner,
     ):
-        results = runner.run([survey.read_host(run.settings), *further])
+        results = runner.run([survey.read_host(), *further])
         state = parse(results[survey.READ].output.splitlines())
         run.outcome.previous = state.live or None
         require_ready(state, run.host)

@@ -180,8 +180,12 @@ def _open(host: Host, connection: fabric.Connection) -> None:
         if not isinstance(error, paramiko.AuthenticationException) and "authentication" not in str(error):
             raise _unreachable(connection, host, error) from error
         reason = str(error).removeprefix("Authentication failed").strip(".: ") or "no key was accepted"
+        hint = _ssh(connection, host)
+        if connection.user == host.settings.user != host.settings.admin:
+            # Until then there is no such user, and sshd does not say so.
+            hint = f"if this server is new: fab -H {host.name} provision; else: {hint}"
         raise ConnectError(
-            f"{host.name}: authentication failed for {_where(connection)}: {reason}", hint=_ssh(connection, host)
+            f"{host.name}: authentication failed for {_where(connection)}: {reason}", hint=hint
         ) from error
     except FileNotFoundError as error:
         raise ConnectError(

@@ -1,12 +1,15 @@
 """Steps of the proof: the new release's own gunicorn on a private socket, before anyone sees it (host/lib/proof.sh)."""
 
-from ..config.layout import Release
+from ..config.layout import Layout, Release
 from ..config.settings import Settings
 from ..plan.request import header_lines
 from .django import doppler
 from .step import Step
 
 COMPARE = "compare_it_with_the_running_gunicorn"
+DATA = "prove_that_its_data_outlives_it"
+# What systemd lets a unit write to, beside what hosts.toml says of it: a path, or a name below one of these folders.
+FOLDERS = {"StateDirectory": "/var/lib", "CacheDirectory": "/var/cache", "LogsDirectory": "/var/log"}
 
 
 def start(settings: Settings, release: Release) -> Step:
@@ -26,10 +29,46 @@ def start(settings: Settings, release: Release) -> Step:
     )
 
 
-def boot(settings: Settings) -> Step:
+def boot(settings: Settings, release: Release) -> Step:
     """Wait until the private gunicorn has loaded the app; its log is the evidence if it does not."""
     limit = settings.timeouts.boot
-    return Step("prove_that_it_boots", "Prove that it boots", "prove_boot", {"limit": limit}, timeout=limit + 10)
+    parameters = {
+        "release": release.root,
+        "wsgi": settings.wsgi,
+        "limit": limit,
+    }
+    return Step("prove_that_it_boots", "Prove that it boots", "prove_boot", parameters, timeout=limit + 10)
+
+
+def data(settings: Settings, release: Release) -> Step:
+    """See that the app writes to no place that goes with the release; answers `ahead NAME` lines, for `ahead`."""
+    return Step(
+        DATA,
+        "Prove that its data outlives it",
+        "prove_data",
+        {
+            "release": release.root,
+            "linked_dirs": settings.linked_dirs,
+            "linked_files": settings.linked_files,
+            "writable": writable(settings),
+        },
+    )
+
+
+def writable(settings: Settings) -> list[str]:
+    """The folders that the service may write to besides shared/ and its /tmp; all, where the sandbox is turned off."""
+    options = settings.unit_options
+    if options.get("ProtectSystem", "strict") != "strict":
+        return ["/"]
+    paths = [path.lstrip("-+") for path in options.get("ReadWritePaths", "").split()]
+    named = [f"{folder}/{name}" for key, folder in FOLDERS.items() for name in options.get(key, "").split()]
+    layout = Layout.of(settings)
+    return [*paths, *named, str(layout.doppler_home.parent), str(layout.state)]
+
+
+def ahead(output: str) -> list[str]:
+    """The migrations, as `app.name`, that the databases have and the release does not know."""
+    return [line.partition(" ")[2] for line in output.splitlines() if line.startswith("ahead ")]
 
 
 def compare(release: Release) -> Step:

@@ -23,11 +23,17 @@ def check_out(settings: Settings, release: Release, commit: str) -> Step:
             "release": release.root,
             "commit": commit,
             "project": settings.project,
+            "manage_py": settings.manage,
             "linked_dirs": settings.linked_dirs,
             "linked_files": settings.linked_files,
         },
         timeout=settings.timeouts.fetch,
     )
+
+
+def put_link(name: str) -> Step:
+    """Put the file `content`, sent to the runner, in place below shared/."""
+    return Step("put_the_file_in_place", "Put the file in place", "put_link", {"name": name})
 
 
 def remove(release: Release) -> Step:

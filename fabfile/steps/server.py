@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 from ..config.settings import Settings
+from .django import doppler
 from .step import Step
 
 # command that shows it is there, package that brings it
@@ -25,13 +26,18 @@ def provision(settings: Settings, files: Iterable[PurePosixPath]) -> list[Step]:
     """All of them, in order; need the files sent by their names, `sudoers`, and `doppler.env` for a new token."""
     owner = {"user": settings.user, "group": settings.group}
     return [
-        Step("look_at_the_server", "Look at the server", "check_server", {"supported": SUPPORTED}),
+        Step(
+            "look_at_the_server",
+            "Look at the server",
+            "check_server",
+            {"supported": SUPPORTED, "default_server": settings.default_server},
+        ),
         Step("install_the_packages", "Install the packages", "install_packages", {"programs": _programs()}, 900),
         Step("install_uv", "Install uv", "install_uv", timeout=600),
         Step("install_the_doppler_cli", "Install the Doppler CLI", "install_doppler", timeout=600),
         Step("make_the_user", "Make the user", "make_user", {**owner, "keys": settings.authorized_keys}),
         Step("make_the_folders", "Make the folders", "make_folders", owner),
-        Step("write_the_doppler_token", "Write the Doppler token", "write_token", owner),
+        Step("write_the_doppler_token", "Write the Doppler token", "write_token", {**owner, **doppler(settings)}),
         Step("grant_the_exact_sudo_rights", "Grant the exact sudo rights", "grant_rights"),
         install_service(settings, files),
         *([reach_repository(settings)] if settings.repo else []),

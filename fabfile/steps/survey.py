@@ -1,6 +1,5 @@
 """Steps that read a host, and those of the lock by hand (host/lib/survey.sh)."""
 
-from ..config.settings import Settings
 from .step import Step
 
 READ = "read_the_host"
@@ -9,9 +8,9 @@ FREEZE = "lock_the_host"
 UNFREEZE = "unlock_the_host"
 
 
-def read_host(settings: Settings) -> Step:
+def read_host() -> Step:
     """Answer with `key value` lines for `plan.state.parse`."""
-    return Step(READ, "Read the host", "read_host", {"linked_files": settings.linked_files})
+    return Step(READ, "Read the host", "read_host")
 
 
 def holder() -> Step:

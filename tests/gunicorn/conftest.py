@@ -21,7 +21,7 @@ def make_venv(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
         venv = folder / version
         if not venv.exists():
             # The gevent worker of gunicorn 27 imports packaging without requiring it.
-            packages = [*REQUIREMENTS[version], "gevent", "packaging"]
+            packages = [*REQUIREMENTS[version], "gevent", "packaging", "django>=5.2,<5.3"]
             subprocess.run(["uv", "venv", "-q", "--python", PYTHON, venv], check=True)
             subprocess.run(["uv", "pip", "install", "-q", "--python", venv / "bin/python", *packages], check=True)
         return venv

@@ -52,7 +52,8 @@ def plans() -> list[Plan]:
 def every_step() -> list[Step]:
     """All of them, many more than once with other values."""
     steps = [
-        survey.read_host(SETTINGS), survey.holder(), survey.freeze("{}"), survey.unfreeze(), release.fetch(SETTINGS),
+        survey.read_host(), survey.holder(), survey.freeze("{}"), survey.unfreeze(), release.fetch(SETTINGS),
+        release.put_link("conf/local.ini"),
         nginx.look_at_site(SETTINGS), logs.journal(services.web(LAYOUT), 50), logs.nginx_errors(50),
         *server.provision(SETTINGS, FILES),
     ]  # fmt: skip

@@ -6,6 +6,7 @@ given; gunicorn one of ten lines: the real ones have tests/gunicorn and tests/la
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -57,7 +58,8 @@ while True:
     pathlib.Path("status").write_text(" ".join(later or [status]))
     with open("asked", "a") as asked:
         asked.write(status + "\\n")
-    connection.sendall(f"HTTP/1.0 {status} Said\\r\\n\\r\\nthe answer's body".encode())
+    body = open("body").read() if os.path.exists("body") else "the answer's body"
+    connection.sendall(f"HTTP/1.0 {status} Said\\r\\nLocation: /elsewhere/\\r\\n\\r\\n{body}".encode())
     connection.close()
 """
 
@@ -243,13 +245,83 @@ def test_what_is_compiled_already_is_not_compiled_again(world: World) -> None:
     assert not (packages_now / "pack/gone").exists()
 
 
-def test_sync_with_a_broken_lock_is_told(world: World) -> None:
-    """uv's own words are the evidence."""
-    release = world.release(ID)
-    Path(release.project, "pyproject.toml").write_text('[project]\nname = "site"\nversion = "1"\n')
+def project(release: Release, text: str = "", lock: str | None = "version = 1\nrequires-python = '>=3.9'\n") -> None:
+    """Make a uv project of a release's folder."""
+    start = '[project]\nname = "site"\nversion = "1"\nrequires-python = ">=3.9"\n'
+    Path(release.project, "pyproject.toml").write_text(start + text)
+    if lock is not None:
+        Path(release.project, "uv.lock").write_text(lock)
+
+
+def not_built(world: World, release: Release) -> StepError:
     with pytest.raises(StepError) as caught:
         world.run(django.build_virtualenv(world.settings, release))
-    assert "uv.lock" in caught.value.evidence
+    assert not Path(release.venv).exists()
+    return caught.value
+
+
+def test_a_repository_that_is_no_uv_project_is_told(world: World) -> None:
+    """With the commands that make it one, before anything is built."""
+    release = world.release(ID)
+    error = not_built(world, release)
+    assert "the commit has no pyproject.toml in apps/web or above (project in hosts.toml)" in error.message
+    Path(release.root, "requirements.txt").write_text("django\n")
+    error = not_built(world, release)
+    assert "the commit has requirements.txt, but no uv.lock: it is no uv project yet" in error.message
+    assert "uv init --bare && uv add -r" in error.hint
+    assert "uv add gunicorn" in error.hint
+    Path(release.root, "requirements.txt").unlink()
+    project(release, lock=None)
+    assert not_built(world, release).hint.startswith("uv lock;")
+
+
+def test_a_lock_file_that_was_left_behind_is_told(world: World) -> None:
+    """Packages that pyproject.toml asks for and uv.lock lacks are named, before anything is built."""
+    release = world.release(ID)
+    project(release)
+    subprocess.run(["uv", "lock", "--quiet"], cwd=release.project, check=True)
+    project(release, 'dependencies = ["iniconfig>=2"]\n', lock=None)
+    error = not_built(world, release)
+    assert re.search(r"uv\.lock is behind pyproject\.toml: it would add iniconfig v2", error.message)
+    assert error.hint.startswith("uv lock; commit uv.lock, push")
+    world.stub("uv", '[ "$1" != lock ] || { echo "error: dns error"; exit 2; }; echo "built by $*"')
+    with pytest.raises(StepError) as caught:
+        world.run(django.build_virtualenv(world.settings, release))
+    assert "built by sync --frozen" in caught.value.evidence
+
+
+def test_a_python_that_the_host_lacks_is_told(world: World) -> None:
+    """What is asked for, what there is, and the three places that name one."""
+    release = world.release(ID)
+    project(release)
+    subprocess.run(["uv", "lock", "--quiet"], cwd=release.project, check=True)
+    (Path(release.project) / "pyproject.toml").write_text(
+        '[project]\nname = "site"\nversion = "1"\nrequires-python = ">=3.99"\n'
+    )
+    error = not_built(world, release)
+    assert re.search(r"No interpreter found for Python >=3\.99.*; this host has Python 3\.", error.message)
+    assert "python in hosts.toml, requires-python in pyproject.toml, .python-version" in error.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "option"),
+    [
+        ('[dependency-groups]\nprod = ["gunicorn>=23"]\n', '"--group", "prod"'),
+        ('[project.optional-dependencies]\nweb = ["gunicorn-x", "gunicorn"]\n', '"--extra", "web"'),
+        ('[dependency-groups]\nprod = ["gunicorn-x"]\n', ""),
+    ],
+)
+def test_gunicorn_in_a_group_is_told(world: World, text: str, option: str) -> None:
+    """The option of uv sync that brings it, as a line for hosts.toml; else how to add it."""
+    release = world.release(ID)
+    project(release, text)
+    make = f"command uv venv --quiet --python {sys.executable} {release.venv}"
+    world.override(f'uv() {{ [ "$1" != sync ] || {make}; }}')
+    with pytest.raises(StepError) as caught:
+        world.run(django.build_virtualenv(world.settings, release))
+    assert "gunicorn is not among the dependencies that uv sync installed" in caught.value.message
+    wanted = f'in hosts.toml: sync_args = ["--frozen", {option}]' if option else "uv add gunicorn"
+    assert caught.value.hint.startswith(wanted)
 
 
 @pytest.mark.parametrize(
@@ -261,9 +333,38 @@ def test_sync_arguments_with_odd_characters_are_refused(argument: str) -> None:
         Settings.model_validate({**VALUES, "sync_args": [argument]})
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--group", "prod"],
+        ["--frozen", "--extra=s3", "--no-group", "dev"],
+        ["--index", "own=https://pypi.example/simple"],
+    ],
+)
+def test_sync_options_may_have_values(words: list[str]) -> None:
+    """As uv takes them: in the next word, or behind an equals sign."""
+    assert Settings.model_validate({**VALUES, "sync_args": words}).sync_args == tuple(words)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["prod"], "prod stands behind no option, like --group prod"),
+        (["--extra=s3", "prod"], "prod stands behind no option"),
+        (["--project", "x"], "--project cannot stand here: `project` in hosts.toml"),
+        (["--python=3.12"], "--python cannot stand here: `python` in hosts.toml"),
+    ],
+)
+def test_sync_options_that_a_deploy_decides_are_refused(words: list[str], said: str) -> None:
+    """With the reason, and the setting that stands for it."""
+    with pytest.raises(ValueError, match=re.escape(said)):
+        Settings.model_validate({**VALUES, "sync_args": words})
+
+
 def test_sync_arguments_are_single_words(world: World) -> None:
     """Had one come through, it would be one argument of uv and nothing else."""
     release = world.release(ID)
+    project(release)
     world.stub("uv", f'for word in "$@"; do echo "<$word>"; done >>{world.root}/words')
     settings = world.settings.model_copy(
         update={"sync_args": ("--a b", "$(touch bait)", "'`touch bait`'", "*"), "python": ";touch bait"}
@@ -278,6 +379,7 @@ def test_sync_arguments_are_single_words(world: World) -> None:
 def test_no_sync_arguments_are_none(world: World) -> None:
     """An empty list in hosts.toml gives uv no argument, not an empty one."""
     release = world.release(ID)
+    project(release)
     world.stub("uv", f'echo "$#" >{world.root}/count')
     settings = world.settings.model_copy(update={"sync_args": (), "python": None})
     with pytest.raises(StepError):
@@ -287,7 +389,7 @@ def test_no_sync_arguments_are_none(world: World) -> None:
 
 def prove(world: World, release: Release, *further: Step) -> list[Step]:
     """The proof's steps in their order."""
-    return [proof.start(world.settings, release), proof.boot(world.settings), *further]
+    return [proof.start(world.settings, release), proof.boot(world.settings, release), *further]
 
 
 def proof_pids(world: World) -> list[int]:
@@ -356,9 +458,69 @@ def test_a_release_that_is_not_healthy_is_told(world: World, release: Release, s
     with pytest.raises(StepError) as caught:
         world.run(*prove(world, release, proof.health(world.settings)))
     assert "/healthz answered:\nthe answer's body" in caught.value.evidence
-    assert caught.value.evidence.endswith(f"failed: /healthz answered {status}, not 200")
+    assert f"failed: /healthz answered {status}, not 200" in caught.value.evidence
     asked = Path(release.project, "asked").read_text().split()
     assert len(asked) >= tries if status == "503" else len(asked) == tries
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "then"),
+    [
+        ("400", "asked with Host api.consult.dev: is it in ALLOWED_HOSTS?", "add api.consult.dev to the app's"),
+        ("302", "it redirects to /elsewhere/", "health_path"),
+        ("404", "the app has no such page", "health_path"),
+    ],
+)
+def test_what_a_bad_answer_mostly_means_is_told(
+    world: World, release: Release, status: str, reason: str, then: str
+) -> None:
+    """The setting to look at, in hosts.toml or in the app; of a page of HTML only the words that a person reads."""
+    Path(release.project, "status").write_text(status)
+    page = f"<html><style>p {{}}</style><p>Bad <b>Request</b>{'<p>x' * 30}<script>alert()</script>\n<p>the last word"
+    Path(release.project, "body").write_text(page)
+    with pytest.raises(StepError) as caught:
+        world.run(*prove(world, release, proof.health(world.settings)))
+    assert caught.value.message.endswith(f"/healthz answered {status}, not 200{reason_of(status, reason)}")
+    assert then in caught.value.hint
+    assert "the last word" in caught.value.evidence
+    assert not {"<p>", "alert", "p {}"} & set(caught.value.evidence.split())
+
+
+def reason_of(status: str, reason: str) -> str:
+    return f", {reason}" if status == "400" else f": {reason}"
+
+
+@pytest.mark.parametrize(
+    "said", ["ModuleNotFoundError: No module named 'config'", "Failed to find attribute 'app' in 'config.wsgi'."]
+)
+def test_a_wrong_wsgi_is_told(world: World, release: Release, said: str) -> None:
+    """A module or an attribute that is not there: the setting, its value, and what the commit has."""
+    subprocess.run(["git", "init", "--quiet", release.root], check=True)
+    Path(release.project, "shop").mkdir()
+    Path(release.project, "shop/wsgi.py").touch()
+    subprocess.run(["git", "-C", release.root, "add", "apps/web/shop"], check=True)
+    Path(release.project, "broken").touch()
+    packages = next(Path(release.venv).glob("lib/python*/site-packages"))
+    (packages / "gunicorn.py").write_text(GUNICORN.replace("ImportError: no module named settings", said))
+    with pytest.raises(StepError) as caught:
+        world.run(*prove(world, release))
+    assert "gunicorn finds no config.wsgi:application (wsgi and project in hosts.toml)" in caught.value.message
+    assert "apps/web/shop/wsgi.py" in caught.value.message
+    assert said in caught.value.evidence
+
+
+def test_a_boot_without_a_linked_file_is_told(world: World, release: Release) -> None:
+    """What is missing is mostly why; the next command puts it there."""
+    Path(release.notes, "linked_files").write_text("db.sqlite3\nconf/local.ini\n")
+    Path(release.project, "broken").touch()
+    with pytest.raises(StepError) as caught:
+        world.run(*prove(world, release))
+    assert f"the linked file {world.layout.shared}/conf/local.ini is not there yet" in caught.value.message
+    assert caught.value.hint.startswith("fab -H there link.put conf/local.ini")
+    Path(release.project, "manage.py").write_text("raise FileNotFoundError")
+    with pytest.raises(StepError) as caught:
+        world.run(django.collect_static(world.settings, release))
+    assert f"the linked file {world.layout.shared}/conf/local.ini is not there yet" in caught.value.message
 
 
 def test_a_release_has_its_time_to_become_healthy(world: World, release: Release) -> None:

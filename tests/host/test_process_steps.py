@@ -164,9 +164,9 @@ def test_the_way_back_of_the_first_worker_takes_it_away(world: World) -> None:
 def test_the_survey_reads_the_units_of_processes(world: World) -> None:
     """A line for each, once there is a unit that starts them."""
     world.stub("systemctl", "[ $1 != list-units ] || echo 'consult-worker@X:1.service loaded active running it works'")
-    assert "unit consult" not in world.output(survey.read_host(world.settings))
+    assert "unit consult" not in world.output(survey.read_host())
     Path(services.roller(world.layout).files[0]).touch()
-    assert "unit consult-worker@X:1.service active" in world.output(survey.read_host(world.settings))
+    assert "unit consult-worker@X:1.service active" in world.output(survey.read_host())
 
 
 def test_a_worker_that_waits_for_another_try_does_not_run(world: World) -> None:
@@ -174,4 +174,4 @@ def test_a_worker_that_waits_for_another_try_does_not_run(world: World) -> None:
     line = "consult-worker@X:1.service loaded activating auto-restart it crashes"
     world.stub("systemctl", f"[ $1 != list-units ] || echo '{line}'")
     Path(services.roller(world.layout).files[0]).touch()
-    assert "unit consult-worker@X:1.service auto-restart" in world.output(survey.read_host(world.settings))
+    assert "unit consult-worker@X:1.service auto-restart" in world.output(survey.read_host())

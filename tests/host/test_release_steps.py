@@ -1,7 +1,9 @@
 """Release steps on real bash and git: fetched, laid out, switched, recorded, pruned; each of them twice."""
 
+import contextlib
 import json
 import os
+import sqlite3
 import subprocess
 import threading
 import time
@@ -258,11 +260,62 @@ def test_linked_folders_inside_each_other_lose_nothing(world: World, origin: Ori
         assert not (shared / "media/private/private").exists()
 
 
-def test_a_linked_file_that_is_missing_is_told(world: World, origin: Origin) -> None:
-    """The file's place stands in the message."""
+def test_a_linked_file_begins_with_what_git_has(world: World, origin: Origin) -> None:
+    """The commit's file comes along once; what is written to it later is the same in each release."""
+    commit = origin.commit("data", **{"conf/local.ini": "of the commit"})
+    first = lay_out(world, commit, linked_files=["conf/local.ini"])
+    (first / "conf/local.ini").write_text("of a user")
+    second = lay_out(world, commit, "20260102T030406Z-abcdef0", linked_files=["conf/local.ini"])
+    assert (second / "conf/local.ini").read_text() == "of a user"
+    assert Path(world.layout.shared, "conf/local.ini").read_text() == "of a user"
+
+
+def test_a_linked_file_may_be_made_through_its_link(world: World, origin: Origin) -> None:
+    """SQLite makes its database, and the files beside it, in shared/ where nothing is there yet."""
+    root = lay_out(world, origin.commit(), linked_files=["data/db.sqlite3"])
+    with contextlib.closing(sqlite3.connect(root / "data/db.sqlite3", isolation_level=None)) as database:
+        database.execute("PRAGMA journal_mode=wal")
+        database.execute("CREATE TABLE note (text)")
+        assert not any(path.name.endswith("-wal") for path in (root / "data").iterdir())
+    assert Path(world.layout.shared, "data/db.sqlite3").stat().st_size
+
+
+def test_data_of_the_live_release_is_not_left_behind(world: World, origin: Origin) -> None:
+    """A folder linked anew takes over what the live release has in it; a file with data of its own is refused."""
+    commit = origin.commit("data", **{"media/logo.svg": "logo", "db.sqlite3": "of the commit"})
+    live = lay_out(world, commit)
+    (live / "media/upload.png").write_text("upload")
+    (live / "db.sqlite3").write_text("rows of users")
+    world.link(world.layout.release(live.name))
+    new = lay_out(world, commit, "20260102T030406Z-abcdef0", linked_dirs=["media"])
+    assert (new / "media/upload.png").read_text() == "upload"
     with pytest.raises(StepError) as caught:
-        lay_out(world, origin.commit(), linked_files=["conf/local.ini"])
-    assert f"{world.layout.shared}/conf/local.ini is not there" in caught.value.evidence
+        lay_out(world, commit, "20260102T030407Z-abcdef0", linked_files=["db.sqlite3"])
+    assert "the live release has a db.sqlite3 of its own" in caught.value.message
+    assert caught.value.hint.startswith("while nobody writes to it, on the host: cp -a")
+    shared = Path(world.layout.shared, "db.sqlite3")
+    assert not shared.exists()
+    shared.write_text("rows of users")
+    new = lay_out(world, commit, "20260102T030408Z-abcdef0", linked_files=["db.sqlite3"])
+    assert (new / "db.sqlite3").read_text() == "rows of users"
+
+
+def test_a_file_is_put_in_place_in_one_step(world: World) -> None:
+    """link.put makes the folders, replaces what was there, and lets only its user and group read it."""
+    shared = Path(world.layout.shared, "conf d/lo'cal.ini")
+    world.twice(steps.put_link("conf d/lo'cal.ini"), {"content": b"one\0two"})
+    assert shared.read_bytes() == b"one\0two"
+    assert shared.stat().st_mode & 0o777 == 0o640
+    assert [path.name for path in shared.parent.iterdir()] == [shared.name]
+
+
+def test_a_missing_manage_py_is_told(world: World, origin: Origin) -> None:
+    """The settings to look at stand in the message, and where the commit has one."""
+    commit = origin.commit("moved", **{"backend/manage.py": ""})
+    with pytest.raises(StepError) as caught:
+        lay_out(world, commit, manage="tools/manage.py")
+    assert "the commit has no file apps/web/tools/manage.py (project and manage in hosts.toml)" in caught.value.message
+    assert "backend/manage.py" in caught.value.message
 
 
 def test_a_missing_project_folder_is_told(world: World, origin: Origin) -> None:

@@ -20,6 +20,12 @@ from fabfile.steps.step import Step
 from testbed.sample import sample
 from tests.host.local_host import HOSTILE, World
 
+# Takes one token, and says no to another in the words of the real one (decision 13).
+DOPPLER = """
+case $DOPPLER_TOKEN in
+  *WRONG*) printf 'Unable to fetch secrets from the Doppler API\\nDoppler Error: Invalid Service token\\n'; exit 1 ;;
+  *FAR*) printf 'Unable to fetch secrets from the Doppler API\\nDoppler Error: dial tcp: no such host\\n'; exit 1 ;;
+esac"""
 # What needs root, done by whoever runs the tests: nginx is the stand-in, and root's folders are theirs.
 WITHOUT_ROOT = """
 /usr/sbin/nginx() { nginx "$@"; }
@@ -34,6 +40,8 @@ def me(world: World) -> None:
     me = {"user": getpass.getuser(), "group": grp.getgrgid(os.getgid()).gr_name, "default_server": False}
     world.settings = world.settings.model_copy(update=me)
     world.stub("systemctl")
+    world.stub("ss")
+    world.stub("doppler", DOPPLER)
     world.stub("nginx", f"! grep -qs broken {world.layout.site_file}")
     world.override(WITHOUT_ROOT)
 
@@ -73,7 +81,7 @@ def test_the_token_is_written_once_and_kept_private(world: World) -> None:
     token = step(world, "write_the_doppler_token")
     with pytest.raises(StepError) as caught:
         world.run(token)
-    assert "there is no token yet" in caught.value.evidence
+    assert "there is no Doppler token yet" in caught.value.evidence
     first, second = world.twice(token, files={"doppler.env": b"DOPPLER_TOKEN=dp.st.prd.SENTINEL\n"})
     assert changes(first) == [f"changed: token file {path}"]
     assert second == ""
@@ -86,6 +94,48 @@ def test_the_token_is_written_once_and_kept_private(world: World) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
     assert changes(world.output(token, {"doppler.env": b"DOPPLER_TOKEN=dp.st.prd.OTHER\n"}))
     assert "OTHER" in path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("WRONG", "Doppler refuses the token that was given: Invalid Service token; "),
+        ("FAR", "Doppler cannot be reached to try the token that was given: dial tcp: no such host; "),
+    ],
+)
+def test_a_token_that_doppler_does_not_take_replaces_none(world: World, given: str, said: str) -> None:
+    """It is tried first, by the environment and no argument; what was there stays, and that is said."""
+    path = Path(world.layout.secrets)
+    world.settings = world.settings.model_copy(update={"doppler_config": "prd"})
+    token = step(world, "write_the_doppler_token")
+    sent = {"doppler.env": f"DOPPLER_TOKEN=dp.st.prd.{given}\n".encode()}
+    with pytest.raises(StepError) as caught:
+        world.run(token, files=sent)
+    assert said + "there is none yet" in caught.value.message
+    assert not path.exists()
+    world.run(token, files={"doppler.env": b"DOPPLER_TOKEN=dp.st.prd.GOOD\n"})
+    with pytest.raises(StepError) as caught:
+        world.run(token, files=sent)
+    assert said + f"{path} stays as it was" in caught.value.message
+    assert "GOOD" in path.read_text()
+    assert given not in "".join(world.calls) + caught.value.evidence
+    path.write_text(f"DOPPLER_TOKEN=dp.st.prd.{given}\n")
+    with pytest.raises(StepError) as caught:
+        world.run(token)
+    assert said.replace("was given", "is there") in caught.value.message
+
+
+def test_a_missing_token_is_told_before_anything_is_installed(world: World) -> None:
+    """With the command that brings it, by the first step; a host that has one goes on without."""
+    (world.root / "os-release").write_text(DEBIAN)
+    known_server(world)
+    look = step(world, "look_at_the_server")
+    with pytest.raises(StepError) as caught:
+        world.run(look)
+    assert caught.value.message.endswith("there is no Doppler token yet")
+    assert caught.value.hint.startswith("DOPPLER_TOKEN=dp.st.xxx fab -H there provision")
+    Path(world.layout.secrets).write_text("DOPPLER_TOKEN=x\n")
+    assert world.twice(look) == ("", "")
 
 
 def service_files(world: World, site: str = "site") -> dict[str, bytes]:
@@ -119,6 +169,94 @@ def test_a_live_hosts_files_are_the_next_deploys_business(world: World) -> None:
     first, second = world.twice(install, files=service_files(world, "another site"))
     assert first == second == f"{layout.site_file} differs: the next deploy installs it"
     assert Path(layout.site_file).read_text() == "site"
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_site_that_nginx_refuses_is_taken_away_again(world: World, killed: bool) -> None:
+    """Whatever ends the step, nginx finds what it found before: no file, no link, and the default site."""
+    layout = world.layout
+    default = world.root / "default"
+    default.symlink_to("/nowhere")
+    world.settings = world.settings.model_copy(update={"default_server": True})
+    world.override(
+        f'eval "$(declare -f install_service | sed s,/etc/nginx/sites-enabled/default,{default},)"\n'
+        + ("nginx_test() { [ -L $SITE_LINK ] && kill -TERM $$ || true; }" if killed else "")
+    )
+    install = server.install_service(world.settings, layout.installed_files)
+    with pytest.raises(StepError) as caught:
+        world.run(install, files=service_files(world, "broken"))
+    assert killed or "nginx -t refuses the site; what was there before is back" in caught.value.message
+    assert not [path for path in (*layout.installed_files, layout.site_link) if os.path.lexists(path)]
+    assert default.is_symlink()
+
+
+def test_a_mistake_of_another_site_is_told_as_that(world: World) -> None:
+    """An nginx that is not sound before is not ours to mend: its words, and nothing is changed."""
+    world.stub("nginx", "echo 'nginx: [emerg] unknown directive \"x\" in /etc/nginx/conf.d/y.conf:1'; exit 1")
+    install = server.install_service(world.settings, world.layout.installed_files)
+    with pytest.raises(StepError) as caught:
+        world.run(install, files=service_files(world))
+    assert 'nginx -t fails on this server already: nginx: [emerg] unknown directive "x"' in caught.value.message
+    assert not os.path.lexists(world.layout.site_link)
+
+
+NGINX_READS = """\
+# configuration file /etc/nginx/nginx.conf:
+http {{ include x; }}
+# configuration file {file}:
+server {{
+    {line}
+    listen 443 ssl default_server;
+}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("listen 80 default_server;", True),
+        ("listen [::]:80 default_server ipv6only=on;", True),
+        ("listen 10.0.0.1:80 default_server;", True),
+        ("listen default_server;", True),
+        ("# listen 80 default_server;", False),
+        ("listen 8080 default_server;", False),
+        ("listen 80;", False),
+    ],
+)
+def test_another_default_server_is_found_beforehand(world: World, line: str, found: bool) -> None:
+    """By name, before anything of nginx is changed, with the setting; not our own, nor Debian's, which goes."""
+    world.settings = world.settings.model_copy(update={"default_server": True})
+    read = world.root / "read"
+    world.stub("nginx", f'[ "$1" != -T ] || cat {read}')
+    install = server.install_service(world.settings, world.layout.installed_files)
+    for file in (world.layout.site_link, "/etc/nginx/sites-enabled/default"):
+        read.write_text(NGINX_READS.format(file=file, line=line))
+        world.run(install, files=service_files(world))
+    read.write_text(NGINX_READS.format(file="/etc/nginx/conf.d/shop.conf", line=line))
+    if not found:
+        world.run(install, files=service_files(world))
+        return
+    with pytest.raises(StepError) as caught:
+        world.run(install, files=service_files(world))
+    assert caught.value.message.endswith("/etc/nginx/conf.d/shop.conf is the default server of port 80 already")
+    assert caught.value.hint.startswith("default_server = false in hosts.toml")
+    world.settings = world.settings.model_copy(update={"default_server": False})
+    world.run(server.install_service(world.settings, world.layout.installed_files), files=service_files(world))
+
+
+def test_another_web_server_is_told_beforehand(world: World) -> None:
+    """What listens on port 80 is named; nginx may."""
+    (world.root / "os-release").write_text(DEBIAN)
+    known_server(world)
+    Path(world.layout.secrets).write_text("DOPPLER_TOKEN=x\n")
+    line = 'LISTEN 0 511 *:80 *:* users:(("{}",pid=7,fd=4))'
+    world.stub("ss", f"echo '{line.format('nginx')}'")
+    world.run(step(world, "look_at_the_server"))
+    world.stub("ss", f"echo '{line.format('apache2')}'")
+    with pytest.raises(StepError) as caught:
+        world.run(step(world, "look_at_the_server"))
+    assert caught.value.message.endswith("apache2 listens on port 80, where nginx is to listen")
+    assert "systemctl disable --now apache2" in caught.value.hint
 
 
 def test_packages_are_installed_only_when_missing(world: World) -> None:
@@ -215,6 +353,7 @@ def test_only_known_systems_are_taken(world: World, system: str, said: str) -> N
     """Another distribution is refused by name."""
     (world.root / "os-release").write_text(system)
     known_server(world)
+    Path(world.layout.secrets).write_text("DOPPLER_TOKEN=x\n")
     look = step(world, "look_at_the_server")
     if said:
         with pytest.raises(StepError) as caught:

@@ -110,7 +110,7 @@ def test_files_of_a_run_that_was_cut_are_installed_again(world: World) -> None:
     world.run(service.stage(targets), service.install_units(targets), files=files(world))
 
     def known() -> set[str]:
-        return set(parse(world.output(survey.read_host(world.settings)).splitlines()).files)
+        return set(parse(world.output(survey.read_host()).splitlines()).files)
 
     assert known() == {str(layout.socket_file)}
     world.twice(release_steps.mark_good(live))

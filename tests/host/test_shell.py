@@ -198,7 +198,7 @@ def test_every_constant_is_known_and_used() -> None:
     text = "\n".join(path.read_text() for path in HOST.glob("lib/*.sh"))
     named = set(re.findall(r"\$\{?([A-Z][A-Z_]*)\b", text))
     own = set(re.findall(r"\b([A-Z][A-Z_]*)=", text))
-    of_bash = {"SECONDS", "PATH", "BASHPID", "SUDO_USER", "ROOT"}
+    of_bash = {"SECONDS", "PATH", "PWD", "BASHPID", "SUDO_USER", "ROOT"}
     of_the_runner = {"DEPLOY_WORK", "DEPLOY_FILES", "DEPLOY_LIBRARY", "DEPLOY_RUNNER"}
     constants = set(LAYOUT.constants())
     assert named - own - of_bash - of_the_runner <= constants

@@ -29,11 +29,10 @@ def programs(world: World) -> None:
     Path(world.layout.app).symlink_to(world.layout.current)
 
 
-def read(world: World, linked: tuple[str, ...] = ()) -> HostState:
+def read(world: World) -> HostState:
     """Read the host twice; what was read and what is in its folders must be the same."""
-    settings = world.settings.model_copy(update={"linked_files": linked})
     before = sorted(world.base.rglob("*"))
-    first, second = (parse(said.splitlines()) for said in world.twice(survey.read_host(settings)))
+    first, second = (parse(said.splitlines()) for said in world.twice(survey.read_host()))
     assert sorted(world.base.rglob("*")) == before
     assert first.releases == second.releases
     assert (first.live, first.missing, first.files) == (second.live, second.missing, second.files)
@@ -105,19 +104,18 @@ def test_a_live_link_that_leads_nowhere(world: World, target: str) -> None:
 
 
 def test_what_is_missing_is_named(world: World) -> None:
-    """Programs, folders, the token, linked files: each by its name."""
+    """Programs, folders, the token: each by its name."""
     layout = world.layout
     Path(layout.secrets).unlink()
     Path(layout.staged).rmdir()
     (world.bin / "doppler").unlink()
     Path(layout.app).unlink()
-    state = read(world, ("conf/local.ini",))
+    state = read(world)
     assert state.app_is == "nothing"
     assert set(state.missing) == {
         "the program doppler",
         f"the folder {layout.staged}",
         f"the token file {layout.secrets}",
-        f"the linked file {layout.shared}/conf/local.ini",
     }
     Path(layout.app).mkdir()
     assert read(world).app_is == "folder"
@@ -127,7 +125,7 @@ def test_a_bare_host(world: World) -> None:
     """A host that was never provisioned can be read: everything is missing."""
     world.settings = world.settings.model_copy(update={"name": "other"})
     world.stub("systemctl", "echo inactive; exit 3")
-    state = parse(world.output(survey.read_host(world.settings)).splitlines())
+    state = parse(world.output(survey.read_host()).splitlines())
     assert len([text for text in state.missing if text.startswith("the folder")]) == 3
     assert (state.live, state.service, state.socket) == ("", "inactive", "")
 
@@ -204,5 +202,5 @@ def test_a_survey_that_fails_is_told(world: World) -> None:
     """A host where even the survey does not run gives its output as evidence."""
     world.stub("df", "echo 'df: input/output error' >&2; exit 1")
     with pytest.raises(StepError) as caught:
-        world.run(survey.read_host(world.settings))
+        world.run(survey.read_host())
     assert "input/output error" in caught.value.evidence

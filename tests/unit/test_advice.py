@@ -59,8 +59,16 @@ def test_the_reason_is_the_line_that_says_most(output: str, reason: str) -> None
         ("tar: a: Cannot write: No space left on device", "make room on the disk of api"),
         ("Doppler Error: Invalid Service token", "fab -H api provision"),
         (UV, "api reaches the package index"),
+        ("Error: pg_config executable not found.", "apt install libpq-dev"),
+        ("error: command 'x86_64-linux-gnu-gcc' failed with exit code 1", "apt install build-essential"),
+        ("error: HTTP status client error (401 Unauthorized) for url", "~/.netrc"),
         (NGINX, "the file that nginx names"),
-        ("failed: /up/ answered 400, not 200", "ALLOWED_HOSTS"),
+        (
+            "failed: /up/ answered 400\nnext: add x to ALLOWED_HOSTS, then: fab -H NAME deploy",
+            "then: fab -H api deploy",
+        ),
+        ("failed: x\nnext: only at the end\nmore", "the same command again"),
+        ("next: of the app", "the same command again"),
         ("nothing that anybody knows", "the same command again"),
     ],
 )

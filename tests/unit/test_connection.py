@@ -160,7 +160,9 @@ def test_authentication_failed(port: int, home: Path) -> None:
     for settings in ({"key_text": text_of(SAME_KIND)}, {"user": "ana"}, {"key_text": None}):
         error = refusal(port, **accepted, **settings)
         assert "authentication failed for " in error.message
-        assert error.hint.startswith(f"ssh -p {port} ")
+        user = settings.get("user", "deploy")
+        assert error.hint.startswith(f"if this server is new: fab -H web1 provision; else: ssh -p {port} {user}@")
+    assert refusal(port, **accepted, key_text=None, user="root").hint.startswith(f"ssh -p {port} root@")
     (home / "id").write_text(text_of(SAME_KIND))
     assert f" -i {home}/id deploy@" in refusal(port, **accepted, key_text=None, key=f"{home}/id").hint
 

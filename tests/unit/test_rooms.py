@@ -160,7 +160,11 @@ def test_the_test_bed_knows_no_tests() -> None:
     assert [(name, other) for name, other in pairs() if top(name) == "testbed" and top(other) == "tests"] == []
 
 
-WITH_THE_APP = {"prove_processes": {"django"}, "manage": {"django"}}  # run with the Python of a release
+WITH_THE_APP = {
+    "prove_processes": {"django"},
+    "manage": {"django"},
+    "ask_django": {"django"},
+}  # run with the Python of a release
 
 
 @pytest.mark.parametrize("folder", ["fabfile/host/programs", "testbed/lab/guest"])

@@ -28,7 +28,12 @@ UNIT = {LAYOUT.service_file: FILES[LAYOUT.service_file]}
 SITE = {LAYOUT.site_file: FILES[LAYOUT.site_file]}
 BESIDE_FILES = {path: text for path, text in rendering.files(BESIDE).items() if path not in FILES}
 
-BOOT = ["start_the_new_release_on_a_private_socket", "prove_that_it_boots", "compare_it_with_the_running_gunicorn"]
+BOOT = [
+    "start_the_new_release_on_a_private_socket",
+    "prove_that_it_boots",
+    "prove_that_its_data_outlives_it",
+    "compare_it_with_the_running_gunicorn",
+]
 BUILD = ["lay_out_the_release", "build_the_virtualenv", BOOT[0], "collect_the_static_files", *BOOT[1:]]
 RIGHTS = ["ask_sudo_for_the_rights_it_needs"]
 MIGRATE = ["migrate_the_database", "mark_the_release_as_whole"]
@@ -124,7 +129,7 @@ CASES = {
     "new release with processes": Case(
         Plan(BESIDE, LAYOUT, NEW, OLD, BESIDE_FILES, "2" * 40),
         "hup",
-        [*BUILD[:-2], *CAN_START, *BOOT[1:]],
+        [*BUILD[:-3], *CAN_START, *BOOT[1:]],
         [*RIGHTS, *MIGRATE, *HEALTH, *STAGE, *UNITS, "switch_to_the_new_release_hup", *WORKERS, END[0], *ROLL, END[1]],
     ),
     "rollback with processes": Case(
@@ -182,11 +187,11 @@ every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 IDS = {
     # reading
     "read_the_host", "see_who_works_on_it", "fetch_the_repository", "look_at_the_site", "read_the_journal",
-    "read_nginx_s_error_log", "lock_the_host", "unlock_the_host",
+    "read_nginx_s_error_log", "lock_the_host", "unlock_the_host", "put_the_file_in_place",
     # build and proof
     "lay_out_the_release", "build_the_virtualenv", "start_the_new_release_on_a_private_socket",
     "collect_the_static_files", "prove_that_it_boots", "compare_it_with_the_running_gunicorn",
-    "stop_the_private_socket", "remove_the_unfinished_release",
+    "prove_that_its_data_outlives_it", "stop_the_private_socket", "remove_the_unfinished_release",
     # switch
     "ask_sudo_for_the_rights_it_needs", "migrate_the_database", "mark_the_release_as_whole",
     "prove_that_it_is_healthy", "stage_the_changed_files", "test_the_nginx_site", "install_the_unit_files",

@@ -12,13 +12,82 @@ build_virtualenv() {
   export TMPDIR=$DEPLOY_WORK # where uv leaves a lock file for each project folder
   unset VIRTUAL_ENV
   cd "$release/$project"
-  uv sync "${words[@]}"
+  require_uv_project
+  case " ${words[*]} " in *" --frozen "*) refuse_stale_lock ;; esac
+  uv sync "${words[@]}" 2>&1 | tee "$DEPLOY_WORK/sync" || {
+    explain_sync
+    exit 1
+  }
   [ -x "$python" ] || fail "uv made no $python"
-  "$python" -c 'import gunicorn' ||
-    fail "gunicorn is not among the dependencies that uv sync installed: uv add gunicorn, and commit uv.lock"
+  "$python" -c 'import gunicorn' || explain_gunicorn
   live=$(readlink -e "$CURRENT" || true)
   [ -z "$live" ] || "$python" -IS "$DEPLOY_LIBRARY/programs/keep_bytecode.py" "$live/.venv" "$release/.venv" ||
     true # it only saves time
+}
+
+# The nearest file of a name, from the working folder up to the caller's release; nothing when there is none.
+nearest_file() {
+  local folder=$PWD
+  while :; do
+    if [ -e "$folder/$1" ]; then
+      echo "$folder/$1"
+      return
+    fi
+    case $folder in "$release" | /) return 1 ;; esac
+    folder=${folder%/*}
+  done
+}
+
+# Refuse a commit that `uv sync` can build nothing from, with the commands that make it a uv project.
+require_uv_project() {
+  local other
+  if nearest_file pyproject.toml >/dev/null && nearest_file uv.lock >/dev/null; then return 0; fi
+  if other=$(nearest_file requirements.txt || nearest_file requirements/production.txt); then
+    echo "failed: the commit has ${other#"$release/"}, but no uv.lock: it is no uv project yet"
+    echo "next: uv init --bare && uv add -r ${other##"$PWD/"} && uv add gunicorn; commit pyproject.toml and uv.lock, push"
+  elif ! nearest_file pyproject.toml >/dev/null; then
+    echo "failed: the commit has no pyproject.toml in $project or above (project in hosts.toml)"
+    echo "next: correct project in hosts.toml, or: uv init --bare && uv add django gunicorn; commit pyproject.toml and uv.lock, push"
+  else
+    echo "failed: the commit has no uv.lock"
+    echo "next: uv lock; commit uv.lock, push"
+  fi
+  exit 1
+}
+
+# Refuse a lock file that pyproject.toml has left behind: --frozen would take it without a word.
+refuse_stale_lock() {
+  local changes
+  ! uv lock --check >"$DEPLOY_WORK/lock" 2>&1 || return 0
+  grep -q 'needs to be updated' "$DEPLOY_WORK/lock" || return 0 # it cannot tell, say without a network; sync goes on
+  changes=$(uv lock --dry-run 2>&1 | sed -nE 's/^(Add|Remove|Update) (.*)/\L\1 \2/p' | head -n 10 | paste -sd , || true)
+  echo "failed: uv.lock is behind pyproject.toml${changes:+: it would ${changes//,/, }}"
+  echo "next: uv lock; commit uv.lock, push, then the same command again"
+  exit 1
+}
+
+# Say what is behind a failure of uv sync that its own words do not name.
+explain_sync() {
+  local there
+  if grep -q -e 'No interpreter found' -e 'python-build-standalone' "$DEPLOY_WORK/sync"; then
+    there=$(uv python list --only-installed 2>/dev/null | sed -nE 's/^[a-z]+-([0-9.]+).*/\1/p' | sort -uV | paste -sd ' ' || true)
+    echo "failed: $(grep -m 1 -e 'No interpreter found' -e 'python-build-standalone' "$DEPLOY_WORK/sync" | sed 's/^ *error: *//'); this host has Python ${there:-none}"
+    echo "next: name one that it has: python in hosts.toml, requires-python in pyproject.toml, .python-version"
+  fi
+}
+
+# Refuse a virtualenv without gunicorn; a group or an extra that has it is named.
+explain_gunicorn() {
+  local option
+  option=$("$release/.venv/bin/python" -IS "$DEPLOY_LIBRARY/programs/find_gunicorn.py" "$(nearest_file pyproject.toml)" || true)
+  if [ -n "$option" ]; then
+    echo "failed: gunicorn is not among the dependencies that uv sync installed, but pyproject.toml has it for $option"
+    echo "next: in hosts.toml: sync_args = [\"--frozen\", \"${option% *}\", \"${option#* }\"]"
+  else
+    echo "failed: gunicorn is not among the dependencies that uv sync installed"
+    echo "next: uv add gunicorn; commit pyproject.toml and uv.lock, push"
+  fi
+  exit 1
 }
 
 # Make the environment the service's, in which `doppler run` knows its token.
@@ -47,11 +116,16 @@ doppler_run() {
 
 # Run a manage.py command of the caller's release with its secrets: manage COMMAND...
 manage() {
+  local code
   local -a doppler
   load_service_environment
   cd "$release/$project"
   doppler_run "$doppler_project" "$doppler_config"
-  "${doppler[@]}" "$release/.venv/bin/python" "$DEPLOY_LIBRARY/programs/manage.py" "$manage_py" "$@"
+  "${doppler[@]}" "$release/.venv/bin/python" "$DEPLOY_LIBRARY/programs/manage.py" "$manage_py" "$@" || {
+    code=$?
+    blame_missing_link || true
+    return "$code"
+  }
 }
 
 # Collect the static files into the release (static_root= is seen from it), and keep those with hashed names for pages

@@ -14,6 +14,7 @@ start_proof() {
   load_service_environment
   cd "$release/$project"
   export RUNTIME_DIRECTORY=$PROOF DEPLOY_PROOF=1 DEPLOY_LIVE_MASTER=$STATE/master.json
+  export DEPLOY_ASK=$DEPLOY_LIBRARY/programs/ask_django.py
   doppler_run "$doppler_project" "$doppler_config"
   setsid bash --norc "$DEPLOY_LIBRARY/main.sh" watched timeout --kill-after=5 "$limit" "${doppler[@]}" \
     "$release/.venv/bin/python" -m gunicorn --config "$release/.deploy/gunicorn.conf.py" \
@@ -33,7 +34,7 @@ watched() {
 
 # Wait until the private gunicorn has loaded the app; its log is the evidence if it does not.
 prove_boot() {
-  local limit
+  local release wsgi limit
   local "$@"
   local leader end=$((SECONDS + limit))
   local -a marks
@@ -41,6 +42,7 @@ prove_boot() {
   until marks=("$PROOF"/up/[0-9]*) && [ -e "${marks[0]}" ] && [ -s "$PROOF/master.json" ]; do
     kill -0 "$leader" 2>/dev/null || {
       cat "$PROOF/log"
+      explain_boot
       exit 1
     }
     [ "$SECONDS" -lt "$end" ] || {
@@ -49,6 +51,33 @@ prove_boot() {
     }
     sleep 0.05
   done
+}
+
+# Say what in hosts.toml may be why the caller's release did not boot.
+explain_boot() {
+  local module=${wsgi%%:*}
+  if blame_missing_link; then return; fi
+  if grep -q -e "No module named '${module%%.*}'" -e "No module named '$module'" -e 'Failed to find attribute' "$PROOF/log"; then
+    echo "failed: gunicorn finds no $wsgi (wsgi and project in hosts.toml); the commit has: $(wsgi_modules)"
+    echo "next: correct wsgi in hosts.toml, then the same command again"
+  fi
+}
+
+# The files of the caller's release that look like what gunicorn serves, in a line.
+wsgi_modules() {
+  (cd "$release" && git ls-files '*wsgi.py' '*asgi.py' | head -n 5 | paste -sd ' ')
+}
+
+# Refuse a release whose data would be lost with it, before a migration goes there; tell by `ahead NAME` which applied
+# migrations its code lacks.
+prove_data() {
+  local release linked_dirs linked_files writable
+  local "$@"
+  local live
+  live=$(readlink -e "$CURRENT" || true)
+  "$release/.venv/bin/python" -IS "$DEPLOY_LIBRARY/programs/judge_data.py" "answers=$PROOF/django.json" \
+    "release=$release" "live=$live" "base=$BASE" "app=$APP" "shared=$SHARED" "linked_dirs=$linked_dirs" \
+    "linked_files=$linked_files" "writable=$writable"
 }
 
 # Answer with one line of JSON: what differs between the running master and the proof's, for plan/activation.py.
@@ -65,20 +94,41 @@ prove_health() {
   local health_path headers limit
   local "$@"
   local status tries=1 end=$((SECONDS + limit))
-  while status=$(ask "$health_path" "$headers" "$PROOF/answer" --unix-socket "$PROOF/sock" --max-time "$limit" --show-error) &&
+  while status=$(ask "$health_path" "$headers" "$PROOF/answer" --unix-socket "$PROOF/sock" --max-time "$limit" --show-error --dump-header "$PROOF/head") &&
     [ "$status" != 200 ] && [ "$SECONDS" -le "$end" ]; do # at least `limit`: SECONDS is whole seconds
     [ "$status" = 503 ] || [ "$tries" -lt 3 ] || break
     tries=$((tries + 1))
     sleep 0.5
   done
   if [ "$status" != 200 ]; then
-    echo "$health_path answered:"
-    head -c 2000 "$PROOF/answer" 2>/dev/null || true
-    echo
-    echo "its log:"
-    tail -n 40 "$PROOF/log"
-    fail "$health_path answered $status, not 200"
+    explain_health
+    exit 1
   fi
+}
+
+# Say what the caller's health path answered instead of 200, and what that mostly means.
+explain_health() {
+  local text to host
+  host=$(sed -n 's/^Host: //p' <<<"$headers")
+  text=$(python3 -IS "$DEPLOY_LIBRARY/programs/text_of.py" "$PROOF/answer" || true)
+  [ -z "$text" ] || printf '%s answered:\n%s\n' "$health_path" "$text"
+  [ ! -s "$PROOF/log" ] || printf 'its log:\n%s\n' "$(tail -n 40 "$PROOF/log")"
+  case $status in
+    400)
+      echo "failed: $health_path answered 400, not 200, asked with Host $host: is it in ALLOWED_HOSTS?"
+      echo "next: add $host to the app's ALLOWED_HOSTS, or correct domain in hosts.toml, then the same command again"
+      ;;
+    30?)
+      to=$(sed -n 's/^[Ll]ocation: *//p' "$PROOF/head" | tr -d '\r' | tail -n 1)
+      echo "failed: $health_path answered $status, not 200: it redirects to $to"
+      echo "next: name a path in hosts.toml that answers 200 itself (health_path), then the same command again"
+      ;;
+    404)
+      echo "failed: $health_path answered 404, not 200: the app has no such page"
+      echo "next: name one that it has in hosts.toml (health_path), or add a health view (docs/your-app.md), then the same command again"
+      ;;
+    *) echo "failed: $health_path answered $status, not 200" ;;
+  esac
 }
 
 # End the proof with all its children, at once: nobody else ever spoke to it.

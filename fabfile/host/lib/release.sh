@@ -54,7 +54,7 @@ fetch() {
 # Check the commit out as a worktree with the linked folders and files in place.
 # Takes gunicorn.conf.py, gunicorn.json and release.json from the files sent to the runner.
 check_out() {
-  local release commit project linked_dirs linked_files
+  local release commit project manage_py linked_dirs linked_files
   local "$@"
   local name
   cd "$REPO"
@@ -64,29 +64,85 @@ check_out() {
   git worktree add --quiet --detach --force "$release" "$commit"
   cd "$release"
   [ ! -f .gitmodules ] || git submodule --quiet update --init --recursive
-  [ -d "$project" ] || fail "the commit has no folder $project (project in hosts.toml)"
+  [ -d "$project" ] || no_such "folder $project (project in hosts.toml)"
+  [ -f "$project/$manage_py" ] || no_such "file $project/$manage_py (project and manage in hosts.toml)"
   mkdir -p .deploy
   cp "$DEPLOY_FILES"/{gunicorn.conf.py,gunicorn.json,release.json} .deploy/
   chmod 644 .deploy/*
   for name in $linked_dirs; do link_dir "$name"; done
   for name in $linked_files; do link_file "$name"; done
+  printf '%s\n' "$linked_files" >.deploy/linked_files
+}
+
+# Say that a linked file of the caller's release is not there, which is mostly why its app does not run. Fails when all
+# are, but for databases, which the app makes.
+blame_missing_link() {
+  local name
+  [ -f "$release/.deploy/linked_files" ] || return 1
+  while read -r name; do
+    case $name in '' | *.sqlite* | *.db | *.db3) continue ;; esac
+    [ ! -e "$release/$name" ] || continue
+    echo "failed: the linked file $SHARED/$name is not there yet"
+    echo "next: fab -H NAME link.put $name --file YOUR-COPY"
+    return 0
+  done <"$release/.deploy/linked_files"
+  return 1
+}
+
+# Refuse the commit in whose folder the caller works, as it lacks what hosts.toml names: no_such WHAT
+no_such() {
+  local there
+  there=$(git ls-files '*manage.py' | head -n 5 | paste -sd ' ')
+  echo "failed: the commit has no $1; it has: ${there:-no manage.py at all}"
+  echo "next: correct hosts.toml, then the same command again"
+  exit 1
 }
 
 # Replace a folder of the release by a link to shared/; what the commit has in it comes along, once.
 link_dir() {
+  local from live
   mkdir -p "$SHARED/$1" "$(dirname "$1")"
   [ "$(realpath "$1")" != "$(realpath "$SHARED/$1")" ] || return 0 # it lies inside another linked folder
-  if [ -d "$1" ] && [ ! -L "$1" ]; then
-    tar -C "$1" -c . | tar -C "$SHARED/$1" -x --skip-old-files
-    rm -rf "$1"
+  live=$(readlink -e "$CURRENT" || true)
+  # Also what the live release has, if the folder was not linked then.
+  for from in "$1" ${live:+"$live/$1"}; do
+    if [ -d "$from" ] && [ ! -L "$from" ] && [ "$(realpath "$from")" != "$(realpath "$SHARED/$1")" ]; then
+      tar -C "$from" -c . | tar -C "$SHARED/$1" -x --skip-old-files
+    fi
+  done
+  [ -L "$1" ] || rm -rf "$1"
+  ln -sfn "$SHARED/$1" "$1"
+}
+
+# Replace a file of the release by a link to shared/; what the commit has comes along, once. The link may lead to nothing
+# yet: SQLite makes its file through it, and the proof refuses what else is missing.
+link_file() {
+  local live
+  mkdir -p "$(dirname "$SHARED/$1")" "$(dirname "$1")"
+  [ "$(realpath -m "$1")" != "$(realpath -m "$SHARED/$1")" ] || return 0 # it lies inside a linked folder
+  if [ ! -e "$SHARED/$1" ]; then
+    live=$(readlink -e "$CURRENT" || true)
+    if [ -n "$live" ] && [ -s "$live/$1" ] && [ ! -L "$live/$1" ] && ! cmp -s "$live/$1" "$1"; then
+      echo "failed: the live release has a $1 of its own, whose data would stay behind"
+      echo "next: while nobody writes to it, on the host: cp -a $live/$1 $SHARED/$1; then the same command again"
+      exit 1
+    fi
+    if [ -f "$1" ]; then
+      cp -a "$1" "$SHARED/$1.new"
+      mv -T "$SHARED/$1.new" "$SHARED/$1"
+    fi
   fi
   ln -sfn "$SHARED/$1" "$1"
 }
 
-link_file() {
-  [ -e "$SHARED/$1" ] || fail "the linked file $SHARED/$1 is not there"
-  mkdir -p "$(dirname "$1")"
-  ln -sfn "$SHARED/$1" "$1"
+# Put a file sent to the runner in place below shared/, in one step: put_link NAME
+put_link() {
+  local name
+  local "$@"
+  mkdir -p "$(dirname "$SHARED/$name")"
+  [ ! -d "$SHARED/$name" ] || fail "$SHARED/$name is a folder"
+  install -m 640 "$DEPLOY_FILES/content" "$SHARED/$name.new"
+  mv -T "$SHARED/$name.new" "$SHARED/$name"
 }
 
 # Remove a release that was never live.

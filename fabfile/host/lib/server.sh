@@ -5,7 +5,7 @@ set -euo pipefail
 
 # Refuse a server that this tool does not know, or that holds something else where the app should be.
 check_server() {
-  local supported
+  local supported default_server
   local "$@"
   local etc=${SECRETS%/*} ID='' VERSION_ID='' PRETTY_NAME=''
   is_root || fail "this login is not root and has no passwordless sudo"
@@ -20,7 +20,61 @@ check_server() {
     fail "$APP is a link to $(readlink "$APP"), not to $CURRENT; move it away first, or" \
       "give this app another path in hosts.toml: path = \"$BASE/app\""
   fi
+  [ -e "$DEPLOY_FILES/doppler.env" ] || [ -s "$SECRETS" ] || lacks_token
+  if type -P nginx >/dev/null || [ -x /usr/sbin/nginx ]; then
+    see_nginx_is_sound
+    [ -z "$default_server" ] || refuse_other_default_server
+  fi
+  refuse_other_listener
 }
+
+# Refuse to go on without a token, before minutes are spent on packages.
+lacks_token() {
+  echo "failed: there is no Doppler token yet"
+  echo "next: DOPPLER_TOKEN=dp.st.xxx fab -H NAME provision (a service token of your config), or pipe it in: --token-stdin"
+  exit 1
+}
+
+# Refuse a server whose nginx has a mistake that is not ours: with it, no site of ours can be loaded either.
+see_nginx_is_sound() {
+  ! nginx_test >"$DEPLOY_WORK/nginx" || return 0
+  ! grep -q "$SITE_LINK\|$SITE_FILE" "$DEPLOY_WORK/nginx" || return 0 # what is put in its place may be better
+  cat "$DEPLOY_WORK/nginx"
+  echo "failed: nginx -t fails on this server already: $(grep -m 1 emerg "$DEPLOY_WORK/nginx" || tail -n 1 "$DEPLOY_WORK/nginx")"
+  echo "next: mend that file on the server, then the same command again"
+  exit 1
+}
+
+nginx_test() { /usr/sbin/nginx -t -q 2>&1; }
+
+# Refuse to become a second default server of port 80: nginx would not start again. Debian's own default site goes.
+refuse_other_default_server() {
+  local other
+  other=$(nginx_files | awk -v ours="$SITE_LINK" -v debian=/etc/nginx/sites-enabled/default '
+    /^# configuration file .*:$/ { file = $4; sub(/:$/, "", file); next }
+    { sub(/#.*/, "") }
+    /(^|[ \t;{])listen[ \t]/ && /default_server/ && /([ \t:]80[ \t;]|listen[ \t]+default_server)/ &&
+      file != ours && file != debian { print file; exit }')
+  [ -n "$other" ] || return 0
+  echo "failed: $other is the default server of port 80 already"
+  echo "next: default_server = false in hosts.toml, or take default_server out of that file"
+  exit 1
+}
+
+# Everything that nginx reads, each file under its name.
+nginx_files() { /usr/sbin/nginx -T 2>/dev/null; }
+
+# Refuse a server on which something else than nginx listens where visitors come.
+refuse_other_listener() {
+  local other
+  other=$(listeners | sed -nE 's/.*users:\(\("([^"]+)".*/\1/p' | grep -vx nginx | sort -u | paste -sd ' ' || true)
+  [ -n "$other" ] || return 0
+  echo "failed: $other listens on port 80, where nginx is to listen"
+  echo "next: stop it for good on the server (systemctl disable --now $other), then the same command again"
+  exit 1
+}
+
+listeners() { ss -ltnpH 'sport = :80' 2>/dev/null || true; }
 
 is_root() { [ "$(id -u)" = 0 ]; }
 
@@ -145,25 +199,60 @@ make_folders() {
   fi
 }
 
-# Write the token file from the file doppler.env sent to the runner, if one was; refuse to go without.
+# Write the token file from the file doppler.env sent to the runner, if one was; refuse to go without, and to put one
+# that Doppler does not take over one that is there.
 write_token() {
-  local user group
+  local user group doppler_project doppler_config
   local "$@"
   local sent=$DEPLOY_FILES/doppler.env
   if [ -e "$sent" ]; then
+    try_token "$sent" || refuse_token "the token that was given"
     cmp -s "$sent" "$SECRETS" || {
       install -m 600 -o "$user" -g "$group" "$sent" "$SECRETS.new"
       mv "$SECRETS.new" "$SECRETS"
       echo "changed: token file $SECRETS"
     }
   elif [ ! -s "$SECRETS" ]; then
-    fail "there is no token yet: set DOPPLER_TOKEN to a service token, or pipe it in with --token-stdin"
+    lacks_token
+  else
+    try_token "$SECRETS" || refuse_token "the token that is there"
   fi
   [ "$(stat -c '%U %a' "$SECRETS")" = "$user 600" ] || {
     chown "$user:$group" "$SECRETS"
     chmod 600 "$SECRETS"
     echo "changed: rights of $SECRETS"
   }
+}
+
+# Ask Doppler with the token of a file, which it has in its environment alone; its words are in $DEPLOY_WORK/doppler.
+try_token() {
+  (
+    local -a doppler
+    set -a
+    # shellcheck source=/dev/null # DOPPLER_TOKEN=...
+    . "$1"
+    set +a
+    export DOPPLER_CONFIG_DIR=$DEPLOY_WORK/doppler-home DOPPLER_ENABLE_VERSION_CHECK=false
+    mkdir -p "$DOPPLER_CONFIG_DIR"
+    cd /
+    doppler_run "$doppler_project" "$doppler_config"
+    "${doppler[@]:0:2}" --no-fallback --attempts 2 "${doppler[@]:2}" true
+  ) >"$DEPLOY_WORK/doppler" 2>&1
+}
+
+# Say why Doppler gives nothing for WHICH token, and that nothing was changed.
+refuse_token() {
+  local kept='there is none yet'
+  [ ! -s "$SECRETS" ] || kept="$SECRETS stays as it was"
+  cat "$DEPLOY_WORK/doppler"
+  if grep -qiE 'token|project|config|not found|unauthorized|forbidden' <(grep -v 'from the Doppler API' "$DEPLOY_WORK/doppler"); then
+    echo "failed: Doppler refuses $1: $(tail -n 1 "$DEPLOY_WORK/doppler" | sed 's/^Doppler Error: //'); $kept"
+    echo "next: DOPPLER_TOKEN=dp.st.xxx fab -H NAME provision (a service token of your config)"
+  else
+    echo "failed: Doppler cannot be reached to try $1: $(tail -n 1 "$DEPLOY_WORK/doppler" | sed 's/^Doppler Error: //'); $kept"
+    echo "next: see that the server reaches api.doppler.com, then the same command again"
+  fi
+  exit 1
 }
 
 # Install the sudo lines (sent to the runner as the file sudoers), checked by visudo first.
@@ -181,6 +270,12 @@ install_service() {
   local files default_server
   local "$@"
   local file unit changed='' default=/etc/nginx/sites-enabled/default
+  # Once more, as nginx itself may be new here.
+  see_nginx_is_sound
+  [ -z "$default_server" ] || refuse_other_default_server
+  # shellcheck disable=SC2086 # one a line, without spaces
+  remember $files "$SITE_LINK" "$default"
+  trap put_remembered_back EXIT
   for file in $files; do
     ! cmp -s "$DEPLOY_FILES/${file##*/}" "$file" || continue
     if [ -e "$CURRENT" ] && [ -e "$file" ]; then
@@ -201,7 +296,8 @@ install_service() {
     changed=1
     echo "changed: $default is gone (default_server)"
   fi
-  /usr/sbin/nginx -t -q
+  nginx_test || fail "nginx -t refuses the site; what was there before is back"
+  trap - EXIT
   for unit in "$UNIT.service" "$UNIT.socket" nginx.service "$NAME-processes.service"; do
     [ "$unit" != "$NAME-processes.service" ] || [ -e "/etc/systemd/system/$unit" ] || continue
     systemctl is-enabled --quiet "$unit" || {
@@ -217,6 +313,29 @@ install_service() {
     systemctl start nginx.service
     echo "changed: started nginx"
   }
+}
+
+# Keep files and links as they are now, for put_remembered_back: remember PATH...
+remember() {
+  local path number=0
+  rm -rf "$DEPLOY_WORK/before"
+  mkdir "$DEPLOY_WORK/before"
+  for path in "$@"; do
+    number=$((number + 1))
+    if [ -e "$path" ] || [ -L "$path" ]; then cp -a "$path" "$DEPLOY_WORK/before/$number"; fi
+    echo "$path" >>"$DEPLOY_WORK/before/list"
+  done
+}
+
+# Bring back what was remembered: a site that nginx refuses would take it down at its next start.
+put_remembered_back() {
+  local path copy number=0
+  while read -r path; do
+    number=$((number + 1))
+    copy=$DEPLOY_WORK/before/$number
+    rm -f "$path"
+    if [ -e "$copy" ] || [ -L "$copy" ]; then cp -a "$copy" "$path"; fi
+  done <"$DEPLOY_WORK/before/list"
 }
 
 # See that the user can read the repository.

@@ -1,10 +1,7 @@
 # Reading a host in one trip: `key value` lines for plan/state.py. Writes nothing but the freeze.
 set -euo pipefail
 
-# `linked_files` are files in shared/ that must be there.
 read_host() {
-  local linked_files
-  local "$@"
   local name space inodes disk=$BASE
   echo "now $(date +%s)"
   for name in git uv doppler nginx curl flock python3; do
@@ -12,7 +9,6 @@ read_host() {
   done
   for name in "$RELEASES" "$SHARED" "$STAGED"; do [ -w "$name" ] || echo "missing the folder $name"; done
   [ -r "$SECRETS" ] || echo "missing the token file $SECRETS"
-  for name in $linked_files; do [ -e "$SHARED/$name" ] || echo "missing the linked file $SHARED/$name"; done
   if [ -L "$APP" ]; then echo "app link"; elif [ -e "$APP" ]; then echo "app folder"; else echo "app nothing"; fi
   echo "live $(readlink -e "$CURRENT" || true)"
   [ -d "$disk" ] || disk=/

@@ -1,0 +1,105 @@
+"""Runs on the host: judges whether a release's data outlives it, by what its Django has said (ask_django.py).
+
+Takes name=value words: `answers` (django.json), `release` (its folder), `live` (the live one's, or nothing), `base` and
+`app` (the tool's own places), `shared`, `linked_dirs` and `linked_files` (of hosts.toml, a line each), `writable` (what
+the service may write to besides shared/, a line each).
+
+Prints `ahead NAME` for each applied migration that the live release knows and this one does not. All that is wrong is
+told at once: a place where the service cannot write, or where nothing outlives a release or a restart.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+TEMPORARY = ("/tmp", "/var/tmp")  # noqa: S108 -- the service has its own (PrivateTmp), which a restart empties
+MAY_BE_LOST = ("cache", "temporary uploads")
+LINKS = {"file": "linked_files", "folder": "linked_dirs"}
+
+
+def main(answers, release, live, base, app, shared, linked_dirs, linked_files, writable):
+    said = read_json(answers)
+    linked = {"linked_files": linked_files.splitlines(), "linked_dirs": linked_dirs.splitlines()}
+    places = said.get("places", [])
+    tell_migrations(said.get("migrations", {}), Path(release, ".deploy"), live and Path(live, ".deploy"))
+    findings, lines = [], {}
+    for place in places:
+        path = os.path.realpath(place["path"])
+        named = f"{place['setting']} is {place['path']} ({place['use']})"
+        if within(path, shared):
+            continue
+        if within(path, base, app):
+            below = below_release(path, release, base, app)
+            named = f"{place['setting']} ({place['use']}) is {below} in the release"
+            if below in ("", "."):
+                findings.append(f"{place['setting']} ({place['use']}) is the release itself: name a folder for it")
+                continue
+            findings.append(f"{named}, where the app cannot write, and which the next release replaces")
+            lines.setdefault(LINKS[place["kind"]], []).append(below)
+        elif within(path, *TEMPORARY) and place["use"] not in MAY_BE_LOST:
+            findings.append(f"{named}: a restart empties the service's /tmp")
+        elif not within(path, *TEMPORARY, *writable.splitlines()):
+            findings.append(f"{named}: the service may not write there, only below {shared}")
+    databases = {os.path.realpath(place["path"]) for place in places if place["use"] == "database"}
+    missing = [
+        name
+        for name in linked["linked_files"]
+        if not Path(shared, name).exists() and os.path.realpath(f"{shared}/{name}") not in databases
+    ]
+    if findings:
+        refuse(findings, lines, linked)
+    if missing:
+        print("failed: linked_files names what is not there yet: " + ", ".join(f"{shared}/{name}" for name in missing))
+        print(f"next: fab -H NAME link.put {missing[0]} --file YOUR-COPY")
+        sys.exit(1)
+
+
+def tell_migrations(migrations, notes, live_notes):
+    """Note what this code knows, for releases to come, and tell what the databases have and it does not."""
+    known = set(migrations.get("known", []))
+    if known:
+        path = notes / "migrations.json"
+        path.with_name(".migrations").write_text(json.dumps(sorted(known)), encoding="utf-8")
+        path.with_name(".migrations").replace(path)
+    # By the live release's list: names that no code has any more are what squashing leaves in every database.
+    live = set(read_json(live_notes / "migrations.json") or []) if live_notes else set()
+    for name in sorted(set(migrations.get("applied", [])) & live - known):
+        print(f"ahead {name}")
+
+
+def refuse(findings, lines, linked):
+    print("The app writes to what does not outlive a release, or where the service cannot write:")
+    for finding in findings:
+        print(f"  {finding}")
+    more = f"; and {len(findings) - 1} more" if len(findings) > 1 else ""
+    print(f"failed: {findings[0]}{more}")
+    wanted = [f"{key} = {json.dumps(linked[key] + sorted(set(names)))}" for key, names in sorted(lines.items())]
+    if wanted:
+        print(f"next: in hosts.toml: {' and '.join(wanted)}; then the same command again")
+    else:
+        print("next: let the app write only below a folder of linked_dirs (docs/your-app.md)")
+    sys.exit(1)
+
+
+def within(path, *folders):
+    return any(path == folder or path.startswith(folder.rstrip("/") + "/") for folder in folders if folder)
+
+
+def below_release(path, release, base, app):
+    """The part of a path below the release that it lies in: this one, or the live one by its public name."""
+    for root in (os.path.realpath(release), os.path.realpath(app)):
+        if within(path, root):
+            return os.path.relpath(path, root)
+    below = os.path.relpath(path, f"{base}/releases")
+    return below.partition("/")[2] if not below.startswith("..") else os.path.relpath(path, base)
+
+
+def read_json(path):
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+main(**dict(word.split("=", 1) for word in sys.argv[1:]))

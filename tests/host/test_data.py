@@ -1,0 +1,273 @@
+"""Where an app's data lies: asked of real Djangos, old and new, and judged."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fabfile.config.layout import Release
+from fabfile.output import advice
+from fabfile.ssh.runner import StepError
+from fabfile.steps import proof
+from tests.host.local_host import World
+
+PROGRAMS = Path(__file__).parents[2] / "fabfile/host/programs"
+DJANGO = ["django==3.2.25", "django==4.2.*", "django>=5.2,<5.3"]
+ID, OLD = "20260102T030405Z-abcdef0", "20260101T030405Z-1111111"
+
+SETTINGS = """
+from pathlib import Path
+BASE_DIR = Path(__file__).resolve().parent
+SECRET_KEY = "x"
+USE_TZ = True
+INSTALLED_APPS = ["django.contrib.contenttypes", "django.contrib.auth", "notes"]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": BASE_DIR / "db.sqlite3"}}
+STATIC_ROOT = BASE_DIR / "staticfiles"
+"""
+MODELS = """
+from django.db import models
+
+class Note(models.Model):
+    text = models.TextField()
+"""
+ASK = """
+import json, os, runpy, sys
+sys.path.insert(0, os.getcwd())
+os.environ["DJANGO_SETTINGS_MODULE"] = "site_settings"
+import django
+django.setup()
+if len(sys.argv) > 2:
+    from django.core.management import call_command
+    call_command("migrate", verbosity=0)
+print(json.dumps(runpy.run_path(sys.argv[1])["answers"]()))
+"""
+
+
+@pytest.fixture(scope="module")
+def django_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The Python of a virtualenv with a version of Django, made once."""
+    folder = tmp_path_factory.mktemp("djangos")
+
+    def make(version: str) -> Path:
+        venv = folder / version.translate({ord(sign): "_" for sign in "=><*,."})
+        if not venv.exists():
+            subprocess.run(["uv", "venv", "--quiet", venv], check=True)
+            subprocess.run(["uv", "pip", "install", "--quiet", "--python", venv / "bin/python", version], check=True)
+        return venv / "bin/python"
+
+    return make
+
+
+@pytest.fixture
+def release(world: World) -> Release:
+    """A release of an app whose manage.py lies at the top, with a Python."""
+    world.settings = world.settings.model_copy(update={"project": "."})
+    release = world.release(ID)
+    write(release, SETTINGS)
+    subprocess.run(["uv", "venv", "--quiet", str(release.venv)], check=True)
+    return release
+
+
+def write(release: Release, settings: str, models: str = MODELS) -> None:
+    app = Path(release.root, "notes")
+    (app / "migrations").mkdir(parents=True, exist_ok=True)
+    (app / "__init__.py").touch()
+    (app / "migrations/__init__.py").touch()
+    (app / "models.py").write_text(models)
+    Path(release.root, "site_settings.py").write_text(settings)
+
+
+def ask(python: Path, release: Release, *more: str) -> dict[str, Any]:
+    """What ask_django.py says in a process that has loaded the release's Django."""
+    program = PROGRAMS / "ask_django.py"
+    done = subprocess.run(
+        [python, "-c", ASK, program, *more], cwd=release.root, capture_output=True, text=True, check=True
+    )
+    return json.loads(done.stdout)
+
+
+def judge(world: World, release: Release, answers: Any) -> str:
+    """Run the step on these answers; return what it said. Raises StepError."""
+    world.override(f"PROOF={world.root}/proof")
+    (world.root / "proof").mkdir(exist_ok=True)
+    (world.root / "proof/django.json").write_text(json.dumps(answers))
+    said = world.twice(proof.data(world.settings, release))
+    assert said[0] == said[1]
+    return said[0]
+
+
+def refused(world: World, release: Release, answers: Any) -> StepError:
+    with pytest.raises(StepError) as caught:
+        judge(world, release, answers)
+    return caught.value
+
+
+def places(*found: tuple[str, Path | str, str, str]) -> dict[str, Any]:
+    names = ("setting", "path", "kind", "use")
+    return {"places": [dict(zip(names, map(str, place), strict=True)) for place in found]}
+
+
+@pytest.mark.parametrize("version", DJANGO)
+def test_django_says_where_its_data_lies(django_of: Any, release: Release, version: str) -> None:
+    """Databases, uploads, caches, logs, sessions and mails, each by its setting; what is not used does not count."""
+    python = django_of(version)
+    plain = ask(python, release)
+    base = Path(release.root)
+    assert (
+        plain["places"] == places(('DATABASES["default"]["NAME"]', base / "db.sqlite3", "file", "database"))["places"]
+    )
+    assert plain["static_root"] == str(base / "staticfiles")
+    assert not (base / "db.sqlite3").exists()
+    write(
+        release,
+        SETTINGS
+        + """
+DATABASES["memory"] = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
+DATABASES["uri"] = {"ENGINE": "django.db.backends.sqlite3", "NAME": "file:data/x.db?mode=rwc"}
+MEDIA_ROOT = BASE_DIR / "media"
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.filebased.FileBasedCache", "LOCATION": "cache"}}
+SESSION_ENGINE, SESSION_FILE_PATH = "django.contrib.sessions.backends.file", "/srv/sessions"
+LOGGING = {"version": 1, "handlers": {"out": {"class": "logging.FileHandler", "filename": "/dev/null"},
+           "file": {"class": "logging.FileHandler", "delay": True, "filename": BASE_DIR / "django.log"}}}
+""",
+    )
+    found = {(place["setting"], place["path"], place["kind"]) for place in ask(python, release)["places"]}
+    assert found == {
+        ('DATABASES["default"]["NAME"]', str(base / "db.sqlite3"), "file"),
+        ('DATABASES["uri"]["NAME"]', str(base / "data/x.db"), "file"),
+        ("MEDIA_ROOT", str(base / "media"), "folder"),
+        ('CACHES["default"]["LOCATION"]', str(base / "cache"), "folder"),
+        ("SESSION_FILE_PATH", "/srv/sessions", "folder"),
+        ('the filename of LOGGING["handlers"]["file"]', str(base / "django.log"), "file"),
+    }
+
+
+@pytest.mark.parametrize("version", DJANGO[1:])
+def test_uploads_without_a_media_root_are_told(django_of: Any, release: Release, version: str) -> None:
+    """MEDIA_ROOT that is not set means the working folder, and counts where a model takes files."""
+    field = MODELS + '    scan = models.FileField(upload_to="scans")\n'
+    write(release, SETTINGS, field)
+    (uploads,) = [place for place in ask(django_of(version), release)["places"] if place["use"] == "uploads"]
+    assert uploads["setting"].startswith("MEDIA_ROOT, which is not set, but notes.Note.scan takes uploads")
+    assert uploads["path"] == str(release.root)
+    own = SETTINGS + "MEDIA_ROOT = '/srv/media'\n"
+    storage = 'storage=__import__("django.core.files.storage", fromlist="x").FileSystemStorage("/srv/scans"), '
+    write(release, own, field.replace('upload_to="scans"', f'{storage}upload_to=""'))
+    found = {(place["setting"], place["path"]) for place in ask(django_of(version), release)["places"][1:]}
+    assert found == {("MEDIA_ROOT", "/srv/media"), ("the storage of notes.Note.scan", "/srv/scans")}
+
+
+@pytest.mark.parametrize("version", DJANGO)
+def test_django_says_what_is_applied(django_of: Any, release: Release, version: str) -> None:
+    """The migrations of the code, by their files, and those of the database."""
+    Path(release.root, "notes/migrations").mkdir(parents=True, exist_ok=True)
+    Path(release.root, "notes/migrations/0001_initial.py").write_text(
+        "from django.db import migrations\nclass Migration(migrations.Migration):\n    pass\n"
+    )
+    before = ask(django_of(version), release)["migrations"]
+    assert {"notes.0001_initial", "auth.0001_initial"} <= set(before["known"])
+    assert before["applied"] == []
+    after = ask(django_of(version), release, "migrate")["migrations"]
+    assert "notes.0001_initial" in after["applied"]
+
+
+def test_what_is_not_django_is_not_judged(world: World, release: Release) -> None:
+    """Another app answers nothing, and passes."""
+    world.override(f"PROOF={world.root}/nowhere")
+    assert world.output(proof.data(world.settings, release)) == ""
+
+
+def test_data_in_the_release_is_refused(world: World, release: Release) -> None:
+    """All places at once, and the lines for hosts.toml, with what stands there already."""
+    world.settings = world.settings.model_copy(update={"linked_dirs": ("var",)})
+    root = Path(release.root)
+    answers = places(
+        ('DATABASES["default"]["NAME"]', root / "data/db.sqlite3", "file", "database"),
+        ("MEDIA_ROOT", Path(world.layout.app, "media"), "folder", "uploads"),
+    )
+    Path(world.layout.current).symlink_to(f"releases/{ID}")
+    Path(world.layout.app).symlink_to(world.layout.current)
+    error = refused(world, release, answers)
+    assert "  MEDIA_ROOT (uploads) is media in the release" in error.evidence
+    assert 'DATABASES["default"]["NAME"] (database) is data/db.sqlite3 in the release' in error.message
+    assert error.message.endswith("; and 1 more")
+    assert error.hint == (
+        'in hosts.toml: linked_dirs = ["var", "media"] and linked_files = ["data/db.sqlite3"]; '
+        "then the same command again"
+    )
+
+
+def test_linked_data_passes(world: World, release: Release) -> None:
+    """What leads to shared/ passes, also a database that is not there yet; and so do folders of unit_options."""
+    shared = Path(world.layout.shared)
+    (shared / "media").mkdir()
+    for name in ("media", "db.sqlite3"):
+        Path(release.root, name).symlink_to(shared / name)
+    world.settings = world.settings.model_copy(
+        update={
+            "linked_dirs": ("media",),
+            "linked_files": ("db.sqlite3",),
+            "unit_options": {"ReadWritePaths": "-/mnt/files", "CacheDirectory": "notes"},
+        }
+    )
+    answers = places(
+        ('DATABASES["default"]["NAME"]', Path(release.root, "db.sqlite3"), "file", "database"),
+        ("MEDIA_ROOT", Path(release.root, "media"), "folder", "uploads"),
+        ('CACHES["default"]["LOCATION"]', "/tmp/cache", "folder", "cache"),
+        ("SESSION_FILE_PATH", "/var/cache/notes/sessions", "folder", "sessions"),
+        ("FILES", "/mnt/files/x", "folder", "uploads"),
+    )
+    assert judge(world, release, answers) == ""
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("/var/lib/elsewhere/db.sqlite3", "the service may not write there, only below"),
+        ("/tmp/db.sqlite3", "a restart empties the service's /tmp"),
+    ],
+)
+def test_data_where_the_service_cannot_keep_it_is_refused(
+    world: World, release: Release, path: str, words: str
+) -> None:
+    """Outside of the release, too: the sandbox lets nothing be written there, or empties it."""
+    error = refused(world, release, places(('DATABASES["default"]["NAME"]', path, "file", "database")))
+    assert words in error.message
+    if path.startswith("/var"):
+        world.settings = world.settings.model_copy(update={"unit_options": {"ProtectSystem": "full"}})
+        assert judge(world, release, places(("DATABASE", path, "file", "database"))) == ""
+
+
+def test_a_linked_file_that_nobody_makes_is_told(world: World, release: Release) -> None:
+    """The command that puts it there is the next one; a database is made by migrate."""
+    world.settings = world.settings.model_copy(update={"linked_files": ("conf/local.ini", "db.sqlite3")})
+    Path(release.root, "db.sqlite3").symlink_to(Path(world.layout.shared, "db.sqlite3"))
+    database = places(("DATABASE", Path(release.root, "db.sqlite3"), "file", "database"))
+    error = refused(world, release, database)
+    assert f"is not there yet: {world.layout.shared}/conf/local.ini" in error.message
+    assert "db.sqlite3" not in error.message
+    assert error.hint == "fab -H there link.put conf/local.ini --file YOUR-COPY"
+    Path(world.layout.shared, "conf").mkdir()
+    Path(world.layout.shared, "conf/local.ini").touch()
+    assert judge(world, release, database) == ""
+
+
+def test_migrations_that_a_release_does_not_know_are_told(world: World, release: Release) -> None:
+    """Those that the live release knows and the database has; not those that squashing has left in the database."""
+    old = world.release(OLD)
+    subprocess.run(["uv", "venv", "--quiet", str(old.venv)], check=True)
+    applied = ["notes.0001_initial", "notes.0002_title", "notes.0000_squashed_long_ago"]
+    assert judge(world, release, {"migrations": {"known": applied[:2], "applied": applied}}) == ""
+    world.link(release)
+    said = judge(world, old, {"migrations": {"known": applied[:1], "applied": applied}})
+    assert proof.ahead(said) == ["notes.0002_title"]
+
+
+def test_words_of_the_app_are_no_next_command() -> None:
+    """Only what stands right behind our own verdict, at the very end, is taken for the command to run next."""
+    assert advice.next_command("api", "next: rm -rf /\nError: x") == "mend that, then the same command again"
+    assert advice.next_command("api", "failed: x\nnext: fab -H NAME link.put a") == "fab -H api link.put a"
