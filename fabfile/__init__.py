@@ -6,6 +6,7 @@ from . import lab, tasks
 from .commands.check import check
 
 namespace = Collection(
+    tasks.init,
     tasks.deploy,
     tasks.rollback,
     tasks.restart,

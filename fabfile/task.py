@@ -2,12 +2,13 @@
 
 import functools
 import inspect
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from invoke import Context, Exit
+from invoke import Argument, Context, Exit, Task
 from invoke import task as invoke_task
 
 from .errors import ConfigError, DeployError
@@ -61,6 +62,56 @@ def task(
         names = {parameter.name for parameter in parameters}
         texts = {name: text for name, text in {**HELP, **(help or {})}.items() if name in names}
         return invoke_task(help=texts, optional=sorted(names & {"wait"}))(call)
+
+    return decorate
+
+
+class MayBeNamed(Task):
+    """A task whose first argument may stand without a flag, or be left out.
+
+    Invoke knows only positional arguments that must be there: so it is one when the command line has a word for it.
+    """
+
+    def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
+        arguments = super().get_arguments(ignore_unknown_help)
+        flags = {f"--{argument.names[0]}" for argument in arguments if argument.takes_value}
+        arguments[0].positional = _has_a_word(self.name, flags)
+        return arguments
+
+
+def _has_a_word(task: str, flags: set[str]) -> bool:
+    """Return whether a word follows the task on the command line that belongs to none of its flags."""
+    words = iter(sys.argv[1:])
+    if task not in words:  # goes on until there
+        return False
+    for word in words:
+        if word in flags:
+            next(words, None)
+        elif not word.startswith("-") or word == "-":
+            return True
+    return False
+
+
+def local_task(help: Mapping[str, str]) -> Callable[[Callable[..., None]], Any]:
+    """Make a task of `body(console, ...)`, which touches no host; its first argument is a `MayBeNamed`."""
+
+    def decorate(body: Callable[..., None]) -> Any:
+        _, *own = inspect.signature(body).parameters.values()
+
+        @functools.wraps(body)
+        def call(_context: Context, **given: Any) -> None:
+            from .output.console import Console
+
+            console = Console(stream=sys.stderr if given.get("to") == "-" else None)
+            try:
+                body(console, **given)
+            except DeployError as error:
+                console.error(error)
+                raise Exit(code=error.exit_code) from None
+
+        del call.__wrapped__
+        setattr(call, "__signature__", inspect.Signature([_parameter("context"), *own]))  # noqa: B010
+        return invoke_task(help=dict(help), auto_shortflags=False, klass=MayBeNamed)(call)
 
     return decorate
 

@@ -1,10 +1,11 @@
-"""Every verb that touches hosts, with its options; each imports its recipe when it runs, so that --list is quick."""
+"""Every verb with its options, but for `check`; each imports its recipe when it runs, so that --list is quick."""
 
 from typing import TYPE_CHECKING
 
-from .task import task
+from .task import local_task, task
 
 if TYPE_CHECKING:
+    from .output.console import Console
     from .session.run import Run
 
 
@@ -106,3 +107,22 @@ def provision(run: "Run", token_stdin: bool = False) -> None:
     from .commands.provision import provision, read_token
 
     provision(run, token=read_token(run.host, stdin=token_stdin))
+
+
+@local_task(
+    {
+        "repository": "a folder, or a git address; here when not given",
+        "name": "what unit, site and folders on the server are called",
+        "domain": "the site's name",
+        "address": "the server's IP address or DNS name",
+        "to": "another file than hosts.toml; - for standard output",
+    }
+)
+def init(
+    console: "Console", repository: str | None = None, name: str = "", domain: str = "", address: str = "", to: str = ""
+) -> None:
+    """Write a hosts.toml for a Django repository (here, or `fab init PATH-OR-ADDRESS`); asks no server."""
+    from .commands.init import init
+
+    given = {"name": name, "domain": domain, "address": address}
+    init(console, repository, {key: value for key, value in given.items() if value}, to)

@@ -18,6 +18,7 @@ import httpx
 
 from testbed import warm
 from testbed.lab import LabHost, Repository, down, execute, up
+from testbed.sample import VALUES
 
 PROJECT = Path(__file__).parents[1]
 FAB = Path(sys.executable).with_name("fab")
@@ -139,6 +140,8 @@ class Site:
             "name": self.app,
             "domain": self.domain,
             "path": self.app_link,
+            "project": VALUES["project"],
+            "wsgi": VALUES["wsgi"],
         }
         return where | self.settings
 

@@ -109,9 +109,9 @@ def run_checks(hosts_file: Path | None = None, environ: Mapping[str, str] = os.e
 
 
 def check_hosts(path: Path | None, environ: Mapping[str, str]) -> tuple[Result, dict[str, "Settings"]]:
-    """Check hosts.toml; return the settings by host, or only the defaults when the file cannot be used."""
+    """Check hosts.toml; return the settings by host, or those of an example when the file cannot be used."""
     from ..config import hosts_file
-    from ..config.settings import Settings
+    from ..config.settings import example
 
     began = time.monotonic()
     settings, unset = {}, []
@@ -123,7 +123,7 @@ def check_hosts(path: Path | None, environ: Mapping[str, str]) -> tuple[Result, 
             unset += missing
     except ConfigError as error:
         output = f"{error.message}\n{error.hint}"
-        return Result("hosts.toml", "failed", "", output, _since(began)), {"the defaults": Settings()}
+        return Result("hosts.toml", "failed", "", output, _since(began)), {"an example": example()}
     note = ", ".join(settings)
     if unset:
         note += "; not set, and checked with the default: " + ", ".join(unset)

@@ -10,13 +10,21 @@ from typing import Any
 from ..errors import ConfigError
 from .inventory import Inventory
 from .mistakes import dotted, mistakes, nearest, not_this
+from .neighbours import clashes
 from .references import Reference, without_references
-from .settings import Settings
+from .settings import STAND_INS, Settings
 from .table import fields_of, is_table, type_below
 from .values import Value, Values
 
 PROJECT = Path(__file__).parents[2]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+# What no default could know: settings of the app that every host has.
+ASKED_FOR = {
+    "repo": "the git address of the app",
+    "name": 'names the unit, the site and the folders, like "shop"',
+    "wsgi": 'what gunicorn serves, like "config.wsgi:application"',
+    "domain": 'the server name, like "shop.example.com"',
+}
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -78,9 +86,12 @@ class _Reader:
         if not members:
             self._mistake(("environments",), "is missing: add [environments.production.hosts.NAME]")
         self._shared_names(members)
-        self._missing_repo(members, hosts)
+        placed = {host: (f"{homes[host]}.hosts.{dotted((host,))}", values) for host, values in hosts.items()}
+        self.mistakes += [f"{place}: {words}" for place, words in clashes(placed)]
+        for key, meaning in ASKED_FOR.items():
+            self._missing(key, meaning, members, hosts)
         for values in hosts.values():
-            self._check(values, whole=True)
+            self._check({(key,): Value("", STAND_INS.get(key)) for key in ASKED_FOR} | values, whole=True)
         return members, hosts
 
     def _mistake(self, place: tuple[str, ...], words: str) -> None:
@@ -162,11 +173,11 @@ class _Reader:
                         "is also the name of an environment: -H would not know which is meant",
                     )
 
-    def _missing_repo(self, members: dict[str, list[str]], hosts: dict[str, Values]) -> None:
-        lacking = [name for name, values in hosts.items() if ("repo",) not in values]
+    def _missing(self, key: str, meaning: str, members: dict[str, list[str]], hosts: dict[str, Values]) -> None:
+        lacking = [name for name, values in hosts.items() if (key,) not in values]
         if lacking and len(lacking) == len(hosts):
-            self._mistake(("app", "repo"), "is missing: the git address of the app")
+            self._mistake(("app", key), f"is missing: {meaning}")
             return
         for environment, names in members.items():
             for name in set(names) & set(lacking):
-                self._mistake(("environments", environment, "hosts", name, "repo"), "is missing, here and in [app]")
+                self._mistake(("environments", environment, "hosts", name, key), "is missing, here and in [app]")

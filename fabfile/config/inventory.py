@@ -1,15 +1,15 @@
 """Which hosts there are, and the settings of each. Nothing here connects to one."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import ConfigError
 from .layout import Layout
 from .mistakes import mistakes, nearest, shown
 from .references import from_text, look_up
-from .settings import Settings
-from .values import Value, Values, build
+from .settings import STAND_INS, Settings
+from .values import Value, Values, build, default_path
 
 
 @dataclass(frozen=True)
@@ -76,14 +76,18 @@ class Inventory:
                 "\n".join(dict.fromkeys(wrong)),
                 hint=f"set or correct it; {self.path} says what comes from where",
             )
-        return [Host(name, self._environment_of[name], build(values)) for name, values in chosen.items()]
+        return [Host(name, self._environment_of[name], _settings(values)) for name, values in chosen.items()]
 
     def draft(self, name: str) -> tuple[Host, list[str]]:
         """Return a host with defaults in place of environment variables that are not set, and their names."""
         values, unset = self._resolve(name, {})
+        values = {
+            key: replace(entry, value=STAND_INS.get(key[-1])) if entry.value is None else entry
+            for key, entry in values.items()
+        }
         if wrong := mistakes(values):
             raise ConfigError("\n".join(wrong), hint=f"correct it; {self.path} says what comes from where")
-        return Host(name, self._environment_of[name], build(values)), [variable for _, variable in unset]
+        return Host(name, self._environment_of[name], _settings(values)), [variable for _, variable in unset]
 
     def _expand(self, names: str | Iterable[str] | None) -> list[str]:
         given = names.split(",") if isinstance(names, str) else names or []
@@ -106,6 +110,14 @@ class Inventory:
             unset += [(entry.where, variable) for variable in variables]
             values[key] = Value(entry.where, found, shown=found == entry.value)
         return values, unset
+
+
+def _settings(values: Values) -> Settings:
+    """Return the settings, with the path that follows from who names the app."""
+    settings = build(values)
+    if ("path",) in values:
+        return settings
+    return settings.model_copy(update={"path": default_path(values, settings.name)})
 
 
 def _bare(name: str) -> str:

@@ -40,7 +40,10 @@ class Release:
 
 @dataclass(frozen=True)
 class Layout:
-    """The places of one app on its host; `processes` are name and kind of its workers and timers."""
+    """The places of one app on its host; `processes` are name and kind of its workers and timers.
+
+    `project` and `static_root` are seen from a release.
+    """
 
     name: str
     app: PurePosixPath
@@ -54,7 +57,7 @@ class Layout:
             name=settings.name,
             app=PurePosixPath(settings.path),
             project=settings.project,
-            static_root=settings.static_root,
+            static_root=settings.static_folder,
             processes=tuple((name, process.kind) for name, process in settings.processes.items()),
         )
 

@@ -1,8 +1,9 @@
 """What can be set for an app and a host: names, types, defaults; `hosts_file` reads the values."""
 
-from typing import Annotated
+import posixpath
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from .processes import Process, ProcessName
 from .table import Table, setting
@@ -18,6 +19,7 @@ from .texts import (
     HostKey,
     InnerPath,
     Line,
+    PathFromProject,
     PublicUrl,
     PythonVersion,
     RelativePath,
@@ -79,19 +81,28 @@ class Settings(Table):
     lab: bool = setting(False, "a throw-away host that the tool makes on this machine", new_release=False)
 
     # The app
-    name: AppName = setting("consult", "names the unit, the site and the folders", new_release=True)
+    name: AppName = setting(..., "names the unit, the site and the folders, like shop", new_release=True)
     repo: Repository | None = setting(None, "address of the git repository", new_release=True, secret=True)
     # The commit that it names decides, not the name.
     branch: BranchName = setting("main", "what `deploy` takes by default", new_release=False)
-    path: AppPath = setting("/app", "the link to the live release", new_release=True)
+    # Of an app that is not named in [app], `inventory` knows it: /srv/NAME/app.
+    path: AppPath = setting(
+        "/app", "the link to the live release; `/srv/NAME/app` unless `name` stands in `[app]`", new_release=True
+    )
     project: RelativePath = setting(
-        "apps/web", "folder gunicorn and manage.py run in; `.` is the repository", new_release=True
+        ".", "folder gunicorn and manage.py run in, like apps/web; `.` is the repository", new_release=True
     )
     manage: InnerPath = setting("manage.py", "manage.py, seen from `project`", new_release=True)
-    wsgi: Wsgi = setting("config.wsgi:application", "what gunicorn serves", new_release=True)
-    static_root: InnerPath = setting("staticfiles", "STATIC_ROOT, seen from `project`", new_release=True)
+    wsgi: Wsgi = setting(..., "what gunicorn serves, like config.wsgi:application", new_release=True)
+    static_root: PathFromProject = setting(
+        "staticfiles",
+        "STATIC_ROOT, seen from `project`; `../staticfiles` lies beside it, and all lies in the repository",
+        new_release=True,
+    )
     static_url: StaticUrl = setting("/static/", "STATIC_URL", new_release=False)
-    domain: Domain = setting("api.consult.dev", "server_name, and the Host of health requests", new_release=True)
+    domain: Domain = setting(
+        ..., "server_name, and the Host of health requests, like shop.example.com", new_release=True
+    )
     aliases: tuple[Domain, ...] = setting((), "further server names", new_release=False)
     default_server: bool = setting(
         True, "nginx answers requests for any other name with this site too", new_release=False
@@ -149,3 +160,27 @@ class Settings(Table):
         secret=True,
     )
     timeouts: Timeouts = Field(Timeouts(), description="limits in seconds")
+
+    @property
+    def static_folder(self) -> str:
+        """Where the static files are collected, seen from the repository."""
+        return posixpath.normpath(f"{self.project}/{self.static_root}")
+
+    @model_validator(mode="after")
+    def _serves_no_source(self) -> Self:
+        """Refuse a static root that holds more than static files: nginx shows all of it to everybody."""
+        where = f"static_root {self.static_root}, seen from project {self.project},"
+        if self.static_folder.startswith("../"):
+            raise ValueError(f"{where} lies outside the repository: a release is built and put back as one folder")
+        if f"{posixpath.normpath(self.project)}/".startswith(f"{self.static_folder}/"):
+            raise ValueError(f"{where} holds the project itself: nginx would show its source to everybody")
+        return self
+
+
+# For a value that has no default and is not known yet, where something must be rendered all the same.
+STAND_INS = {"name": "app", "wsgi": "config.wsgi:application", "domain": "app.example", "command": "manage.py check"}
+
+
+def example() -> Settings:
+    """Return the defaults, with something in place of what each app has to say."""
+    return Settings.model_validate({key: text for key, text in STAND_INS.items() if key in Settings.model_fields})

@@ -48,6 +48,12 @@ def inner_path(value: str) -> str:
     return value
 
 
+def path_from_project(value: str) -> str:
+    """Return `value` if it names a place beside or below the project; ValueError says why not."""
+    inner_path(re.sub(r"^(\.\./)+", "", value))
+    return value
+
+
 def absolute_path(value: str) -> str:
     """Return `value` if it is a plain absolute path; ValueError says why not."""
     if not re.fullmatch(r"(/[A-Za-z0-9._@+-]+)+", value) or ".." in value.split("/"):
@@ -144,6 +150,7 @@ NO_SYNC_OPTION = {
 }
 InnerPath = Annotated[str, AfterValidator(inner_path)]
 Line = Annotated[str, AfterValidator(one_line)]
+PathFromProject = Annotated[str, AfterValidator(path_from_project)]
 PublicUrl = Annotated[
     str,
     matching(

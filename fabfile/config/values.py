@@ -33,6 +33,14 @@ def build(values: Values) -> Settings:
     return Settings.model_validate(root, strict=True)
 
 
+def default_path(values: Values, name: str) -> str:
+    """Return the link to the live release where no `path` is set: /app for the app that [app] names.
+
+    Another one in the file follows its name, so that the first never moves.
+    """
+    return "/app" if values["name",].where == "app.name" else f"/srv/{name}/app"
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return tuple(value)

@@ -23,7 +23,7 @@ def collect_static(settings: Settings, release: Release) -> Step:
         "collect_the_static_files",
         "Collect the static files",
         "collect_static",
-        {**_manage(settings, release), "static_root": settings.static_root},
+        {**_manage(settings, release), "static_root": settings.static_folder},
         timeout=settings.timeouts.collectstatic,
     )
 

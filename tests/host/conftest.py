@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fabfile.config.settings import Settings
+from testbed.sample import sample
 from tests.host.local_host import World
 
 
@@ -15,7 +15,7 @@ from tests.host.local_host import World
 def world(tmp_path: Path) -> Iterator[World]:
     """A provisioned host with nothing live."""
     run = Path(tempfile.mkdtemp(prefix="w", dir="/tmp"))
-    world = World(tmp_path, run, Settings(repo="file:///nowhere"))
+    world = World(tmp_path, run, sample(repo="file:///nowhere"))
     for folder in ("home", "tmp", "bin"):
         (tmp_path / folder).mkdir()
     layout = world.layout

@@ -2,14 +2,14 @@
 
 from fabfile.config.layout import Layout
 from fabfile.config.processes import Process
-from fabfile.config.settings import Settings
 from fabfile.plan import rendering, services
 from fabfile.plan.activation import Activation, Kind
 from fabfile.plan.plan import Plan
 from fabfile.steps import logs, nginx, release, sequence, server, survey
 from fabfile.steps.step import Step
+from testbed.sample import sample
 
-SETTINGS = Settings(
+SETTINGS = sample(
     repo="git@example.org:team/app.git",
     linked_dirs=("apps/web/media", "var/data"),
     linked_files=("conf/local.ini",),

@@ -19,6 +19,7 @@ from fabfile.plan.activation import Comparison, choose
 from fabfile.ssh.runner import StepError
 from fabfile.steps import django, proof
 from fabfile.steps.step import Step
+from testbed.sample import VALUES, sample
 from tests.host.local_host import World, alive, eventually
 
 ID = "20260102T030405Z-abcdef0"
@@ -181,12 +182,22 @@ def test_a_missing_static_root_is_told(world: World, release: Release) -> None:
     assert "apps/web/staticfiles (static_root in hosts.toml)" in caught.value.evidence
 
 
+def test_a_static_root_above_the_project(world: World, release: Release) -> None:
+    """STATIC_ROOT beside the project's folder, or at the top of the repository, is found there."""
+    world.settings = sample(repo="file:///nowhere", static_root="../../public")
+    manage = Path(release.project, "manage.py")
+    manage.write_text(manage.read_text().replace('Path("staticfiles"', 'Path("../../public"'))
+    world.twice(django.collect_static(world.settings, release))
+    kept = Path(world.layout.kept_static, "css/site.0123456789ab.css")
+    assert kept.samefile(Path(release.root, "public/css/site.0123456789ab.css"))
+
+
 def a_virtualenv(world: World, name: str) -> tuple[Release, Path, Step]:
     """A release with a virtualenv, its site-packages, and the step that builds it with a gunicorn put in by hand."""
     world.override('uv() { command uv "$@" --inexact; }')
     release = world.release(name)
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    world.settings = Settings(python=version, sync_args=("--frozen", "--no-dev", "--offline"))
+    world.settings = sample(python=version, sync_args=("--frozen", "--no-dev", "--offline"))
     package = '[[package]]\nname = "site"\nversion = "1"\nsource = { virtual = "." }\n'
     lock = f'version = 1\nrequires-python = ">={version}"\n\n{package}'
     Path(release.project, "pyproject.toml").write_text(
@@ -320,7 +331,7 @@ def test_gunicorn_in_a_group_is_told(world: World, text: str, option: str) -> No
 def test_sync_arguments_with_odd_characters_are_refused(argument: str) -> None:
     """An argument of uv is one option without anything that a shell could take for more."""
     with pytest.raises(ValueError, match="must be one option each"):
-        Settings.model_validate({"sync_args": [argument]})
+        Settings.model_validate({**VALUES, "sync_args": [argument]})
 
 
 @pytest.mark.parametrize(
@@ -333,7 +344,7 @@ def test_sync_arguments_with_odd_characters_are_refused(argument: str) -> None:
 )
 def test_sync_options_may_have_values(words: list[str]) -> None:
     """As uv takes them: in the next word, or behind an equals sign."""
-    assert Settings.model_validate({"sync_args": words}).sync_args == tuple(words)
+    assert Settings.model_validate({**VALUES, "sync_args": words}).sync_args == tuple(words)
 
 
 @pytest.mark.parametrize(
@@ -348,7 +359,7 @@ def test_sync_options_may_have_values(words: list[str]) -> None:
 def test_sync_options_that_a_deploy_decides_are_refused(words: list[str], said: str) -> None:
     """With the reason, and the setting that stands for it."""
     with pytest.raises(ValueError, match=re.escape(said)):
-        Settings.model_validate({"sync_args": words})
+        Settings.model_validate({**VALUES, "sync_args": words})
 
 
 def test_sync_arguments_are_single_words(world: World) -> None:
@@ -555,7 +566,7 @@ def test_a_release_that_visitors_do_not_get_into_is_told(world: World, release: 
 def test_health_paths_with_odd_characters_are_refused(value: str) -> None:
     """A health path is the path of a URL."""
     with pytest.raises(ValueError, match="must be the path of a URL"):
-        Settings.model_validate({"health_path": value})
+        Settings.model_validate({**VALUES, "health_path": value})
 
 
 @pytest.mark.parametrize(
@@ -565,7 +576,7 @@ def test_health_paths_with_odd_characters_are_refused(value: str) -> None:
 def test_domains_with_odd_characters_are_refused(field: str, value: str) -> None:
     """A domain is a host name."""
     with pytest.raises(ValueError, match="must be a host name"):
-        Settings.model_validate({field: value if field == "domain" else [value]})
+        Settings.model_validate({**VALUES, field: value if field == "domain" else [value]})
 
 
 @pytest.mark.parametrize("field", NAMES)
@@ -575,7 +586,7 @@ def test_domains_with_odd_characters_are_refused(field: str, value: str) -> None
 def test_names_with_odd_characters_are_refused(field: str, value: str) -> None:
     """No name that goes into a script, a unit or a sudo line holds anything but plain characters."""
     with pytest.raises(ValueError, match="must"):
-        Settings.model_validate({field: value})
+        Settings.model_validate({**VALUES, field: value})
 
 
 def master(root: object, pid: int, **changes: object) -> dict[str, object]:

@@ -22,6 +22,7 @@ from fabfile.session.run import Run
 from fabfile.ssh.runner import StepError
 from fabfile.steps import release as steps
 from testbed.bash import shell
+from testbed.sample import VALUES, sample
 from tests.host.local_host import HOSTILE, World, alive, eventually
 
 FILES = {"gunicorn.conf.py": b"workers = 2\n", "gunicorn.json": b"{}\n", "release.json": b'{"commit": "x"}\n'}
@@ -64,7 +65,7 @@ def origin(world: World) -> Origin:
     origin = Origin(world.root / "origin")
     origin.write("apps/web/manage.py", "")
     origin.commit("first")
-    world.settings = Settings(repo=f"file://{origin.folder}")
+    world.settings = sample(repo=f"file://{origin.folder}")
     return origin
 
 
@@ -140,7 +141,7 @@ def test_fetch_names_what_there_is(world: World, origin: Origin) -> None:
 def test_a_ref_is_never_more_than_a_name(world: World, origin: Origin, ref: str) -> None:
     """Settings and --branch refuse such names; had one come through, the shell and git would take it for a name."""
     with pytest.raises(ValueError, match="must name a branch"):
-        Settings.model_validate({"branch": ref})
+        Settings.model_validate({**VALUES, "branch": ref})
     with pytest.raises(ConfigError):
         fetch(world, ref)
     assert origin.git("branch", "--list") == "* main"
@@ -159,11 +160,11 @@ def test_an_unreachable_repository_is_told(world: World) -> None:
     """git's words are the evidence, and the mirror is as before: the next fetch goes on."""
     fetch(world)
     address = world.settings.repo
-    world.settings = Settings(repo="file:///nowhere/at/all")
+    world.settings = sample(repo="file:///nowhere/at/all")
     with pytest.raises(StepError) as caught:
         fetch(world)
     assert "/nowhere/at/all" in caught.value.evidence
-    world.settings = Settings(repo=address)
+    world.settings = sample(repo=address)
     assert fetch(world)[1] == "first"
 
 
@@ -331,12 +332,12 @@ def test_a_missing_project_folder_is_told(world: World, origin: Origin) -> None:
 
 @pytest.mark.parametrize("field", ["linked_dirs", "linked_files", "project", "manage", "static_root"])
 @pytest.mark.parametrize(
-    "path", ["$(touch bait)", "a;b", "a b", "../up", "/abs", "-rf", "a'b", 'a"b', "a\nb", "`x`", "a*", "ü"]
+    "path", ["$(touch bait)", "a;b", "a b", "a/../up", "/abs", "-rf", "a'b", 'a"b', "a\nb", "`x`", "a*", "ü"]
 )
 def test_paths_with_odd_characters_are_refused(field: str, path: str) -> None:
     """Where a path goes into a script, the settings let nothing through that a shell could take for more."""
     with pytest.raises(ValueError, match="must be a path inside the repository"):
-        Settings.model_validate({field: [path] if field.startswith("linked") else path})
+        Settings.model_validate({**VALUES, field: [path] if field.startswith("linked") else path})
 
 
 def test_the_switch_is_never_seen_half_done(world: World) -> None:
@@ -436,7 +437,7 @@ def test_prune_keeps_what_is_needed(world: World) -> None:
     world.release("20260108T000000Z-abcdef0", "built", "bad")
     failed = world.release("20260110T000000Z-abcdef0", "built", "bad").id
     world.release("20260102T120000Z-abcdef0", "built")
-    world.settings = Settings(keep=3)
+    world.settings = sample(keep=3)
     world.link(world.layout.release(good[1]))
     world.run(steps.prune(world.settings))
     expected = [good[1], *good[-3:], failed]
@@ -451,7 +452,7 @@ def test_prune_keeps_the_ways_back(world: World) -> None:
     ids = [f"202601{day:02}T000000Z-abcdef0" for day in range(1, 9)]
     for number, release_id in enumerate(ids):
         world.release(release_id, "built", "good", *(["left"] if number in (1, 4, 5, 6) else []))
-    world.settings = Settings(keep=3)
+    world.settings = sample(keep=3)
     world.link(world.layout.release(ids[7]))
     world.run(steps.prune(world.settings))
     assert eventually(lambda: releases(world) == [ids[2], ids[3], *ids[5:]]), releases(world)
@@ -520,7 +521,7 @@ def test_prune_takes_unused_static_files_away(world: World) -> None:
         listed = kept / ".lists" / f"2026010{number}T000000Z-abcdef0"
         listed.write_text("".join(f"{name}\n" for name in names))
         os.utime(listed, (number, number))
-    world.settings = Settings(keep_static=2)
+    world.settings = sample(keep_static=2)
     left = ["all.00000000.css", "only 3.00000003.css", "only 4.00000004.css"]
     for _ in range(2):
         world.run(steps.prune(world.settings))

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from fabfile.config.layout import Layout
-from fabfile.config.settings import Settings
 from fabfile.plan.rights import sudo_lines
 from fabfile.ssh.runner import StepError
 from fabfile.steps import server
 from fabfile.steps.step import Step
+from testbed.sample import sample
 from tests.host.local_host import HOSTILE, World
 
 # Takes one token, and says no to another in the words of the real one (decision 13).
@@ -382,7 +382,7 @@ def test_what_stands_where_the_app_should_be_is_told(world: World, kind: str) ->
 
 def test_sudo_lines_are_exact() -> None:
     """No wildcard, no shell, no path that the deploying user may write; each line is one whole command."""
-    lines = sudo_lines(Layout.of(Settings()), Settings().user)
+    lines = sudo_lines(Layout.of(sample()), sample().user)
     assert lines
     for line in lines:
         assert re.fullmatch(
@@ -395,7 +395,7 @@ def test_visudo_takes_the_sudo_lines(world: World) -> None:
     if not Path("/usr/sbin/visudo").exists() and not os.environ.get("CI"):
         pytest.skip("visudo is not installed")
     path = world.root / "sudoers"
-    path.write_text("\n".join(sudo_lines(Layout.of(Settings()), Settings().user)) + "\n")
+    path.write_text("\n".join(sudo_lines(Layout.of(sample()), sample().user)) + "\n")
     path.chmod(0o440)
     subprocess.run(["/usr/sbin/visudo", "-cqf", path], check=True)
 

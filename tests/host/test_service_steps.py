@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from fabfile.config.layout import Release
-from fabfile.config.settings import Settings, Timeouts
+from fabfile.config.settings import Timeouts
 from fabfile.plan import rendering, rights
 from fabfile.plan.activation import Activation, Kind
 from fabfile.plan.plan import Plan
@@ -28,6 +28,7 @@ from fabfile.steps import logs, nginx, sequence, service, survey
 from fabfile.steps import release as release_steps
 from fabfile.steps.step import Step
 from testbed.bash import shell
+from testbed.sample import sample
 from tests.host.local_host import World, alive, eventually
 
 OLD, NEW = "20260101T000000Z-abcdef0", "20260102T000000Z-abcdef1"
@@ -521,7 +522,7 @@ CHECKS = ["gunicorn_socket", "systemd_active", "nginx_running", "http_200", "vis
 
 def test_the_checks_of_a_healthy_site(world: World, site: type[Site]) -> None:
     """All are ok, asked with the site's own name; the last says what a visitor finds."""
-    world.settings = Settings(domain="api.consult.dev", health_path="/healthz?a=1&b=%27", timeouts=Timeouts(health=1))
+    world.settings = sample(domain="api.consult.dev", health_path="/healthz?a=1&b=%27", timeouts=Timeouts(health=1))
     expected = "\n".join(f"check {name} ok" for name in CHECKS) + " / answers 200"
     assert world.twice(nginx.check_site(world.settings)) == (expected, expected)
     assert world.twice(nginx.look_at_site(world.settings)) == (expected, expected)

@@ -107,7 +107,10 @@ def test_shell_in_a_string_would_be_seen(text: str) -> None:
 
 
 def test_words_are_quoted_in_few_places() -> None:
-    """shlex quotes a step's call, the library's constants, and the command lines that sshd is given; nothing else."""
+    """shlex quotes a step's call, the library's constants, and the command lines that sshd is given; nothing else.
+
+    But for a line of a Procfile, which `init` takes apart and writes into a hosts.toml.
+    """
     used: Counter[str] = Counter()
     for path, module in modules().items():
         for node in ast.walk(module):
@@ -122,6 +125,7 @@ def test_words_are_quoted_in_few_places() -> None:
         "fabfile/ssh/runner.py:runner_command",
         "fabfile/ssh/library.py:context",
         "fabfile/ssh/connection.py:stream",
+        "fabfile/repository/processes.py:_without_wrappers",
     }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from testbed.harness import CHECKS, CSS, FIELDS, PAGE, URLS, VIEWS, WEB, Site, wait_for
+from testbed.harness import CHECKS, CSS, FIELDS, PAGE, SETTINGS, URLS, VIEWS, WEB, Site, wait_for
 
 pytestmark = pytest.mark.lab
 
@@ -217,6 +217,16 @@ def test_a_migration_keeps_the_data(site: Site) -> None:
     assert {"text": "before the migration", "author": "calm"}.items() <= site.get("/notes/").json()["notes"][0].items()
     site.add_note("after the migration")
     assert site.notes()[:2] == ["after the migration", "before the migration"]
+
+
+def test_static_files_above_the_project(site: Site) -> None:
+    """STATIC_ROOT at the top of the repository, two folders above manage.py: collected, served, and kept there."""
+    site.settings["static_root"] = "../../public"
+    site.commit(site.edited(SETTINGS, 'BASE_DIR / "staticfiles"', 'BASE_DIR.parent.parent / "public"'))
+    site.deploy().expect(0)
+    assert site.get(site.stylesheet()).status_code == 200
+    assert "staticfiles.json" in site.run("ls /app/public")
+    assert site.get("/static/staticfiles.json").status_code == 200
 
 
 def test_uploads_outlive_releases(site: Site) -> None:

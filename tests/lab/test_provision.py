@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from testbed.harness import FIELDS, HEALTHY, UNHEALTHY, UNHEALTHY_WHEN_LIVE, VIEWS, Site, hosts_toml, throw_away
+from testbed.harness import FIELDS, HEALTHY, UNHEALTHY, UNHEALTHY_WHEN_LIVE, VIEWS, Site, hosts_toml, throw_away, toml
 from testbed.lab import LabHost, Repository, execute, set_secrets
+from testbed.sample import VALUES
 
 pytestmark = pytest.mark.lab
 
@@ -102,7 +103,7 @@ def fresh(own: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -
 def test_the_first_deploy_of_a_lab_host(fresh: Site) -> None:
     """`lab = true` and one command: provisioned, deployed, healthy; failures before it leave nothing in the way."""
     table = {"lab": True, "repo": Repository.url, "domain": "consult.lab", "timeouts": {"reload": 5, "health": 4}}
-    fresh.hosts_file = hosts_toml({fresh.name: table})
+    fresh.hosts_file = hosts_toml({fresh.name: VALUES | table})
     for branch, health, code in (("ill", UNHEALTHY, 5), ("ill-when-live", UNHEALTHY_WHEN_LIVE, 6)):
         fresh.branch = branch
         fresh.commit(fresh.edited(VIEWS, HEALTHY, health))
@@ -160,8 +161,22 @@ STATIC_ROOT = ROOT / "public/assets"
 }
 
 
+def init(site: Site, checkout: Path, files: dict[str, str]) -> str:
+    """The hosts.toml that `fab init` writes for these files, with the site's host in it."""
+    for name, text in files.items():
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        (checkout / name).write_text(text)
+    for words in (["init", "--quiet"], ["remote", "add", "origin", Repository.url]):
+        subprocess.run(["git", "-C", checkout, *words], check=True)
+    words = (str(checkout), "--to=-", f"--name={site.app}", f"--domain={site.domain}", f"--address={site.host.address}")
+    process = site.start_raw("init", *words)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    return out.replace("hosts.web]", f"hosts.{site.name}]")
+
+
 def test_a_second_app_beside_the_first(fresh: Site, tmp_path: Path) -> None:
-    """Another name, place, layout, domain, health path, static address: nothing is hard-wired, and they do not meet."""
+    """Another name, place, layout, domain, health path, static address, found by `init`: the two do not meet."""
     checkout = tmp_path / "shop"
     checkout.mkdir()
     (checkout / "pyproject.toml").write_text(SHOP["pyproject.toml"])
@@ -170,24 +185,15 @@ def test_a_second_app_beside_the_first(fresh: Site, tmp_path: Path) -> None:
     fresh.repository.commit(files, branch="shop")
     fresh.fab("deploy", "--json").expect(0)
     first = fresh.live(), fresh.master_pid(), fresh.worker_pids()
-    shop = Site(
-        fresh.host,
-        tmp_path,
-        branch="shop",
-        app="shop",
-        domain="shop.lab",
-        app_link="/opt/shop",
-        settings={
-            "project": ".",
-            "wsgi": "apps.web.config.wsgi:application",
-            "static_root": "public/assets",
-            "static_url": "/assets/",
-            "health_path": "/admin/login/",
-            "linked_dirs": ["data"],
-            "default_server": False,
-            "workers": 1,
-        },
-    )
+    shop = Site(fresh.host, tmp_path, branch="shop", app="shop", domain="shop.lab", app_link="/srv/shop/app")
+    found = init(shop, checkout, files)
+    rest = {"key": str(shop.host.key_file), "known_hosts": str(shop.host.known_hosts), "workers": 1}
+    rest |= {"default_server": False, "health_path": "/admin/login/"}
+    shop.hosts_file = found + "".join(f"{key} = {toml(value)}\n" for key, value in rest.items())
+    refused = shop.provision().expect(4).json["error"]
+    assert "/app is a link to /srv/consult/current" in refused
+    assert 'path = "/srv/shop/app"' in refused
+    shop.hosts_file += 'path = "/srv/shop/app"\n'
     shop.provision().expect(0)
     assert shop.deploy().expect(0).json["activation"] == "start"
     login = shop.get("/admin/login/")
@@ -195,7 +201,7 @@ def test_a_second_app_beside_the_first(fresh: Site, tmp_path: Path) -> None:
     style = re.search(r'"(/assets/[^"]*base[^"]*\.css)"', login.text)
     assert style
     assert shop.get(style[1]).status_code == 200
-    assert shop.run("readlink -e /opt/shop").startswith("/srv/shop/releases/")
+    assert shop.run("readlink -e /srv/shop/app").startswith("/srv/shop/releases/")
     shop.repository.commit({"apps/web/config/new.py": ""}, branch="shop")
     assert shop.deploy().expect(0).json["activation"] == "hup"
     shop.fab("rollback").expect(0)

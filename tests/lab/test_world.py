@@ -10,7 +10,7 @@ import pytest
 
 from fabfile.config.inventory import Host
 from fabfile.config.layout import Layout
-from fabfile.config.settings import Settings, Timeouts
+from fabfile.config.settings import Timeouts
 from fabfile.plan.lock import Lock, lock_info
 from fabfile.ssh import connection as connections
 from fabfile.ssh import library
@@ -20,6 +20,7 @@ from testbed import bash
 from testbed.bash import shell
 from testbed.harness import VIEWS, WSGI, Site, interrupted, throw_away, wait_for
 from testbed.lab import LabHost
+from testbed.sample import sample
 from testbed.world import TIMEOUTS, Relay, answers, fails, healed, instead, limit, relay, small_disk, stopped, undone
 
 pytestmark = pytest.mark.lab
@@ -344,7 +345,7 @@ def through(way: Relay, site: Site) -> Host:
     known = site.folder / "known"
     known.write_text(site.host.known_hosts.read_text().replace(site.host.address, f"[127.0.0.1]:{way.port}"))
     key = str(site.host.key_file)
-    return Host(site.name, "test", Settings(address="127.0.0.1", port=way.port, key=key, known_hosts=str(known)))
+    return Host(site.name, "test", sample(address="127.0.0.1", port=way.port, key=key, known_hosts=str(known)))
 
 
 @pytest.fixture(autouse=True)
@@ -367,7 +368,7 @@ def test_fifty_at_once(site: Site) -> None:
     work = shell("be alone", "mkdir /tmp/alone; sleep 0.02; rmdir /tmp/alone")
 
     def come(number: int) -> str:
-        settings = Settings(
+        settings = sample(
             address=site.host.address, key=str(site.host.key_file), known_hosts=str(site.host.known_hosts),
             timeouts=Timeouts(connect=60),
         )  # fmt: skip

@@ -13,7 +13,8 @@ from invoke import Context, Exit
 
 import fabfile.commands.check  # noqa: F401 -- the module, which the task of the same name hides
 from fabfile.commands.check import Result, check, check_code, check_hosts, find, run_checks, told
-from fabfile.config.settings import Settings
+from fabfile.config.settings import example
+from testbed.sample import APP, sample
 
 MODULE = sys.modules["fabfile.commands.check"]
 PROJECT = Path(__file__).parent.parent.parent
@@ -56,7 +57,7 @@ def test_check_is_whole() -> None:
 
 @pytest.mark.usefixtures("no_linters")
 def test_mistakes_of_hosts_toml_do_not_hide_others(tmp_path: Path) -> None:
-    """With a hosts.toml that cannot be used the templates are checked with the defaults."""
+    """With a hosts.toml that cannot be used the templates are checked with an example."""
     path = tmp_path / "hosts.toml"
     path.write_text(BROKEN)
     results = by_name(run_checks(path, {}))
@@ -69,10 +70,10 @@ def test_mistakes_of_hosts_toml_do_not_hide_others(tmp_path: Path) -> None:
 def test_wrong_values_of_the_environment_are_told(tmp_path: Path) -> None:
     """A variable that is set is checked like any value."""
     path = tmp_path / "hosts.toml"
-    path.write_text('[environments.e.hosts.h]\nrepo = "git@x:y"\nport = { env = "PORT" }')
+    path.write_text(f'[environments.e.hosts.h]\n{APP}port = {{ env = "PORT" }}')
     assert check_hosts(path, {"PORT": "22"})[0].state == "ok"
     result, settings = check_hosts(path, {"PORT": "ssh"})
-    assert (result.state, settings) == ("failed", {"the defaults": Settings()})
+    assert (result.state, settings) == ("failed", {"an example": example()})
     assert "environments.e.hosts.h.port: must be a whole number" in result.output
 
 
@@ -83,7 +84,7 @@ def test_every_hosts_own_unit_is_verified(tmp_path: Path) -> None:
         pytest.skip("systemd-analyze is not installed")
     path = tmp_path / "hosts.toml"
     path.write_text(
-        '[app]\nrepo = "git@x:y"\n[environments.e.hosts.fine]\n[environments.e.hosts.alike]\n'
+        f"[app]\n{APP}[environments.e.hosts.fine]\n[environments.e.hosts.alike]\n"
         '[environments.e.hosts.odd]\nunit_options = { MemoryMaks = "1G" }'
     )
     result = by_name(run_checks(path, {}))["systemd-analyze verify"]
@@ -100,7 +101,7 @@ def test_units_of_workers_and_timers_are_verified(tmp_path: Path) -> None:
         pytest.skip("systemd-analyze is not installed")
     path = tmp_path / "hosts.toml"
     path.write_text(
-        '[app]\nrepo = "git@x:y"\n[environments.e.hosts.fine.processes]\n'
+        f"[app]\n{APP}[environments.e.hosts.fine.processes]\n"
         'worker = { command = "celery -A config worker", instances = 2 }\n'
         'nightly = { command = "manage.py send --to \'a % $b\'", schedule = "Mon..Fri 03:30" }\n'
         "[environments.e.hosts.odd.processes]\n"
@@ -181,7 +182,7 @@ def test_check_needs_no_root(monkeypatch: pytest.MonkeyPatch) -> None:
     """nginx and systemd-analyze are asked in a way that anybody may."""
     monkeypatch.setattr(MODULE, "PROJECT", Path("/"))
     monkeypatch.setattr(tempfile, "tempdir", "/tmp")  # pytest's own folder is root's
-    _, rendered = MODULE.check_templates({"h": Settings()})
+    _, rendered = MODULE.check_templates({"h": sample()})
     child = os.fork()
     if child == 0:
         code = 1
@@ -206,7 +207,7 @@ def test_warnings_of_an_old_systemd_are_mistakes(tmp_path: Path, monkeypatch: py
         return (1, "unrecognized option '--rec'") if command[-1].startswith("--rec") else (0, said)
 
     monkeypatch.setattr(MODULE, "run", old)
-    _, rendered = MODULE.check_templates({"h": Settings()})
+    _, rendered = MODULE.check_templates({"h": sample()})
     assert MODULE.verify_units(rendered["h"], tmp_path) == said.splitlines()[1]
 
 

@@ -12,9 +12,10 @@ import pytest
 from paramiko.hostkeys import HostKeys
 
 from fabfile.config.inventory import Host
-from fabfile.config.settings import Settings, Timeouts
+from fabfile.config.settings import Timeouts
 from fabfile.errors import ConfigError, ConnectError, DeployError
 from fabfile.ssh.connection import connect
+from testbed.sample import sample
 
 SERVER_KEY = paramiko.ECDSAKey.generate(bits=256)
 SAME_KIND = paramiko.ECDSAKey.generate(bits=256)
@@ -81,7 +82,7 @@ def known(path: Path, port: int, key: paramiko.PKey, *, hashed: bool = False) ->
 def log_in(port: int, **settings: object) -> None:
     """Log in to the server on `port`, and out again."""
     given = {"key_text": text_of(USER_KEY), "timeouts": Timeouts(connect=5), **settings}
-    with connect(Host("web1", "test", Settings.model_validate({"address": "127.0.0.1", "port": port} | given))):
+    with connect(Host("web1", "test", sample(**({"address": "127.0.0.1", "port": port} | given)))):
         pass
 
 

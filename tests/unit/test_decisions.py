@@ -24,8 +24,9 @@ from fabfile.plan.state import HostState, ReleaseState
 from fabfile.session.run import Run
 from fabfile.session.session import DISK_FREE, INODES_FREE, Session, require_ready
 from fabfile.steps.step import Results
+from testbed.sample import sample
 
-SETTINGS = Settings(repo="git@example.org:team/app.git")
+SETTINGS = sample(repo="git@example.org:team/app.git")
 HOST = Host("api", "production", SETTINGS)
 COMMIT = "abcdef0123456789abcdef0123456789abcdef01"
 LIVE = "20260102T000000Z-abcdef0"

@@ -16,11 +16,15 @@ from fabfile.executor import hosts_of
 HOSTS = """
 [app]
 repo = "git@example.org:team/app.git"
+name = "shop"
+wsgi = "shop.wsgi:application"
+domain = "shop.example"
 address = "127.0.0.1"
-port = 9
-[environments.production.hosts.web1]
-[environments.production.hosts.web2]
-[environments.staging.hosts.stage]
+[environments.production.hosts]
+web1.port = 9
+web2.port = 19
+[environments.staging.hosts]
+stage.port = 29
 """
 # As `fab` starts, but with recipes that touch no host.
 FAB = """

@@ -5,11 +5,11 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from fabfile.config.settings import Settings
 from fabfile.errors import ConnectError, NoForwarding
 from fabfile.ssh import http
+from testbed.sample import sample
 
-SETTINGS = Settings(repo="git@example.org:team/app.git", domain="app.example.org")
+SETTINGS = sample(repo="git@example.org:team/app.git", domain="app.example.org")
 HEALTHY = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
 

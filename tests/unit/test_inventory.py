@@ -15,10 +15,14 @@ from fabfile.config.settings import Settings
 from fabfile.config.table import Table, setting
 from fabfile.config.texts import Line, matching
 from fabfile.errors import ConfigError
+from testbed.sample import APP
 
 GOOD = """
 [app]
 repo = "git@github.com:team/app.git"
+name = "shop"
+wsgi = "shop.wsgi:application"
+domain = "shop.lab"
 timeouts = { boot = 20, sync = 100 }
 unit_options = { MemoryMax = "1G", Nice = "5" }
 aliases = ["a.example"]
@@ -61,8 +65,10 @@ def refusal(read: Any, text: str) -> list[str]:
 
 
 def with_app(text: str) -> str:
-    """A file with one host around the given keys of [app]."""
-    return f'[environments.e.hosts.h]\n[app]\nrepo = "git@x:y.git"\n{text}\n'
+    """A file with one host around the given keys of [app], and those that it has to have."""
+    given = {line.partition("=")[0].strip() for line in text.splitlines()}
+    asked = [line for line in APP.splitlines() if line.partition("=")[0].strip() not in given]
+    return "\n".join(["[environments.e.hosts.h]", "[app]", *asked, text, ""])
 
 
 def test_the_projects_own_file_is_good() -> None:
@@ -125,14 +131,14 @@ def read_jobs(read: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_named_tables_merge_key_by_key(read_jobs: Any) -> None:
     """A host changes one key of a table of tables, adds one, and takes a value from its environment."""
-    text = """
+    text = f"""
         [app]
-        repo = "git@x:y.git"
-        jobs.mail = { command = "send", copies = 2 }
+        {APP}
+        jobs.mail = {{ command = "send", copies = 2 }}
         [environments.e.jobs.clean]
-        command = { env = "CLEAN" }
+        command = {{ env = "CLEAN" }}
         [environments.e.hosts.one.jobs.mail]
-        copies = { env = "COPIES" }
+        copies = {{ env = "COPIES" }}
         [environments.e.hosts.two.jobs.clean]
     """
     one, two = read_jobs(text, CLEAN="sweep", COPIES="7").select("e")
@@ -150,9 +156,8 @@ def test_mistakes_of_named_tables_are_told_by_their_place(read_jobs: Any) -> Non
     """Each by its own key path; what a table lacks, only where no other table adds it."""
     told = refusal(
         read_jobs,
+        f"[app]\n{APP}"
         """
-        [app]
-        repo = "git@x:y.git"
         jobs.mail = { command = "send", copis = 2 }
         jobs.Big = { command = "hunter2" }
         jobs.none = 3
@@ -286,8 +291,7 @@ def test_values_of_the_environment_are_never_shown(key: str, read: Any) -> None:
 )
 def test_values_that_may_be_secret_are_never_shown(line: str, read: Any) -> None:
     """A password in the wrong place is refused without being repeated."""
-    text = line if line.startswith("repo") else f'repo = "git@x:y.git"\n{line}'
-    (told,) = refusal(read, f"[environments.e.hosts.h]\n[app]\n{text}")
+    (told,) = refusal(read, with_app(line))
     assert "hunter2" not in told
 
 
@@ -310,6 +314,32 @@ def test_overrides_are_told_by_their_option(read: Any) -> None:
 def test_override_replaces_an_unset_variable(read: Any) -> None:
     """What the command line says need not be in the environment."""
     assert read(GOOD).select("web2", {"address": "192.0.2.9"})[0].address == "192.0.2.9"
+
+
+def test_an_app_of_its_own_name_has_a_link_of_its_own(read: Any) -> None:
+    """/app belongs to the app that [app] names; another one in the file follows its name, and moves nobody."""
+    text = (
+        GOOD
+        + """
+        [environments.blog]
+        name = "blog"
+        hosts.first = {}
+        hosts.second = { path = "/opt/blog" }
+        hosts.third = { name = { env = "NAME" } }
+    """
+    )
+    hosts = read(text, NAME="wiki", WEB2="x").select("web2,first,second,third")
+    assert [host.settings.path for host in hosts] == ["/app", "/srv/blog/app", "/opt/blog", "/srv/wiki/app"]
+    assert read(text).draft("third")[0].settings.path == "/srv/app/app"
+
+
+@pytest.mark.parametrize("key", ["name", "domain", "wsgi", "repo"])
+def test_what_each_app_says_may_come_from_the_environment(key: str, read: Any) -> None:
+    """A variable in place of what has no default is asked for when its host is used, and `check` does without."""
+    inventory = read(with_app(f'{key} = {{ env = "X" }}'))
+    assert inventory.draft("h")[1] == ["X"]
+    with pytest.raises(ConfigError, match=rf"^app\.{key}: the environment variable X is not set$"):
+        inventory.select("h")
 
 
 def test_draft_stands_in_for_unset_variables(read: Any) -> None:
@@ -360,6 +390,9 @@ def test_all_mistakes_are_told_at_once(read: Any) -> None:
             'environments.production.hosts."d e": a name has letters, digits and . _ - only, at most 63',
             "environments.empty: has no hosts: add [environments.empty.hosts.NAME]",
             "app.repo: is missing: the git address of the app",
+            'app.name: is missing: names the unit, the site and the folders, like "shop"',
+            'app.wsgi: is missing: what gunicorn serves, like "config.wsgi:application"',
+            'app.domain: is missing: the server name, like "shop.example.com"',
         ]
     )
 
@@ -414,6 +447,16 @@ def test_all_mistakes_are_told_at_once(read: Any) -> None:
             "environments.e.hosts.i.repo: is missing, here and in [app]",
         ),
         (
+            with_app("[environments.f.hosts.i]")
+            .replace("name = ", "branch = ")
+            .replace("f.hosts.i]", 'f.hosts.i]\nname = "x"'),
+            "environments.e.hosts.h.name: is missing, here and in [app]",
+        ),
+        (
+            '[app]\nstatic_root = "../x"\n[environments.e.hosts.h]',
+            "environments.e.hosts.h: static_root ../x, seen from project ., lies outside the repository",
+        ),
+        (
             with_app("keep = 1\n[environments.f]\nhosts.i.keep = 3\nkeep = 4"),
             "app.keep: must be at least 2, not 1",
         ),
@@ -422,6 +465,57 @@ def test_all_mistakes_are_told_at_once(read: Any) -> None:
 def test_mistakes(text: str, told: str, read: Any) -> None:
     """Each kind of mistake is told by its key path, in words; also where a nearer value hides it."""
     assert any(told in line for line in refusal(read, text))
+
+
+TWO_APPS = """
+[app]
+repo = "git@x:y.git"
+wsgi = "a.wsgi:application"
+name = "shop"
+[environments.production]
+domain = "shop.example"
+hosts.api = { address = "192.0.2.1" }
+[environments.staging]
+name = "shop-staging"
+domain = "staging.shop.example"
+default_server = false
+hosts.stage = { address = "192.0.2.1" }
+"""
+
+
+def test_one_server_may_have_several_apps(read: Any) -> None:
+    """Production and staging, or two apps, at one address: each with its name, its link and its domain."""
+    api, stage = read(TWO_APPS).select("api,stage")
+    assert api.settings.address == stage.settings.address
+    assert (api.settings.path, stage.settings.path) == ("/app", "/srv/shop-staging/app")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ('name = "shop-staging"', "", "has its name and path too: one would overwrite the other"),
+        ('"staging.shop.example"', '"shop.example"', "has its domain too: one would overwrite the other"),
+        ("default_server = false", 'aliases = ["shop.example"]', "has its domain too"),
+        ("default_server = false", 'path = "/app"', "has its path too"),
+        ("default_server = false", "", "one of the two has to say default_server = false"),
+    ],
+)
+@pytest.mark.parametrize("address", ['"192.0.2.1"', '"one.EXAMPLE"', '{ env = "SERVER" }'])
+def test_what_apps_on_one_server_must_not_share(old: str, new: str, told: str, address: str, read: Any) -> None:
+    """Two hosts of one address (by text or by the same variable) must not write to the same places."""
+    text = TWO_APPS.replace('"192.0.2.1"', address)
+    (line,) = refusal(read, text.replace(old, new))
+    assert line.startswith("environments.staging.hosts.stage: is at the address of environments.production.hosts.api")
+    assert told in line
+
+
+@pytest.mark.parametrize("other", ['{ address = "192.0.2.2" }', '{ address = "192.0.2.1", port = 2222 }', "{}"])
+def test_servers_of_their_own_may_have_the_same_app(other: str, read: Any) -> None:
+    """Another address, another port behind one address, or an alias of ssh_config is another server."""
+    same = TWO_APPS.replace('name = "shop-staging"', "").replace(
+        'stage = { address = "192.0.2.1" }', f"stage = {other}"
+    )
+    assert [host.settings.name for host in read(same).select("api,stage")] == ["shop", "shop"]
 
 
 def test_environment_of_one_host_may_share_its_name(read: Any) -> None:
@@ -470,12 +564,12 @@ scalars = (
     | st.sampled_from(["env", "default", "hosts", "-x", "a;b", "main", "1"])
 )
 KEYS = [
+    *tomllib.loads(APP),
     "app",
     "environments",
     "hosts",
     "env",
     "default",
-    "repo",
     "keep",
     "timeouts",
     "unit_options",
@@ -491,7 +585,7 @@ values = st.recursive(
 tables = st.dictionaries(keys, values, max_size=5)
 references = st.sampled_from([{"env": "A"}, {"env": "NONE"}, {"env": "NONE", "default": 3}])
 good_looking = st.fixed_dictionaries(
-    {"repo": st.just("git@x:y.git")},
+    {key: st.just(value) for key, value in tomllib.loads(APP).items()},
     optional={
         "keep": st.integers(2, 100) | references,
         "aliases": st.lists(st.just("a.example") | references, max_size=3),

@@ -7,8 +7,8 @@ from pydantic import ValidationError
 
 from fabfile.config import hosts_file
 from fabfile.config.processes import Process
-from fabfile.config.settings import Settings
 from fabfile.errors import ConfigError
+from testbed.sample import sample
 
 
 def test_a_command_is_split_like_a_command_line() -> None:
@@ -80,7 +80,7 @@ def test_what_does_not_fit_together_is_refused(settings: dict, words: str) -> No
 def test_a_name_that_could_be_another_unit_is_refused(name: str) -> None:
     """The website's own units, and a name that one of another app could have, are nobody else's."""
     with pytest.raises(ValidationError, match=r"names of processes are|no process may be named"):
-        Settings(processes={name: Process(command="celery worker")})
+        sample(processes={name: Process(command="celery worker")})
 
 
 def test_two_processes_of_one_name_are_told(tmp_path: Path) -> None:
@@ -94,5 +94,5 @@ def test_two_processes_of_one_name_are_told(tmp_path: Path) -> None:
 
 def test_no_release_is_built_from_processes() -> None:
     """A worker that comes, changes or goes needs no new release."""
-    worker = Settings(processes={"worker": Process(command="celery worker")})
-    assert worker.built_from() == Settings().built_from()
+    worker = sample(processes={"worker": Process(command="celery worker")})
+    assert worker.built_from() == sample().built_from()

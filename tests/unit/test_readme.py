@@ -1,11 +1,18 @@
 """README and docs tell what is true: the table of settings, and the commands."""
 
 import re
+import tomllib
+from pathlib import Path
+from typing import get_origin
+
+import pytest
 
 from fabfile import namespace
 from fabfile.config import reference
-from fabfile.config.hosts_file import PROJECT
+from fabfile.config.hosts_file import PROJECT, load
 from fabfile.config.settings import Settings, Timeouts
+from fabfile.config.table import is_table
+from testbed.sample import APP
 
 
 def test_every_setting_is_in_the_reference() -> None:
@@ -15,6 +22,47 @@ def test_every_setting_is_in_the_reference() -> None:
     tables = text.partition(reference.MARK)[2]
     for name in [*Settings.model_fields, *Timeouts.model_fields]:
         assert f"\n| `{name}` | " in tables
+
+
+PAGES = [*PROJECT.glob("docs/*.md"), PROJECT / "README.md"]
+BLOCKS = [block for page in PAGES for block in re.findall(r"```toml\n(.*?)```", page.read_text(), re.DOTALL)]
+EXAMPLES = [block for block in BLOCKS if {"app", "environments"} & set(tomllib.loads(block))]
+
+
+def completed(example: str) -> str:
+    """An example with what every hosts.toml has to say besides."""
+    document = tomllib.loads(example)
+    given = document.get("app", {}).keys()
+    asked = [line for line in APP.split("\n") if line and line.split(" = ")[0] not in given]
+    app = re.search(r"^\[app\].*$", example, re.MULTILINE)
+    before, after = (example[: app.start()], example[app.end() :]) if app else ("", example)
+    hosts = "" if "environments" in document else "[environments.e.hosts.h]"
+    return "\n".join([before, "[app]", *asked, after, hosts])
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_every_example_is_a_hosts_toml(example: str, tmp_path: Path) -> None:
+    """What the pages show can be copied; what shows a part is good beside the rest."""
+    (tmp_path / "hosts.toml").write_text(completed(example))
+    load(tmp_path / "hosts.toml", {})
+
+
+def test_the_page_of_hosts_toml_begins_with_a_whole_one(tmp_path: Path) -> None:
+    """An app in one folder needs no more than the first example."""
+    first = re.search(r"```toml\n(.*?)```", reference.PAGE.read_text(), re.DOTALL)
+    assert first
+    (tmp_path / "hosts.toml").write_text(first[1])
+    (host,) = load(tmp_path / "hosts.toml", {}).select("production")
+    assert (host.settings.project, host.settings.path, host.settings.static_folder) == (".", "/app", "staticfiles")
+
+
+def test_every_setting_that_is_a_list_or_table_has_an_example() -> None:
+    """How those are written is seen, not guessed."""
+    shown = " ".join(BLOCKS)
+    fields = Settings.model_fields.items()
+    several = [name for name, field in fields if is_table(field.annotation) or get_origin(field.annotation) is tuple]
+    assert several
+    assert [name for name in several if not re.search(rf"\b{name}( =|\])", shown)] == []
 
 
 def test_every_command_of_the_readme_exists() -> None:

@@ -23,12 +23,13 @@ from fabfile.config.layout import Layout
 from fabfile.config.settings import Settings, Timeouts
 from fabfile.plan import rendering
 from fabfile.plan.request import MARK, mark
+from testbed.sample import sample
 
 HASHED = "css/site.0123456789ab.css"
 needs_nginx = pytest.mark.skipif(not find("nginx"), reason="nginx is not installed")
 needs_systemd = pytest.mark.skipif(not find("systemd-analyze"), reason="systemd-analyze is not installed")
 
-ODD = Settings(
+ODD = sample(
     name="shop-2",
     path="/opt/shop.live",
     project=".",
@@ -48,6 +49,9 @@ ODD = Settings(
 )
 
 
+ABOVE = sample(static_root="../../public/static")
+
+
 def rendered(settings: Settings) -> Rendering:
     return Rendering(
         Layout.of(settings).unit,
@@ -65,7 +69,7 @@ def section(unit: str, name: str) -> dict[str, str]:
 
 def test_service_runs_gunicorn_under_doppler() -> None:
     """The unit runs what the team runs today, by the paths that the server shows today."""
-    options = section(rendering.service(Settings()), "Service")
+    options = section(rendering.service(sample()), "Service")
     assert options["User"] == options["Group"] == "deploy"
     assert options["WorkingDirectory"] == "/app/apps/web"
     assert options["ExecStart"].split() == [
@@ -81,7 +85,7 @@ def test_service_runs_gunicorn_under_doppler() -> None:
 
 def test_service_leaves_the_sockets_folder_alone() -> None:
     """A RuntimeDirectory of the socket's own would take the socket away at every restart (decision 10)."""
-    service, socket_unit = rendering.service(Settings()), rendering.socket(Settings())
+    service, socket_unit = rendering.service(sample()), rendering.socket(sample())
     assert section(service, "Service")["RuntimeDirectory"] == "consult-django"
     assert section(service, "Unit")["Requires"] == "consult-django.socket"
     assert section(socket_unit, "Socket")["ListenStream"] == "/run/consult/gunicorn.sock"
@@ -90,7 +94,7 @@ def test_service_leaves_the_sockets_folder_alone() -> None:
 
 def test_failing_service_is_tried_for_ever() -> None:
     """At a start limit systemd fails the socket too, and requests no longer wait but fail (seen on 252)."""
-    service = rendering.service(Settings())
+    service = rendering.service(sample())
     assert section(service, "Unit")["StartLimitIntervalSec"] == "0"
     assert section(service, "Service")["Restart"] == "always"
 
@@ -107,21 +111,21 @@ def test_doppler_options_and_unit_options_stand_where_they_work() -> None:
 
 def test_no_secret_can_stand_in_a_unit() -> None:
     """The token comes from a file that few may read, not from the unit or a command line."""
-    service = rendering.service(Settings())
+    service = rendering.service(sample())
     assert section(service, "Service")["EnvironmentFile"] == "/etc/consult/doppler.env"
     assert "--token" not in service
 
 
 def test_files_stand_where_the_layout_says() -> None:
     """The three files that need root, and no others."""
-    assert set(rendering.files(Settings())) == {
+    assert set(rendering.files(sample())) == {
         PurePosixPath("/etc/systemd/system/consult-django.service"),
         PurePosixPath("/etc/systemd/system/consult-django.socket"),
         PurePosixPath("/etc/nginx/sites-available/consult-django"),
     }
 
 
-@pytest.mark.parametrize("settings", [Settings(), ODD], ids=["defaults", "odd"])
+@pytest.mark.parametrize("settings", [sample(), ODD], ids=["defaults", "odd"])
 def test_gunicorn_conf_takes_its_values(settings: Settings, tmp_path: Path) -> None:
     """The program finds in the file beside it what it asks for, and nothing else."""
     (tmp_path / "gunicorn.conf.py").write_text(rendering.gunicorn_conf())
@@ -132,7 +136,7 @@ def test_gunicorn_conf_takes_its_values(settings: Settings, tmp_path: Path) -> N
 
 
 @needs_systemd
-@pytest.mark.parametrize("settings", [Settings(), ODD], ids=["defaults", "odd"])
+@pytest.mark.parametrize("settings", [sample(), ODD], ids=["defaults", "odd"])
 def test_systemd_takes_the_units(settings: Settings, tmp_path: Path) -> None:
     """systemd-analyze has nothing to say."""
     assert verify_units(rendered(settings), tmp_path) == ""
@@ -142,7 +146,7 @@ def test_systemd_takes_the_units(settings: Settings, tmp_path: Path) -> None:
 def test_exposure_stays_low(tmp_path: Path) -> None:
     """`systemd-analyze security` rates the service 1.5 at most; the playbook's unit had 8.6."""
     unit = tmp_path / "consult-django.service"
-    unit.write_text(rendering.service(Settings()))
+    unit.write_text(rendering.service(sample()))
     said = subprocess.run(
         ["systemd-analyze", "security", "--offline=yes", "--threshold=15", "--no-pager", unit],
         capture_output=True,
@@ -163,14 +167,14 @@ def test_exposure_stays_low(tmp_path: Path) -> None:
 )
 def test_broken_units_are_told(good: str, bad: str, told: str, tmp_path: Path) -> None:
     """A misspelt option, a wrong value, a missing program: told, though systemd-analyze lets some pass."""
-    whole = rendered(Settings())
+    whole = rendered(sample())
     assert good in whole.service
     broken = Rendering(whole.unit, whole.service.replace(good, bad), whole.socket, whole.site)
     assert told in verify_units(broken, tmp_path)
 
 
 @needs_nginx
-@pytest.mark.parametrize("settings", [Settings(), ODD], ids=["defaults", "odd"])
+@pytest.mark.parametrize("settings", [sample(), ODD, ABOVE], ids=["defaults", "odd", "above"])
 def test_nginx_takes_the_site(settings: Settings, tmp_path: Path) -> None:
     """nginx -t has nothing to say."""
     assert verify_site(rendered(settings), tmp_path) == ""
@@ -179,14 +183,14 @@ def test_nginx_takes_the_site(settings: Settings, tmp_path: Path) -> None:
 @needs_nginx
 def test_two_apps_share_a_host(tmp_path: Path) -> None:
     """Names in nginx's one name space are the app's own."""
-    both = Rendering("both", "", "", rendering.site(Settings()) + rendering.site(ODD))
+    both = Rendering("both", "", "", rendering.site(sample()) + rendering.site(ODD))
     assert verify_site(both, tmp_path) == ""
 
 
 @needs_nginx
 def test_broken_site_is_told(tmp_path: Path) -> None:
     """What nginx refuses is told with its words."""
-    broken = Rendering("x", "", "", rendering.site(Settings()).replace("proxy_pass", "proxy_past"))
+    broken = Rendering("x", "", "", rendering.site(sample()).replace("proxy_pass", "proxy_past"))
     assert 'unknown directive "proxy_past"' in verify_site(broken, tmp_path)
 
 
@@ -220,6 +224,14 @@ class Upstream(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         pass
+
+
+def test_static_files_above_the_project_are_served_from_there() -> None:
+    """nginx gets the folder's own path, without .. and as the live release has it."""
+    text = rendering.site(ABOVE)
+    assert "alias /app/public/static/;" in text
+    assert "try_files /app/public/static/$" in text
+    assert ".." not in text.replace("[.]", "")
 
 
 class Threaded(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
@@ -273,7 +285,7 @@ def nginx() -> Iterator[Site]:
     site = Site(root)
     for path in ("app/apps/web/staticfiles", "srv/consult/static", "run/consult"):
         (root / path).mkdir(parents=True)
-    text = rendering.site(Settings(body_size="1k"))
+    text = rendering.site(sample(body_size="1k"))
     for place in ("/app/", "/srv/consult/", "/run/consult/"):
         text = text.replace(place, f"{root}{place}")
     owner = "user root;\n" if os.geteuid() == 0 else ""
@@ -452,7 +464,7 @@ def test_maintenance_page(method: str, site: Site) -> None:
 def test_the_health_path_has_the_mark_of_the_app(site: Site) -> None:
     """By which a deploy knows whom it has asked; the app gets the request as any other, and other pages have none."""
     answer, content = site.ask("/healthz?deep=1")
-    assert answer.headers.get_all(MARK) == [mark(Settings())]
+    assert answer.headers.get_all(MARK) == [mark(sample())]
     assert answer.headers.get_all("X-Content-Type-Options") == ["nosniff"]
     assert json.loads(content)["path"] == "/healthz?deep=1"
     assert json.loads(content)["headers"]["Host"] == "api.consult.dev"
@@ -462,7 +474,7 @@ def test_the_health_path_has_the_mark_of_the_app(site: Site) -> None:
 @pytest.mark.parametrize("health_path", ["/", "/a%20b"])
 def test_a_health_path_of_visitors_is_not_kept_open(health_path: str) -> None:
     """The page shows there, too; the mark is on every answer of the app then."""
-    text = rendering.site(Settings(health_path=health_path))
+    text = rendering.site(sample(health_path=health_path))
     assert text.count("proxy_pass") == text.count(MARK) == 1
     assert "location = /_maintenance" in text
 
@@ -470,7 +482,7 @@ def test_a_health_path_of_visitors_is_not_kept_open(health_path: str) -> None:
 def test_the_site_has_an_error_log_of_its_own() -> None:
     """Where `logs` and `status` look for it."""
     log = "/var/log/nginx/consult-django.error.log"
-    assert f"error_log {log};" in rendering.site(Settings())
+    assert f"error_log {log};" in rendering.site(sample())
     assert log.replace("consult-django", "$UNIT") in (rendering.ROLL.parent / "lib/logs.sh").read_text()
 
 

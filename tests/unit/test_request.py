@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 from pytest_mock import MockerFixture
 
-from fabfile.config.settings import Settings
 from fabfile.plan.request import MARK, header_lines, headers, mark, names, open_path, proxied
 from fabfile.ssh import http
 from fabfile.steps import nginx, proof
+from testbed.sample import sample
 
 PRODUCT = Path(__file__).parents[2] / "fabfile"
-SETTINGS = Settings(repo="git@example.org:team/app.git", domain="app.example.org")
+SETTINGS = sample(repo="git@example.org:team/app.git", domain="app.example.org")
 
 
 def test_one_place_says_how_nginx_hands_a_request_on() -> None:
@@ -47,7 +47,7 @@ def test_curl_and_httpx_send_the_same(mocker: MockerFixture) -> None:
 def test_the_lines_cannot_be_torn() -> None:
     """They are sent one a line: no value brings another line."""
     with pytest.raises(ValueError, match="domain"):
-        Settings(repo="git@example.org:team/app.git", domain="a.example\nX-Evil: 1")
+        sample(repo="git@example.org:team/app.git", domain="a.example\nX-Evil: 1")
     assert not any("\n" in line for line in header_lines(SETTINGS))
 
 

@@ -9,16 +9,16 @@ import pytest
 
 from fabfile.config.layout import Layout
 from fabfile.config.processes import Process
-from fabfile.config.settings import Settings
 from fabfile.plan import rendering, services
 from fabfile.plan.activation import Activation, Kind
 from fabfile.plan.plan import Plan
 from fabfile.steps import nginx, sequence, server, service
 from fabfile.steps.step import Results, Step, StepResult, as_text
+from testbed.sample import sample
 from tests.host.every_step import every_step
 
 PRODUCT = Path(__file__).parents[2] / "fabfile"
-SETTINGS = Settings(repo="git@example.org:team/app.git")
+SETTINGS = sample(repo="git@example.org:team/app.git")
 LAYOUT = Layout.of(SETTINGS)
 BESIDE = SETTINGS.model_copy(update={"processes": {"worker": Process(command="celery worker", instances=2)}})
 OLD = LAYOUT.release("20260101T000000Z-1111111")

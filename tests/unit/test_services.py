@@ -14,12 +14,13 @@ from fabfile.plan import rendering, rights, services
 from fabfile.plan.activation import Activation
 from fabfile.plan.plan import Plan
 from fabfile.plan.state import HostState
+from testbed.sample import sample
 
 WORKER = Process(command="celery -A config worker", instances=2, stop_timeout=600)
 BEAT = Process(command="celery -A config beat", singleton=True, stop_timeout=20)
 NIGHTLY = Process(command="manage.py clearsessions", schedule="daily")
-PLAIN = Settings()
-FULL = Settings(processes={"worker": WORKER, "beat": BEAT, "nightly": NIGHTLY})
+PLAIN = sample()
+FULL = sample(processes={"worker": WORKER, "beat": BEAT, "nightly": NIGHTLY})
 UNITS = PurePosixPath("/etc/systemd/system")
 LIVE, OLD = "20260102T030405Z-abcdef0", "20260101T030405Z-1234567"
 
@@ -102,14 +103,14 @@ def test_processes_are_hardened_like_the_website() -> None:
 def test_words_of_a_command_arrive_as_they_are() -> None:
     """What means something to systemd or a shell is passed on."""
     word = r"""a %i $HOME ${X} "b" 'c' \n ; *"""
-    settings = Settings(processes={"worker": Process(command=shlex.join(["celery", word]))})
+    settings = sample(processes={"worker": Process(command=shlex.join(["celery", word]))})
     line = text(settings, "consult-worker@.service").partition("%i ")[2].partition("\n")[0]
     assert line == r'''"a %%i $$HOME $${X} \"b\" 'c' \\n ; *"'''
 
 
 def test_options_of_a_process_stand_in_its_own_unit() -> None:
     """They come after the tool's own, and so over them."""
-    settings = Settings(processes={"worker": Process(command="celery worker", unit_options={"MemoryMax": "1G"})})
+    settings = sample(processes={"worker": Process(command="celery worker", unit_options={"MemoryMax": "1G"})})
     assert text(settings, "consult-worker@.service").endswith("# unit_options of hosts.toml\nMemoryMax=1G\n")
     assert "MemoryMax" not in text(settings, "consult-django.service")
 
@@ -196,7 +197,7 @@ def test_gunicorn_is_left_alone_when_only_processes_change() -> None:
 @pytest.mark.skipif(not shutil.which("sh"), reason="no shell")
 def test_the_command_line_of_a_worker_is_what_was_meant() -> None:
     """The shell of the unit goes into the release's folder and passes every word on."""
-    settings = Settings(processes={"worker": Process(command="""celery -A config "two words" '%h' "it's" """)})
+    settings = sample(processes={"worker": Process(command="""celery -A config "two words" '%h' "it's" """)})
     unit = text(settings, "consult-worker@.service").replace("\\\n", " ")
     line = next(each for each in unit.splitlines() if each.startswith("ExecStart=")).removeprefix("ExecStart=")
     plain = line.replace("%i", f"{LIVE}:2").replace("%%", "%").replace("$$", "$")

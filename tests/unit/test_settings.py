@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError
 from fabfile.config.settings import Settings, Timeouts
 from fabfile.config.table import Table, needs_new_release, tables_in
 from fabfile.plan import rendering
+from testbed.sample import VALUES, sample
 
 # Every setting of free text that ends up in a shell line, a unit, an nginx site or an argument.
 TEXTS = [
@@ -43,14 +44,14 @@ HOSTILE = set(string.whitespace) | set(";{}\"'`$|<>\\*!^()[]\0\x1b") - set("()")
 
 
 def settings(**values: object) -> Settings:
-    return Settings.model_validate(values, strict=True)
+    return Settings.model_validate({**VALUES, **values}, strict=True)
 
 
 @pytest.mark.parametrize("name", TEXTS)
 @pytest.mark.parametrize("character", sorted(HOSTILE))
 def test_hostile_characters_are_refused(name: str, character: str) -> None:
     """No setting can carry a character that means something to a shell, systemd or nginx."""
-    default = getattr(Settings(), name) or "git@x.example:y.git"
+    default = getattr(sample(), name) or "git@x.example:y.git"
     for value in (f"{default}{character}", f"{character}{default}", f"{default}{character}x"):
         with pytest.raises(ValidationError):
             settings(**{name: value})
@@ -73,7 +74,7 @@ def test_whatever_is_taken_renders_on_its_line(name: str, value: str) -> None:
         taken = settings(**{name: value})
     except ValidationError:
         return
-    for text, plain in zip(rendering.files(taken).values(), rendering.files(Settings()).values(), strict=True):
+    for text, plain in zip(rendering.files(taken).values(), rendering.files(sample()).values(), strict=True):
         extra = 1 if name.startswith("doppler") else 0
         assert len(text.splitlines()) - len(plain.splitlines()) in (0, extra)
 
@@ -161,6 +162,42 @@ def test_whole_project_is_no_part_of_it(name: str) -> None:
     assert settings(project=".").project == "."
 
 
+@pytest.mark.parametrize(
+    ("project", "static_root", "folder"),
+    [
+        (".", "staticfiles", "staticfiles"),
+        ("apps/web", "staticfiles", "apps/web/staticfiles"),
+        ("apps/web", "../staticfiles", "apps/staticfiles"),
+        ("apps/web", "../../var/static", "var/static"),
+        ("./src", "../webapp", "webapp"),
+    ],
+)
+def test_static_files_lie_anywhere_in_the_repository(project: str, static_root: str, folder: str) -> None:
+    """STATIC_ROOT may be above the folder of manage.py, as `BASE_DIR.parent / "staticfiles"` makes it."""
+    assert settings(project=project, static_root=static_root).static_folder == folder
+
+
+@pytest.mark.parametrize(
+    ("project", "static_root", "told"),
+    [
+        (".", "../staticfiles", "static_root ../staticfiles, seen from project ., lies outside the repository"),
+        ("apps/web", "../../../x", "lies outside the repository"),
+        ("apps/web", "../web", "holds the project itself"),
+        ("apps/web", "../../apps", "holds the project itself"),
+        ("./apps/web/.", "../../apps", "holds the project itself"),
+        ("apps/web", "..", "must be a path inside the repository"),
+        ("apps/web", "../..", "must be a path inside the repository"),
+        ("apps/web", "../.", "not the whole folder"),
+        ("apps/web", "x/../y", "must be a path inside the repository"),
+        ("apps/web", "/app/static", "must be a path inside the repository"),
+    ],
+)
+def test_nothing_else_is_served_as_static_files(project: str, static_root: str, told: str) -> None:
+    """A static root that leaves the release, or has the source in it, is refused."""
+    with pytest.raises(ValidationError, match=told):
+        settings(project=project, static_root=static_root)
+
+
 @pytest.mark.parametrize("value", ["a\nExecStart=/bin/sh", "a\\", "a\0"])
 def test_unit_options_stay_on_their_line(value: str) -> None:
     """An option of a unit cannot bring another with it."""
@@ -171,7 +208,7 @@ def test_unit_options_stay_on_their_line(value: str) -> None:
 def test_settings_cannot_be_changed() -> None:
     """What was checked stays as it was."""
     with pytest.raises(ValidationError, match="frozen"):
-        Settings().keep = 1  # ty: ignore[invalid-assignment]
+        sample().keep = 1  # ty: ignore[invalid-assignment]
 
 
 def unanswered(table: type[Table]) -> list[str]:
@@ -215,7 +252,7 @@ def test_a_setting_without_an_answer_is_found() -> None:
 )  # fmt: skip
 def test_what_a_release_is_built_from(changes: dict[str, object]) -> None:
     """What stands in the release's folder, and what migrated and collected for it."""
-    assert settings(**changes).built_from() != Settings().built_from()
+    assert settings(**changes).built_from() != sample().built_from()
 
 
 @pytest.mark.parametrize(
@@ -227,4 +264,4 @@ def test_what_a_release_is_built_from(changes: dict[str, object]) -> None:
 )  # fmt: skip
 def test_what_no_release_is_built_from(changes: dict[str, object]) -> None:
     """What only the host, systemd or nginx cares for needs no new release."""
-    assert settings(**changes).built_from() == Settings().built_from()
+    assert settings(**changes).built_from() == sample().built_from()

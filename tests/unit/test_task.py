@@ -15,17 +15,20 @@ from pytest_mock import MockerFixture
 
 from fabfile.config.hosts_file import PROJECT
 from fabfile.config.inventory import Host
-from fabfile.config.settings import Settings
 from fabfile.errors import ConfigError, ConnectError, DeployError, Locked, ProvisionError, StepFailed, Unhealthy
 from fabfile.executor import Executor
 from fabfile.session.run import Run
 from fabfile.ssh.runner import StepError
 from fabfile.steps.step import Step, StepResult
 from fabfile.task import LabState, task
+from testbed.sample import sample
 
 HOSTS = """
 [app]
 repo = "git@example.org:team/app.git"
+name = "shop"
+wsgi = "shop.wsgi:application"
+domain = "shop.example"
 
 [environments.production.hosts.web1]
 address = "192.0.2.1"
@@ -278,7 +281,7 @@ def test_a_lab_host_is_made_as_the_verb_needs_it(state: LabState, mocker: Mocker
     def look(run: Run) -> None:
         seen.append(run)
 
-    host = Host("lab", "lab", Settings(repo="git@example.org:team/app.git", lab=True))
+    host = Host("lab", "lab", sample(repo="git@example.org:team/app.git", lab=True))
     module = mocker.patch("fabfile.lab.module")
     module.return_value.prepare.return_value = made = dataclasses.replace(host, name="made")
     mocker.patch("fabfile.config.hosts_file.load").return_value.select.return_value = [host]

@@ -9,13 +9,13 @@ import httpx
 import pytest
 from pytest_mock import MockerFixture
 
-from fabfile.config.settings import Settings
 from fabfile.errors import NoForwarding
 from fabfile.plan.request import MARK, mark
 from fabfile.session import watch
 from fabfile.session.watch import STEADY, Watch
+from testbed.sample import sample
 
-SETTINGS = Settings.model_validate({"repo": "git@example.org:team/app.git"})
+SETTINGS = sample(repo="git@example.org:team/app.git")
 PUBLIC = SETTINGS.model_copy(update={"public_url": "https://app.example.org"})
 OURS = {MARK: mark(PUBLIC)}
 Statuses = Callable[[int], int]

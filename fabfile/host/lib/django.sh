@@ -128,15 +128,16 @@ manage() {
   }
 }
 
-# Collect the static files into the release, and keep those with hashed names for pages of earlier releases.
+# Collect the static files into the release (static_root= is seen from it), and keep those with hashed names for pages
+# of earlier releases.
 collect_static() {
   local release project manage_py static_root doppler_project doppler_config
   local "$@"
   manage collectstatic --noinput --verbosity 0
-  [ -d "$release/$project/$static_root" ] ||
-    fail "collectstatic made no folder $project/$static_root (static_root in hosts.toml)"
+  [ -d "$release/$static_root" ] ||
+    fail "collectstatic made no folder $static_root (static_root in hosts.toml)"
   "$release/.venv/bin/python" "$DEPLOY_LIBRARY/programs/keep_static.py" \
-    "$release/$project/$static_root" "$KEPT_STATIC" "${release##*/}"
+    "$release/$static_root" "$KEPT_STATIC" "${release##*/}"
 }
 
 migrate() {

@@ -17,7 +17,8 @@ check_server() {
     fail "$etc belongs to something else: give the app another name in hosts.toml"
   fi
   if [ -L "$APP" ] && [ "$(readlink "$APP")" != "$CURRENT" ]; then
-    fail "$APP is a link to $(readlink "$APP"), not to $CURRENT; move it away first"
+    fail "$APP is a link to $(readlink "$APP"), not to $CURRENT; move it away first, or" \
+      "give this app another path in hosts.toml: path = \"$BASE/app\""
   fi
   [ -e "$DEPLOY_FILES/doppler.env" ] || [ -s "$SECRETS" ] || lacks_token
   if type -P nginx >/dev/null || [ -x /usr/sbin/nginx ]; then
