@@ -23,3 +23,13 @@ def test_every_command_of_the_readme_exists() -> None:
     named = set(re.findall(r"fab (?:-H \w+ )?([a-z]+(?:\.[a-z]+)?)", text)) | set(re.findall(r"`(lab\.\w+|\w+)`", text))
     assert set(namespace.task_names) <= named
     assert set(re.findall(r"`fab -H NAME ([a-z.]+)", text)) <= set(namespace.task_names)
+
+
+def test_the_two_commands_need_nothing_but_a_shell() -> None:
+    """Both begin with ./run, which fetches what is missing; pip, which Debian refuses, is not asked for."""
+    section = (PROJECT / "README.md").read_text().partition("## Two commands")[2].partition("\n## ")[0]
+    commands = section.partition("```sh\n")[2].partition("```")[0].splitlines()
+    assert [command.partition(" #")[0].rstrip() for command in commands] == [
+        "./run fab -H lab deploy --branch main",
+        "./run just test",
+    ]
