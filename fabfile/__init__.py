@@ -4,7 +4,9 @@ from invoke import Collection
 
 from . import lab, tasks
 from .commands.check import check
+from .executor import serve_fab
 
+serve_fab()
 namespace = Collection(
     tasks.deploy,
     tasks.rollback,
@@ -17,5 +19,5 @@ namespace = Collection(
     tasks.unlock,
     tasks.provision,
     check,
-    **({"lab": lab.module("tasks").namespace} if lab.TESTBED.is_dir() else {}),
+    **({"lab": lab.module("tasks").namespace} if lab.IS_THERE else {}),
 )

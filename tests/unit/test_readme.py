@@ -4,7 +4,7 @@ import re
 
 from fabfile import namespace
 from fabfile.config import reference
-from fabfile.config.hosts_file import PROJECT
+from fabfile.config.places import PROJECT
 from fabfile.config.settings import Settings, Timeouts
 
 
