@@ -85,7 +85,7 @@ def why_no_lab() -> str:
     if sys.platform != "linux":
         return f"a lab host needs Linux, this is {sys.platform}"
     if os.geteuid() != 0:
-        return "a lab host needs root: sudo -E env PATH=$PATH pytest -m lab"
+        return "a lab host needs root: sudo ./run just test"
     return ""
 
 
