@@ -4,7 +4,9 @@ from invoke import Collection
 
 from . import lab, tasks
 from .commands.check import check
+from .executor import serve_fab
 
+serve_fab()
 namespace = Collection(
     tasks.init,
     tasks.deploy,
@@ -19,5 +21,5 @@ namespace = Collection(
     tasks.provision,
     check,
     link=Collection(tasks.put),
-    **({"lab": lab.module("tasks").namespace} if lab.TESTBED.is_dir() else {}),
+    **({"lab": lab.module("tasks").namespace} if lab.IS_THERE else {}),
 )

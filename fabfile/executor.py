@@ -3,14 +3,13 @@
 from typing import Any
 
 import fabric
+import fabric.main
 from invoke import Collection, Config, Context
 from invoke.parser import ParseResult
 
-from .errors import ConfigError
-
 
 class Executor(fabric.Executor):
-    """Leaves -H to the tasks, as fabric.yaml asks for; Fabric's own calls each task once per host (decision 16).
+    """Leaves -H to the tasks; Fabric's own calls each task once per host (decision 16).
 
     A task that knows all of its hosts makes one report of them, and -H takes what hosts.toml names.
     """
@@ -24,8 +23,11 @@ class Executor(fabric.Executor):
         return []
 
 
+def serve_fab() -> None:
+    """Let `fab` call tasks by ours, in whatever repository it found its fabfile; it is asked for after that."""
+    fabric.main.program.executor_class = Executor
+
+
 def hosts_of(context: Context) -> str:
     """Return what -H says, as it was typed; nothing without -H, and under `invoke`, which has none."""
-    if isinstance(context, fabric.Connection):
-        raise ConfigError("fab did not read fabric.yaml", hint="fabric.yaml stands beside the fabfile folder")
     return context.config.get("hosts", "")

@@ -19,6 +19,8 @@ hypothesis.settings.load_profile("any machine")
 # A shell without job control starts `just test &` with SIGINT ignored, and so would be every program under test.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 IN_CI = os.environ.get("CI", "").lower() not in ("", "0", "false")
+# What the code under test calls on a host; a bare Debian does not have all of it.
+NEEDED = {"git": "git", "curl": "curl", "pgrep": "procps"}
 # Programs of Debian that judge what is rendered; where one is missing, its tests are skipped, but never in CI.
 JUDGES = {"nginx": "nginx-light", "visudo": "sudo", "systemd-analyze": "systemd"}
 PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
@@ -62,15 +64,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Install the missing judges in CI; RUNLEVEL=1 keeps a service that comes along from being started."""
+    """Install what is missing, or say what to install; RUNLEVEL=1 keeps a service that comes along from starting."""
     if hasattr(session.config, "workerinput"):
         return  # one of many workers: whoever started them has done so
-    missing = [package for program, package in JUDGES.items() if not shutil.which(program, path=PATH)]
-    if IN_CI and missing:
-        environment = {**os.environ, "PATH": PATH, "RUNLEVEL": "1", "DEBIAN_FRONTEND": "noninteractive"}
-        subprocess.run(["apt-get", "-qq", "update"], check=True, env=environment)
-        install = ["apt-get", "-qq", "install", "--yes", "--no-install-recommends", *missing]
-        subprocess.run(install, check=True, env=environment, stdout=subprocess.DEVNULL)
+    wanted = NEEDED | (JUDGES if IN_CI else {})
+    missing = " ".join(package for program, package in wanted.items() if not shutil.which(program, path=PATH))
+    if not missing:
+        return
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        pytest.exit(f"the tests need {missing}: as root: apt-get install {missing}", returncode=2)
+    sys.stderr.write(f"Installing {missing} on this machine\n")
+    environment = {**os.environ, "PATH": PATH, "RUNLEVEL": "1", "DEBIAN_FRONTEND": "noninteractive"}
+    subprocess.run(["apt-get", "-qq", "update"], check=True, env=environment)
+    install = ["apt-get", "-qq", "install", "--yes", "--no-install-recommends", *missing.split()]
+    subprocess.run(install, check=True, env=environment, stdout=subprocess.DEVNULL)
 
 
 def why_no_lab() -> str:
@@ -78,7 +85,7 @@ def why_no_lab() -> str:
     if sys.platform != "linux":
         return f"a lab host needs Linux, this is {sys.platform}"
     if os.geteuid() != 0:
-        return "a lab host needs root: sudo -E env PATH=$PATH pytest -m lab"
+        return "a lab host needs root: sudo ./run just test"
     return ""
 
 

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Literal
 from invoke import Context, Exit, task
 
 from ..config.layout import Layout
+from ..config.places import IN_CLONE, PROJECT, replaced_templates
 from ..errors import ConfigError
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
 
-PROJECT = Path(__file__).parents[2]
 OUTPUT_LINES = 60
 TIME_LIMIT = 60  # seconds for one program; the slowest takes about two
 NGINX_CONF = """\
@@ -67,7 +67,7 @@ class Rendering:
 
 @task(help={"json": "print one JSON document on stdout, and nothing else there"})
 def check(_context: Context, json: bool = False) -> None:
-    """Check hosts.toml, the rendered templates and the code, without connecting to a host."""
+    """Check hosts.toml, the rendered templates and the tool's code, without connecting to a host."""
     results = run_checks()
     failed = any(result.state == "failed" for result in results)
     if json:
@@ -100,7 +100,8 @@ def run_checks(hosts_file: Path | None = None, environ: Mapping[str, str] = os.e
             "ruff format --check",
             "ty check --output-format concise",
         )
-        code = [pool.submit(check_code, command) for command in commands]
+        # The app's own code is its own business.
+        code = [pool.submit(check_code, command) for command in commands if IN_CLONE]
         hosts, settings = check_hosts(hosts_file, environ)
         templates, rendered = check_templates(settings)
         units = pool.submit(check_each, "systemd-analyze verify", verify_units, rendered)
@@ -152,7 +153,8 @@ def check_templates(settings: Mapping[str, "Settings"]) -> tuple[Result, dict[st
         except (TemplateError, OSError) as error:
             failures.append(f"{name}: {type(error).__name__}: {error}")
     state = "failed" if failures else "ok"
-    result = Result("templates", state, "", "\n".join(failures), _since(began))
+    note = ", ".join(f"with your {path}" for path in replaced_templates())
+    result = Result("templates", state, note, "\n".join(failures), _since(began))
     return result, {", ".join(names): rendered for rendered, names in hosts.items()}
 
 

@@ -30,11 +30,13 @@ def deploy(run: Run, *, force: bool, wait: int) -> None:
             run.outcome.activation = "nothing"
             run.outcome.reason = f"{commit[:7]} is live and every file is as it should be"
             session.nothing_to_do(f"{ref} ({commit[:7]}) is live as {session.state.live}", session.state.live)
+            run.invite()
             return
         run.console.say(f"  {ref} is {commit[:7]} {printable(subject)}")
         if plan.commit:
             send_release_files(session, plan)
         deployment.deploy(session, plan)
+        run.invite()
 
 
 def find_commit(run: Run, answer: str) -> tuple[str, str]:

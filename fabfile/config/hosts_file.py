@@ -11,12 +11,13 @@ from ..errors import ConfigError
 from .inventory import Inventory
 from .mistakes import dotted, mistakes, nearest, not_this
 from .neighbours import clashes
+from .places import DISTRIBUTION, HOSTS, hosts_file, version
 from .references import Reference, without_references
 from .settings import STAND_INS, Settings
 from .table import fields_of, is_table, type_below
+from .tool import MISTAKE, how_to_get, is_request, satisfies
 from .values import Value, Values
 
-PROJECT = Path(__file__).parents[2]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 # What no default could know: settings of the app that every host has.
 ASKED_FOR = {
@@ -29,13 +30,15 @@ VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Inventory:
-    """Read hosts.toml: `path`, else what DJANGO_DEPLOY_HOSTS names, else the file beside this package.
+    """Read hosts.toml: `path`, else the one in use. Another version of the tool, if it asks for one, is told at once.
 
     ConfigError tells all mistakes of the file, one per line, each with its key path.
     """
-    path = path or Path(environ.get("DJANGO_DEPLOY_HOSTS") or PROJECT / "hosts.toml").expanduser()
+    path = path or hosts_file(environ)
+    document = _parse(path)
+    _need_version(path, document.get("tool"))
     reader = _Reader()
-    environments, values = reader.read(_parse(path))
+    environments, values = reader.read(document)
     if reader.mistakes:
         raise ConfigError(
             "\n".join([f"{path.name} has mistakes:", *(f"  {line}" for line in reader.mistakes)]),
@@ -45,7 +48,7 @@ def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> I
 
 
 def _parse(path: Path) -> dict[str, Any]:
-    hint = "hosts.toml stands beside the fabfile folder; DJANGO_DEPLOY_HOSTS names another file"
+    hint = f"{HOSTS} stands in the working folder or above it; DJANGO_DEPLOY_HOSTS names a file elsewhere"
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -57,6 +60,15 @@ def _parse(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is no TOML: {reason}", hint="correct that line, then: uv run invoke check") from None
 
 
+def _need_version(path: Path, asked: Any) -> None:
+    """Raise ConfigError when the file asks for another version: what this one would call a mistake may be none."""
+    if is_request(asked) and not satisfies(version(), asked):
+        raise ConfigError(
+            f"{path.name} asks for {DISTRIBUTION} {asked}; this is {version()}",
+            hint=f"{how_to_get(asked)}, or change tool in {path}",
+        )
+
+
 class _Reader:
     """Turns the document into values by host, and notes every mistake on the way."""
 
@@ -65,8 +77,10 @@ class _Reader:
 
     def read(self, document: dict[str, Any]) -> tuple[dict[str, list[str]], dict[str, Values]]:
         """Return the hosts of each environment, and the values of each host."""
-        for key in sorted(document.keys() - {"app", "environments"}):
-            self._unknown((key,), ("app", "environments"))
+        if not is_request(document.get("tool", ">=0")):
+            self._mistake(("tool",), MISTAKE)
+        for key in sorted(document.keys() - {"tool", "app", "environments"}):
+            self._unknown((key,), ("tool", "app", "environments"))
         app = self._settings(("app",), document.get("app", {}))
         members: dict[str, list[str]] = {}
         hosts: dict[str, Values] = {}

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from ..config.layout import Layout
+from ..config.places import TEMPLATES, own_templates
 from . import request
 from .rights import sudo_lines
 from .services import Service, patience, services
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
     from ..config.settings import Settings
 
-TEMPLATES = Path(__file__).parents[2] / "templates"
 GUNICORN_CONF = Path(__file__).parents[1] / "host" / "gunicorn.conf.py"
 ROLL = Path(__file__).parents[1] / "host/roll_processes.sh"
 
@@ -148,12 +148,12 @@ def sudoers(settings: "Settings") -> str:
 
 
 @cache
-def _environment() -> "Environment":
+def _environment(*folders: Path) -> "Environment":
     # Here, because `fab --list` has no use for it and it takes 0.1 s.
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     return Environment(
-        loader=FileSystemLoader(TEMPLATES),
+        loader=FileSystemLoader(folders),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -163,4 +163,4 @@ def _environment() -> "Environment":
 
 
 def _render(template: str, **variables: object) -> str:
-    return _environment().get_template(template).render(variables)
+    return _environment(own_templates(), TEMPLATES).get_template(template).render(variables)

@@ -27,8 +27,14 @@ class Run:
 
     @property
     def url(self) -> str:
-        """The site's address for a person."""
-        return (self.settings.public_url or f"http://{self.settings.domain}").rstrip("/")
+        """The site's address for a person; of a lab host, whose domain is known nowhere, the one that opens here."""
+        host = self.settings.address if self.settings.lab else self.settings.domain
+        return (self.settings.public_url or f"http://{host}").rstrip("/")
+
+    def invite(self) -> None:
+        """Say where a lab's site opens, for nobody can know it."""
+        if self.settings.lab:
+            self.console.say(f"open {self.url}")
 
     def headline(self, text: str, *, good: bool = True) -> None:
         """Say how it ended, with the host's name."""

@@ -44,7 +44,7 @@ def furnish(root: Path, name: str, address: str, keys: Path, token: str) -> None
     _pin_host_key(root, address, keys)
     _let_in(root, keys)
     _install_services(root)
-    _fill_doppler(root, token)
+    _fill_doppler(root, token, address)
     seed_repository(root / REPOSITORY)
 
 
@@ -102,14 +102,14 @@ def _install_services(root: Path) -> None:
     _write(root, "etc/doppler-lab-api", f"{API}\n")
 
 
-def _fill_doppler(root: Path, token: str) -> None:
+def _fill_doppler(root: Path, token: str, address: str) -> None:
     password = secrets.token_hex(16)
     _write(root, DOPPLER / "tokens", f"{token}\n", 0o600)
     _write(root, "srv/lab/database.sql", DATABASE.format(password=password), 0o600)
     write_secrets(
         root,
         {
-            "ALLOWED_HOSTS": "consult.lab,127.0.0.1,localhost",
+            "ALLOWED_HOSTS": f"consult.lab,127.0.0.1,localhost,{address}",
             "DATABASE_URL": f"postgres://consult:{password}@127.0.0.1:5432/consult",
             "DOPPLER_CONFIG": "lab",
             "DOPPLER_ENVIRONMENT": "lab",

@@ -145,7 +145,7 @@ def down(name: str, say: Say = print) -> None:
     """Remove a host and all that is its own on this machine, in whatever state it is."""
     check(name)
     if os.geteuid() != 0:
-        raise LabError("the lab needs root to take a host down", hint="run it with sudo")
+        raise LabError("the lab needs root to take a host down", hint="run it as root: sudo ./run fab ...")
     with locked(f"host-{name}"):
         known = folder_of(name).exists()
         _remove(name)
@@ -234,7 +234,7 @@ def _read(name: str) -> Record | None:
     try:
         return Record(**json.loads((folder_of(name) / "host.json").read_text()))
     except PermissionError as error:
-        raise LabError("the lab hosts of this machine are root's", hint="run it with sudo") from error
+        raise LabError("the lab hosts of this machine are root's", hint="run it as root: sudo ./run fab ...") from error
     except (FileNotFoundError, ValueError, TypeError):
         return None
 

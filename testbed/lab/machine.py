@@ -125,7 +125,8 @@ def require(say: Say) -> None:
         )
     if os.geteuid() != 0:
         raise LabError(
-            "the lab needs root: it mounts file systems and makes network namespaces", hint="run it with sudo"
+            "the lab needs root: it mounts file systems and makes network namespaces",
+            hint="run it as root: sudo ./run fab ...",
         )
     if missing := missing_packages():
         install(missing, say)

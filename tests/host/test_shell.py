@@ -22,9 +22,9 @@ from tests.host.local_host import HOSTILE, World
 
 ROOT = Path(__file__).parents[2]
 HOST = ROOT / "fabfile/host"
-SCRIPTS = sorted(
-    path.relative_to(ROOT) for folder in ("fabfile", "testbed", "tests") for path in (ROOT / folder).rglob("*.sh")
-)
+FOLDERS = ("fabfile", "testbed", "tests")
+SCRIPTS = sorted(path.relative_to(ROOT) for folder in FOLDERS for path in (ROOT / folder).rglob("*.sh"))
+SCRIPTS += [Path("run"), Path(".ci/run")]
 # Shell in a string of Python: what no Python and no English has in it.
 SHELL_TEXT = re.compile(
     r"""

@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from testbed.harness import FIELDS, HEALTHY, UNHEALTHY, UNHEALTHY_WHEN_LIVE, VIEWS, Site, hosts_toml, throw_away, toml
@@ -114,9 +115,13 @@ def test_the_first_deploy_of_a_lab_host(fresh: Site) -> None:
     document = fresh.fab("status", "--json").expect(6).json
     assert document["site_state"] == "nothing is live"
     assert document["error"].startswith(f"{fresh.name}: gunicorn_socket fails: ")
-    document = fresh.fab("deploy", "--json").expect(0).json
+    first = fresh.fab("deploy", "--json").expect(0)
+    document = first.json
     assert (document["activation"], document["previous"]) == ("start", None)
     assert fresh.heading() == "Good day, visitor."
+    again = fresh.fab("deploy").expect(0)
+    assert first.err.splitlines()[-1] == again.out.splitlines()[-1] == f"open {document['url']}"
+    assert "Good day, visitor." in httpx.get(document["url"]).text, "it opens without its domain's name"
     fresh.add_note("first")
     fresh.assert_sound()
     assert "no good release before" in fresh.fab("rollback", "--json").expect(2).json["error"]

@@ -13,6 +13,7 @@ from invoke import Context, Exit
 
 import fabfile.commands.check  # noqa: F401 -- the module, which the task of the same name hides
 from fabfile.commands.check import Result, check, check_code, check_hosts, find, run_checks, told
+from fabfile.config import places
 from fabfile.config.settings import example
 from testbed.sample import APP, sample
 
@@ -122,16 +123,13 @@ def test_broken_template_is_told(broken: str | None, tmp_path: Path, monkeypatch
     """A template that does not render, or is not there, is a failed check and no traceback."""
     from fabfile.plan import rendering
 
-    for source in rendering.TEMPLATES.glob("*.j2"):
+    for source in places.ours():
         (tmp_path / source.name).write_text(source.read_text())
     template = tmp_path / "consult-django.socket.j2"
     template.write_text(broken) if broken else template.unlink()
     monkeypatch.setattr(rendering, "TEMPLATES", tmp_path)
-    rendering._environment.cache_clear()
-    try:
-        result = by_name(run_checks(environ={}))["templates"]
-    finally:
-        rendering._environment.cache_clear()
+    monkeypatch.setattr(rendering, "own_templates", lambda: tmp_path)
+    result = by_name(run_checks(environ={}))["templates"]
     assert result.state == "failed"
     assert result.output.startswith("api: ")
 

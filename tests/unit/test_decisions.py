@@ -279,3 +279,19 @@ def test_a_host_that_is_not_ready_is_refused(changes: dict[str, Any], kind: type
     with pytest.raises(kind, match=said) as caught:
         require_ready(state(**changes), HOST)
     assert cast("Any", caught.value).hint
+
+
+@pytest.mark.parametrize(
+    ("settings", "url"),
+    [
+        ({"domain": "api.example.org"}, "http://api.example.org"),
+        ({"domain": "api.example.org", "public_url": "https://api.example.org/"}, "https://api.example.org"),
+        ({"domain": "consult.lab", "address": "198.18.0.2", "lab": True}, "http://198.18.0.2"),
+    ],
+)
+def test_the_address_of_the_site_opens(settings: dict[str, Any], url: str) -> None:
+    """It is the domain's or public_url; only a lab's is that of its network, and a deploy ends with it."""
+    run = a_run(sample(repo="git@example.org:team/app.git", **settings))
+    run.invite()
+    assert run.url == url
+    assert cast("io.StringIO", run.console.stream).getvalue() == (f"open {url}\n" if run.settings.lab else "")

@@ -6,11 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from fabric import Connection
 from invoke import Context
 
-from fabfile.config.hosts_file import PROJECT
-from fabfile.errors import ConfigError
+from fabfile.config.places import PROJECT
 from fabfile.executor import hosts_of
 
 HOSTS = """
@@ -72,8 +70,6 @@ def test_several_tasks_have_a_document_each(tmp_path: Path) -> None:
     assert [(host["verb"], host["server"]) for host in second["hosts"]] == [("releases", "web1"), ("releases", "web2")]
 
 
-def test_without_fabric_yaml_nothing_runs() -> None:
-    """Fabric's own way of calling tasks would make a report per host: it is told, and how to mend it."""
-    with pytest.raises(ConfigError, match=r"fabric\.yaml"):
-        hosts_of(Connection("web1"))
+def test_invoke_has_no_hosts() -> None:
+    """Under `invoke` there is no -H; the tasks then say so."""
     assert hosts_of(Context()) == ""

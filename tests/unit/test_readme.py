@@ -9,7 +9,8 @@ import pytest
 
 from fabfile import namespace
 from fabfile.config import reference
-from fabfile.config.hosts_file import PROJECT, load
+from fabfile.config.hosts_file import load
+from fabfile.config.places import PROJECT
 from fabfile.config.settings import Settings, Timeouts
 from fabfile.config.table import is_table
 from testbed.sample import APP
@@ -71,3 +72,13 @@ def test_every_command_of_the_readme_exists() -> None:
     named = set(re.findall(r"fab (?:-H \w+ )?([a-z]+(?:\.[a-z]+)?)", text)) | set(re.findall(r"`(lab\.\w+|\w+)`", text))
     assert set(namespace.task_names) <= named
     assert set(re.findall(r"`fab -H NAME ([a-z.]+)", text)) <= set(namespace.task_names)
+
+
+def test_the_two_commands_need_nothing_but_a_shell() -> None:
+    """Both begin with ./run, which fetches what is missing; pip, which Debian refuses, is not asked for."""
+    section = (PROJECT / "README.md").read_text().partition("## Two commands")[2].partition("\n## ")[0]
+    commands = section.partition("```sh\n")[2].partition("```")[0].splitlines()
+    assert [command.partition(" #")[0].rstrip() for command in commands] == [
+        "./run fab -H lab deploy --branch main",
+        "./run just test",
+    ]

@@ -13,8 +13,8 @@ from fabric.main import Fab
 from invoke import Collection
 from pytest_mock import MockerFixture
 
-from fabfile.config.hosts_file import PROJECT
 from fabfile.config.inventory import Host
+from fabfile.config.places import PROJECT
 from fabfile.errors import ConfigError, ConnectError, DeployError, Locked, ProvisionError, StepFailed, Unhealthy
 from fabfile.executor import Executor
 from fabfile.session.run import Run
