@@ -5,6 +5,7 @@ hosts.toml is written by hand here (`BY_HAND`): `fab init` is to take its place.
 
 import argparse
 import re
+import subprocess
 import sys
 import tempfile
 import time
@@ -21,6 +22,7 @@ from testbed.lab.repository import bare_repository, commit
 
 SHAPES = PROJECT / "testbed" / "shapes"
 MADE = {".venv", "__pycache__", "staticfiles"}  # by a developer's own runs
+TO_UV = (("uv", "init", "--bare"), ("uv", "add", "-r", "requirements.txt"), ("uv", "add", "gunicorn"))
 WORKER = "celery -A queueapp worker --concurrency 1"
 BY_HAND: dict[str, dict[str, Any]] = {
     "notes": {
@@ -33,16 +35,18 @@ BY_HAND: dict[str, dict[str, Any]] = {
     "queue": {
         "project": ".",
         "wsgi": "queueapp.wsgi:application",
-        "linked_dirs": ["var"],
+        "linked_dirs": ["var/queue"],
         "processes": {"worker": {"command": WORKER}},
     },
     "workspace": {"project": "web", "wsgi": "core.wsgi:application", "static_root": "../staticfiles"},
+    "oldschool": {"project": ".", "wsgi": "oldschool.wsgi:application", "static_root": "static_root"},
 }
 SECRETS = {"queue": {"DJANGO_SETTINGS_MODULE": "queueapp.settings.production", "DJANGO_SECRET_KEY": "of-the-lab"}}
 PAGES = {
     "notes": "board/templates/board/index.html",
     "queue": "src/queueapp/words/templates/words/index.html",
     "workspace": "web/home/templates/home/index.html",
+    "oldschool": "guestbook/templates/guestbook/index.html",
 }
 
 
@@ -119,6 +123,17 @@ def leave(site: Site, name: str, transcript: Transcript) -> Iterator[None]:
         yield
 
 
+def uv_project(checkout: Path, files: dict[str, bytes], transcript: Transcript) -> dict[str, bytes]:
+    """What the three commands make of a repository with a requirements.txt."""
+    for path, content in files.items():
+        (checkout / path).parent.mkdir(parents=True, exist_ok=True)
+        (checkout / path).write_bytes(content)
+    for words in TO_UV:
+        subprocess.run([*words, "--quiet"], cwd=checkout, check=True)
+        transcript.lines.append(f"$ {' '.join(words)}")
+    return {made: (checkout / made).read_bytes() for made in ("pyproject.toml", "uv.lock")}
+
+
 def walk(name: str, host_name: str, folder: Path) -> Transcript:
     """One shape on a fresh host: provision, deploy, a change, deploy, rollback."""
     transcript = Transcript()
@@ -131,7 +146,15 @@ def walk(name: str, host_name: str, folder: Path) -> Transcript:
         site.settings |= {"repo": f"git://127.0.0.1/{name}.git"} | BY_HAND[name]
         set_secrets(host, ALLOWED_HOSTS=f"{name}.lab,127.0.0.1,localhost", **SECRETS.get(name, {}))
         site.environment["DOPPLER_TOKEN"] = host.doppler_token
-        if not (typed(site, transcript, "provision") and typed(site, transcript, "deploy")):
+        if not typed(site, transcript, "provision"):
+            return transcript
+        if name == "oldschool":
+            refused = site.fab("deploy")
+            transcript.lines += [f"$ fab -H {site.name} deploy   # exit {refused.code}", refused.text.rstrip()]
+            told = all(" ".join(words) in refused.text for words in TO_UV)
+            transcript.promise(refused.code != 0 and told, "it is refused, with the three commands")
+            commit(bare, uv_project(folder / name, files, transcript), message="A uv project")
+        if not typed(site, transcript, "deploy"):
             return transcript
         visit(site, transcript, "<h1>")
         kept = leave(site, name, transcript)

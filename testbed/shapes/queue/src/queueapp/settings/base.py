@@ -49,6 +49,7 @@ STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
 # Messages are files; the folder outlives releases.
 QUEUE = Path(os.environ.get("QUEUE_DIR", BASE_DIR / "var/queue"))
+QUEUE.mkdir(parents=True, exist_ok=True)
 CELERY_BROKER_URL = "filesystem://"
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     "data_folder_in": str(QUEUE),
