@@ -60,7 +60,7 @@ class Transcript:
     def ran(self, words: str, result: Result, seconds: float) -> None:
         """Note a command."""
         self.lines += [f"$ fab -H {words}   # exit {result.code}, {seconds:.1f} s", result.text.rstrip()]
-        self.promise(result.code == 0, f"`{words}` ends with 0, not {result.code}")
+        self.promise(result.code == 0, f"`{words}` ends with 0 ({result.code})")
 
     def promise(self, kept: bool, what: str) -> None:
         """Note whether something is as promised."""
@@ -117,7 +117,9 @@ def leave(site: Site, name: str, transcript: Transcript) -> Iterator[None]:
     while True:
         if name == "notes":
             there = "kept" in site.get("/").text and site.run("cat /srv/notes/shared/media/notes/kept.txt") == "kept"
-            transcript.promise(there, "the note and its upload are there")
+            transcript.promise(there, "the note and its upload are on the host")
+            seen = site.get("/media/notes/kept.txt").status_code
+            transcript.lines.append(f"# seen: the upload's address answers {seen}")  # told, not promised
         if name == "queue":
             transcript.promise("one two three: 3" in site.get("/").text, "the worker's job is done")
         yield
