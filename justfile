@@ -70,3 +70,7 @@ faults *ARGS:
 # Deploy and roll back many times (200) under light load, with faults now and then, and see that nothing grows
 soak *ARGS:
     @uv run python -m testbed.soak "$@"
+
+# Take repositories of other shapes from nothing to a rollback, as a transcript with times
+shapes *ARGS:
+    @uv run python -m testbed.shapes "$@"

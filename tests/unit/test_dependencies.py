@@ -13,7 +13,7 @@ import pytest
 PROJECT = Path(__file__).parents[2]
 OUR_OWN = {"fabfile", "testbed", "tests"}
 # Runs elsewhere: the sample site has a virtualenv of its own, host programs import the Django and gunicorn they find.
-ELSEWHERE = ("testbed/lab/site", "testbed/lab/guest", "fabfile/host")
+ELSEWHERE = ("testbed/lab/site", "testbed/shapes", "testbed/lab/guest", "fabfile/host")
 
 
 def imported(code: str) -> set[str]:

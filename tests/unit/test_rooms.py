@@ -17,7 +17,8 @@ USES_SEAM = {"fabfile", "fabfile.task", "fabfile.commands.provision"}
 # Besides ssh/: what makes tasks of functions.
 USES_FABRIC = {"fabfile.executor"}
 USES_INVOKE = {"fabfile", "fabfile.executor", "fabfile.task", "fabfile.commands.check"}
-SITE = PROJECT / "testbed/lab/site"  # another project, with packages of its own
+# Other projects, with packages of their own.
+SITES = {PROJECT / "testbed/lab/site", PROJECT / "testbed/shapes"}
 
 
 def name_of(path: Path) -> str:
@@ -32,7 +33,7 @@ def modules() -> dict[str, Path]:
     return {
         name_of(path): path
         for path in paths
-        if SITE not in path.parents and not {"host", "guest"} & set(path.relative_to(PROJECT).parts[:-1])
+        if not SITES.intersection(path.parents) and not {"host", "guest"} & set(path.relative_to(PROJECT).parts[:-1])
     }
 
 
