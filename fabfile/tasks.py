@@ -43,7 +43,7 @@ def reload(run: "Run", wait: int = 0) -> None:
 
 @task(lab="running")
 def status(run: "Run") -> None:
-    """Show what is live, who works on it, and the four checks; exit 6 when one fails."""
+    """Show what is live, who works on it, and the five checks; exit 6 when one fails."""
     from .commands.status import status
 
     status(run)
