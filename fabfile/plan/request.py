@@ -47,7 +47,7 @@ def proxied(settings: "Settings") -> bool:
 
 def mark(settings: "Settings") -> str:
     """What the answers of this app's health path have in `MARK`: the same on each host that is behind `public_url`."""
-    site = f"{settings.name} {settings.public_url or settings.domain}"
+    site = f"{settings.name} {settings.public_url or settings.domain} {settings.health_path}"
     return hashlib.sha256(site.encode()).hexdigest()[:16]
 
 

@@ -271,8 +271,12 @@ def test_a_repository_that_is_no_uv_project_is_told(world: World) -> None:
     assert "the commit has requirements.txt, but no uv.lock: it is no uv project yet" in error.message
     assert "uv init --bare && uv add -r" in error.hint
     assert "uv add gunicorn" in error.hint
-    Path(release.root, "requirements.txt").unlink()
-    project(release, lock=None)
+    project(release, lock=None)  # one that configures tools, say
+    assert not_built(world, release).hint.startswith("uv add -r ")
+    Path(release.root, "Pipfile").touch()
+    assert not_built(world, release).hint.startswith("uvx migrate-to-uv && uv add gunicorn;")
+    for name in ("Pipfile", "requirements.txt"):
+        Path(release.root, name).unlink()
     assert not_built(world, release).hint.startswith("uv lock;")
 
 
@@ -315,13 +319,14 @@ def test_a_python_that_the_host_lacks_is_told(world: World) -> None:
 def test_gunicorn_in_a_group_is_told(world: World, text: str, option: str) -> None:
     """The option of uv sync that brings it, as a line for hosts.toml; else how to add it."""
     release = world.release(ID)
+    world.settings = world.settings.model_copy(update={"sync_args": ("--frozen", "--no-dev")})
     project(release, text)
     make = f"command uv venv --quiet --python {sys.executable} {release.venv}"
     world.override(f'uv() {{ [ "$1" != sync ] || {make}; }}')
     with pytest.raises(StepError) as caught:
         world.run(django.build_virtualenv(world.settings, release))
     assert "gunicorn is not among the dependencies that uv sync installed" in caught.value.message
-    wanted = f'in hosts.toml: sync_args = ["--frozen", {option}]' if option else "uv add gunicorn"
+    wanted = f'in hosts.toml: sync_args = ["--frozen", "--no-dev", {option}]' if option else "uv add gunicorn"
     assert caught.value.hint.startswith(wanted)
 
 

@@ -89,4 +89,4 @@ def test_a_health_path_that_nginx_can_keep_open(health_path: str, opened: str) -
 def test_a_program_on_the_host_knows_the_mark_s_name() -> None:
     """visit.py and the check that looks for it in the site cannot import it."""
     assert f'MARK = "{MARK}"' in (PRODUCT / "host/programs/visit.py").read_text()
-    assert f"grep -qs {MARK} " in (PRODUCT / "host/lib/nginx.sh").read_text()
+    assert f'grep -qs "{MARK} $mark"' in (PRODUCT / "host/lib/nginx.sh").read_text()

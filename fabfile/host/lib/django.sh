@@ -40,11 +40,15 @@ nearest_file() {
 
 # Refuse a commit that `uv sync` can build nothing from, with the commands that make it a uv project.
 require_uv_project() {
-  local other
+  local other begin='uv init --bare && '
   if nearest_file pyproject.toml >/dev/null && nearest_file uv.lock >/dev/null; then return 0; fi
-  if other=$(nearest_file requirements.txt || nearest_file requirements/production.txt); then
+  if nearest_file pyproject.toml >/dev/null; then begin=''; fi # uv init refuses to make a second one
+  if other=$(nearest_file poetry.lock || nearest_file Pipfile); then
     echo "failed: the commit has ${other#"$release/"}, but no uv.lock: it is no uv project yet"
-    echo "next: uv init --bare && uv add -r ${other##"$PWD/"} && uv add gunicorn; commit pyproject.toml and uv.lock, push"
+    echo "next: uvx migrate-to-uv && uv add gunicorn; commit pyproject.toml and uv.lock, push"
+  elif other=$(nearest_file requirements.txt || nearest_file requirements/production.txt); then
+    echo "failed: the commit has ${other#"$release/"}, but no uv.lock: it is no uv project yet"
+    echo "next: ${begin}uv add -r ${other##"$PWD/"} && uv add gunicorn; commit pyproject.toml and uv.lock, push"
   elif ! nearest_file pyproject.toml >/dev/null; then
     echo "failed: the commit has no pyproject.toml in $project or above (project in hosts.toml)"
     echo "next: correct project in hosts.toml, or: uv init --bare && uv add django gunicorn; commit pyproject.toml and uv.lock, push"
@@ -82,7 +86,7 @@ explain_gunicorn() {
   option=$("$release/.venv/bin/python" -IS "$DEPLOY_LIBRARY/programs/find_gunicorn.py" "$(nearest_file pyproject.toml)" || true)
   if [ -n "$option" ]; then
     echo "failed: gunicorn is not among the dependencies that uv sync installed, but pyproject.toml has it for $option"
-    echo "next: in hosts.toml: sync_args = [\"--frozen\", \"${option% *}\", \"${option#* }\"]"
+    echo "next: in hosts.toml: sync_args = [$(printf '"%s", ' "${words[@]}")\"${option% *}\", \"${option#* }\"]"
   else
     echo "failed: gunicorn is not among the dependencies that uv sync installed"
     echo "next: uv add gunicorn; commit pyproject.toml and uv.lock, push"

@@ -35,8 +35,8 @@ check_site() {
   # Another worker may answer now, one that needs a moment more.
   until ask_health && [ "$answer" = 200 ] || [ "$SECONDS" -ge "$end" ]; do sleep 0.2; done
   check http_200 "$answer" 200 "$health_path answers $answer"
-  # A site of before, which the next deploy replaces, sets no mark.
-  grep -qs X-Django-Deploy "$SITE_FILE" || mark=''
+  # A site that was made from other settings, and that the next deploy replaces, sets another mark, or none.
+  grep -qs "X-Django-Deploy $mark" "$SITE_FILE" || mark=''
   if said=$(visit "$tries" "names=$names" "proxy=$proxy" "health_path=$health_path" "mark=$mark" "page=$MAINTENANCE"); then
     echo "check visitor ok $said"
   else
