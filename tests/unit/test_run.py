@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).parents[2]
-UV = '#!/bin/sh\necho "uv $*"\n'
+UV = """#!/bin/sh
+[ "$*" = sync ] || { echo "uv $*"; exit; }
+mkdir -p .venv/bin; echo >.venv/bin/fab; chmod +x .venv/bin/fab
+"""
+PACKAGES = "Installing the tool's packages into .venv\n"
 NO_VENV = "#!/bin/sh\nexit 1\n"
 # A Python whose venv has a pip that does as the file `pip` says: good or bad.
 PYTHON = f"""#!/bin/sh
@@ -59,18 +63,29 @@ def machine(tmp_path: Path) -> Machine:
 
 def test_uv_of_the_machine_is_used(machine: Machine) -> None:
     """Where uv is on PATH nothing is fetched, and words reach it as they are."""
+    machine.has("uv", UV)
+    assert machine.run("fab", "--list").stderr == PACKAGES
     machine.has("uv", '#!/bin/sh\npwd\nprintf "<%s>" "$@"\n')
     done = machine.run("fab", "lock", "-m", "two  words")
     assert done.stdout == f"{machine.clone}\n<run><fab><lock><-m><two  words>"
     assert (done.returncode, done.stderr) == (0, "")
-    assert [path.name for path in machine.clone.iterdir()] == ["run"]
+    assert sorted(path.name for path in machine.clone.iterdir()) == [".venv", "run"]
+
+
+def test_packages_that_cannot_be_fetched_are_one_line(machine: Machine) -> None:
+    """uv's words go into the log."""
+    machine.has("uv", "#!/bin/sh\necho a wall; echo of words\nexit 1\n")
+    done = machine.run("fab", "--list")
+    last = "run: uv cannot install the packages (see .uv.log): is there a network? Then run this again\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", PACKAGES + last)
+    assert (machine.clone / ".uv.log").read_text() == "$ uv sync\na wall\nof words\n"
 
 
 def test_uv_is_fetched_once(machine: Machine) -> None:
     """Without uv, Python's venv fetches it into the clone; the next time it is there; no log stays."""
     machine.has("python3", PYTHON)
     (machine.clone / "pip").write_text("good")
-    for said in ("Fetching uv into .uv\n", ""):
+    for said in (f"Fetching uv into .uv\n{PACKAGES}", ""):
         done = machine.run("just", "test")
         assert (done.returncode, done.stdout, done.stderr) == (0, "uv run just test\n", said)
     assert (machine.clone / "pips").read_text().count("\n") == 1
@@ -118,7 +133,7 @@ chmod +x {machine.tools}/python3
     (machine.clone / "pip").write_text("good")
     done = machine.run("just", "test")
     assert (done.returncode, done.stdout) == (0, "uv run just test\n")
-    assert done.stderr == "Installing python3-venv on this machine\nFetching uv into .uv\n"
+    assert done.stderr == "Installing python3-venv on this machine\nFetching uv into .uv\n" + PACKAGES
     options = "--yes --no-install-recommends"
     tried = [f"{options} install python3-venv", f"{options} update", f"{options} install python3-venv"]
     assert (machine.clone / "apt").read_text().splitlines() == tried
