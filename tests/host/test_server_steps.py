@@ -41,6 +41,7 @@ def me(world: World) -> None:
     world.settings = world.settings.model_copy(update=me)
     world.stub("systemctl")
     world.stub("ss")
+    world.stub("runuser", 'shift 3; exec "$@"')
     world.stub("doppler", DOPPLER)
     world.stub("nginx", f"! grep -qs broken {world.layout.site_file}")
     world.override(WITHOUT_ROOT)
@@ -120,9 +121,23 @@ def test_a_token_that_doppler_does_not_take_replaces_none(world: World, given: s
     assert "GOOD" in path.read_text()
     assert given not in "".join(world.calls) + caught.value.evidence
     path.write_text(f"DOPPLER_TOKEN=dp.st.prd.{given}\n")
+    if given == "FAR":  # the old one may be good
+        world.run(token)
+        return
     with pytest.raises(StepError) as caught:
         world.run(token)
     assert said.replace("was given", "is there") in caught.value.message
+
+
+def test_what_stands_in_the_token_file_is_not_run(world: World) -> None:
+    """The user may write it, and provision is root: it is text, and Doppler is asked as that user."""
+    path = Path(world.layout.secrets)
+    path.write_text(f"touch {world.root}/bait\nDOPPLER_TOKEN=$(touch {world.root}/bait)\n")
+    path.chmod(0o600)
+    world.stub("runuser", 'shift 3; exec "$@"')
+    world.run(step(world, "write_the_doppler_token"))
+    assert not world.bait()
+    assert any(call.startswith(f"runuser -u {world.settings.user} -- ") for call in world.calls)
 
 
 def test_a_missing_token_is_told_before_anything_is_installed(world: World) -> None:

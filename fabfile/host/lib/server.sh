@@ -215,7 +215,7 @@ write_token() {
   elif [ ! -s "$SECRETS" ]; then
     lacks_token
   else
-    try_token "$SECRETS" || refuse_token "the token that is there"
+    try_token "$SECRETS" || ! doppler_answers || refuse_token "the token that is there"
   fi
   [ "$(stat -c '%U %a' "$SECRETS")" = "$user 600" ] || {
     chown "$user:$group" "$SECRETS"
@@ -225,19 +225,21 @@ write_token() {
 }
 
 # Ask Doppler with the token of a file, which it has in its environment alone; its words are in $DEPLOY_WORK/doppler.
+# Never as root: the file is the user's, and so may be what Doppler answers (LD_PRELOAD); it is text, and no shell's.
 try_token() {
   (
     local -a doppler
-    set -a
-    # shellcheck source=/dev/null # DOPPLER_TOKEN=...
-    . "$1"
-    set +a
-    export DOPPLER_CONFIG_DIR=$DEPLOY_WORK/doppler-home DOPPLER_ENABLE_VERSION_CHECK=false
-    mkdir -p "$DOPPLER_CONFIG_DIR"
+    DOPPLER_TOKEN=$(sed -n 's/^DOPPLER_TOKEN=//p' "$1" | head -n 1 | tr -d "\"'")
+    export DOPPLER_TOKEN DOPPLER_CONFIG_DIR=$DOPPLER_HOME DOPPLER_ENABLE_VERSION_CHECK=false
     cd /
     doppler_run "$doppler_project" "$doppler_config"
-    "${doppler[@]:0:2}" --no-fallback --attempts 2 "${doppler[@]:2}" true
+    runuser -u "$user" -- "${doppler[@]:0:2}" --no-fallback --attempts 2 "${doppler[@]:2}" true
   ) >"$DEPLOY_WORK/doppler" 2>&1
+}
+
+# Whether Doppler said something about the last token that was tried, and not the network.
+doppler_answers() {
+  ! grep -qiE 'dial|lookup|no such host|refused$|connection refused|unreachable|time(d )?out|Errno|HTTP 5' "$DEPLOY_WORK/doppler"
 }
 
 # Say why Doppler gives nothing for WHICH token, and that nothing was changed.
@@ -245,7 +247,7 @@ refuse_token() {
   local kept='there is none yet'
   [ ! -s "$SECRETS" ] || kept="$SECRETS stays as it was"
   cat "$DEPLOY_WORK/doppler"
-  if grep -qiE 'token|project|config|not found|unauthorized|forbidden' <(grep -v 'from the Doppler API' "$DEPLOY_WORK/doppler"); then
+  if doppler_answers; then
     echo "failed: Doppler refuses $1: $(tail -n 1 "$DEPLOY_WORK/doppler" | sed 's/^Doppler Error: //'); $kept"
     echo "next: DOPPLER_TOKEN=dp.st.xxx fab -H NAME provision (a service token of your config)"
   else
