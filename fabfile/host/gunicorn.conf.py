@@ -526,15 +526,13 @@ def log_exceptions(worker):
     if "django" not in sys.modules:
         return
     try:
-        from django.core.signals import got_request_exception  # ty: ignore[import-not-found] -- the app\'s own
+        from django.core.signals import got_request_exception  # ty: ignore[import-not-found] -- the app's own
 
         def tell(sender, request=None, **_):  # noqa: ARG001 -- names that the signal calls it with
             if not told_by_app():
                 worker.log.exception("%s %r failed", getattr(request, "method", "?"), getattr(request, "path", "?"))
 
-        # The signal keeps only weak references.
-        worker.deploy.tell_exception = tell
-        got_request_exception.connect(tell)
+        got_request_exception.connect(tell, weak=False)
     except Exception:
         worker.log.exception("Exceptions of views are not logged")
 
@@ -542,13 +540,15 @@ def log_exceptions(worker):
 def told_by_app():
     """Whether an error of a request gets to a stream or a file by the app's own logging, as it stands now."""
     logger = logging.getLogger("django.request")
+    if not logger.isEnabledFor(logging.ERROR):
+        return False
+    record = logging.LogRecord(logger.name, logging.ERROR, "", 0, "", None, None)
     while logger:
         for handler in logger.handlers:
             tells = isinstance(handler, (logging.StreamHandler, logging.handlers.SysLogHandler))
             # What needs DEBUG, as Django's own console handler, says no to everything without it.
-            record = logging.LogRecord("django.request", logging.ERROR, "", 0, "", None, None)
             if tells and handler.level <= logging.ERROR and handler.filter(record):
-                return logging.getLogger("django.request").isEnabledFor(logging.ERROR)
+                return True
         logger = logger.parent if logger.propagate else None
     return False
 

@@ -19,9 +19,10 @@ def what_is_missing(repository: Repository, project: str) -> list[str]:
         return []
     if path and "poetry" in metadata.get("tool", {}):
         return ["uvx migrate-to-uv", "uv add gunicorn"]
-    if "Pipfile" in repository:
-        return ["uvx migrate-to-uv", "uv add gunicorn"]
     begin = [] if path else ["uv init --bare"]
+    if "Pipfile" in repository:
+        export = "uvx pipenv requirements > requirements.txt"
+        return [export, *begin, "uv add -r requirements.txt", "uv add gunicorn"]
     found = (f for name in REQUIREMENTS if (f := repository.upwards(name, project)))
     if requirements := next(found, None):
         return [*begin, f"uv add -r {requirements}", "uv add gunicorn"]

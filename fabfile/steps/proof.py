@@ -94,11 +94,10 @@ def visitors(settings: Settings, release: Release, *, new: bool) -> Step:
         "prove_visitors",
         {
             "release": release.root,
-            "project": settings.project,
             "names": names(settings),
             "proxy": proxied(settings),
             "static_url": settings.static_url,
-            "static_root": settings.static_root,
+            "static_root": settings.static_folder,
             "new": new,
         },
     )

@@ -274,8 +274,11 @@ def test_a_repository_that_is_no_uv_project_is_told(world: World) -> None:
     project(release, lock=None)  # one that configures tools, say
     assert not_built(world, release).hint.startswith("uv add -r ")
     Path(release.root, "Pipfile").touch()
+    exported = "uvx pipenv requirements > requirements.txt && uv add -r requirements.txt && uv add gunicorn;"
+    assert not_built(world, release).hint.startswith(exported)
+    Path(release.root, "poetry.lock").touch()
     assert not_built(world, release).hint.startswith("uvx migrate-to-uv && uv add gunicorn;")
-    for name in ("Pipfile", "requirements.txt"):
+    for name in ("Pipfile", "poetry.lock", "requirements.txt"):
         Path(release.root, name).unlink()
     assert not_built(world, release).hint.startswith("uv lock;")
 

@@ -43,9 +43,12 @@ require_uv_project() {
   local other begin='uv init --bare && '
   if nearest_file pyproject.toml >/dev/null && nearest_file uv.lock >/dev/null; then return 0; fi
   if nearest_file pyproject.toml >/dev/null; then begin=''; fi # uv init refuses to make a second one
-  if other=$(nearest_file poetry.lock || nearest_file Pipfile); then
+  if other=$(nearest_file poetry.lock); then
     echo "failed: the commit has ${other#"$release/"}, but no uv.lock: it is no uv project yet"
     echo "next: uvx migrate-to-uv && uv add gunicorn; commit pyproject.toml and uv.lock, push"
+  elif other=$(nearest_file Pipfile); then
+    echo "failed: the commit has ${other#"$release/"}, but no uv.lock: it is no uv project yet"
+    echo "next: uvx pipenv requirements > requirements.txt && ${begin}uv add -r requirements.txt && uv add gunicorn; commit pyproject.toml and uv.lock, push"
   elif other=$(nearest_file requirements.txt || nearest_file requirements/production.txt); then
     echo "failed: the commit has ${other#"$release/"}, but no uv.lock: it is no uv project yet"
     echo "next: ${begin}uv add -r ${other##"$PWD/"} && uv add gunicorn; commit pyproject.toml and uv.lock, push"

@@ -144,11 +144,11 @@ stop_proof() {
 # Come to the release as a visitor does, without the health request's headers; answers with what he finds.
 # `new` says that it was built by this run: one that was live before may lack files of its pages.
 prove_visitors() {
-  local release project names proxy static_url static_root new
+  local release names proxy static_url static_root new
   local "$@"
   local said code=0
   said=$(visit 3 "names=$names" "proxy=$proxy" "socket=$PROOF/sock" "static_url=$static_url" \
-    "static_root=$release/$project/$static_root" "new=$new") || code=$?
+    "static_root=$release/$static_root" "new=$new") || code=$?
   if [ "$code" = 1 ]; then # its log may tell more
     echo "its log:"
     tail -n 40 "$PROOF/log"

@@ -19,8 +19,8 @@ def answers():
     """What Django says: `places` that the app writes to, `migrations` that code and databases know."""
     if "django" not in sys.modules:
         return {}
-    from django.apps import apps  # ty: ignore[import-not-found] -- the app\'s own
-    from django.conf import settings  # ty: ignore[import-not-found] -- the app\'s own
+    from django.apps import apps  # ty: ignore[import-not-found] -- the app's own
+    from django.conf import settings  # ty: ignore[import-not-found] -- the app's own
 
     if not settings.configured or not apps.ready:
         return {}
@@ -56,8 +56,8 @@ def databases(settings, _apps):
 
 
 def uploads(settings, apps):
-    from django.core.files.storage import FileSystemStorage, default_storage  # ty: ignore[import-not-found] -- the app\'s own
-    from django.db.models import FileField  # ty: ignore[import-not-found] -- the app\'s own
+    from django.core.files.storage import FileSystemStorage, default_storage  # ty: ignore[import-not-found] -- the app's own
+    from django.db.models import FileField  # ty: ignore[import-not-found] -- the app's own
 
     seen = set()
     fields = [
@@ -137,8 +137,8 @@ def applied_migrations():
     found = set()
 
     def ask():
-        from django.db import connections  # ty: ignore[import-not-found] -- the app\'s own
-        from django.db.migrations.recorder import MigrationRecorder  # ty: ignore[import-not-found] -- the app\'s own
+        from django.db import connections  # ty: ignore[import-not-found] -- the app's own
+        from django.db.migrations.recorder import MigrationRecorder  # ty: ignore[import-not-found] -- the app's own
 
         for alias in connections:
             connection = connections[alias]

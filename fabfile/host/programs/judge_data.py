@@ -33,7 +33,9 @@ def main(answers, release, project, releases, app, shared, linked_dirs, linked_f
         if below is not None:
             named = f"{place['setting']} ({place['use']}) is {below} in the release"
             if place["kind"] == "folder" and has_code(Path(release, below), Path(release, project)):
-                findings.append(f"{named}, a folder with the app's code: give it one of its own, like {below}/media")
+                findings.append(
+                    f"{named}, a folder with the app's code: give it one of its own, like {Path(below, 'media')}"
+                )
                 continue
             findings.append(f"{named}, where the app cannot write, and which the next release replaces")
             lines.setdefault(LINKS[place["kind"]], []).append(below)
