@@ -1,9 +1,10 @@
-"""Repositories of other shapes than the sample's, each from nothing to a rollback, as a transcript with times.
+"""Repositories of other shapes than the sample's, each from `git clone` to a rollback, as a transcript with times.
 
-hosts.toml is written by hand here (`BY_HAND`): `fab init` is to take its place.
+Whoever walks here has the README alone: `fab init` writes hosts.toml, and what a message says to do next is done.
 """
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -12,7 +13,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import httpx
 
@@ -21,27 +21,12 @@ from testbed.lab import set_secrets
 from testbed.lab.repository import bare_repository, commit
 
 SHAPES = PROJECT / "testbed" / "shapes"
+NAMES = ("notes", "queue", "workspace", "oldschool")
 MADE = {".venv", "__pycache__", "staticfiles"}  # by a developer's own runs
-TO_UV = (("uv", "init", "--bare"), ("uv", "add", "-r", "requirements.txt"), ("uv", "add", "gunicorn"))
-WORKER = "celery -A queueapp worker --concurrency 1"
-BY_HAND: dict[str, dict[str, Any]] = {
-    "notes": {
-        "project": ".",
-        "wsgi": "notes.wsgi:application",
-        "health_path": "/",
-        "linked_dirs": ["media"],
-        "linked_files": ["db.sqlite3"],
-    },
-    "queue": {
-        "project": ".",
-        "wsgi": "queueapp.wsgi:application",
-        "linked_dirs": ["var/queue"],
-        "processes": {"worker": {"command": WORKER}},
-    },
-    "workspace": {"project": "web", "wsgi": "core.wsgi:application", "static_root": "../staticfiles"},
-    "oldschool": {"project": ".", "wsgi": "oldschool.wsgi:application", "static_root": "static_root"},
-}
+# What the to-do list of `fab init` asks for, and no file of a repository can tell.
 SECRETS = {"queue": {"DJANGO_SETTINGS_MODULE": "queueapp.settings.production", "DJANGO_SECRET_KEY": "of-the-lab"}}
+# What only its author knows: a folder that a setting of the app's own names (docs/your-app.md, where it may write).
+BY_HAND = {"queue": 'linked_dirs = ["var/queue"]'}
 PAGES = {
     "notes": "board/templates/board/index.html",
     "queue": "src/queueapp/words/templates/words/index.html",
@@ -57,16 +42,62 @@ class Transcript:
     lines: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
 
-    def ran(self, words: str, result: Result, seconds: float) -> None:
+    def ran(self, command: str, result: Result, seconds: float) -> None:
         """Note a command."""
-        self.lines += [f"$ fab -H {words}   # exit {result.code}, {seconds:.1f} s", result.text.rstrip()]
-        self.promise(result.code == 0, f"`{words}` ends with 0 ({result.code})")
+        self.lines += [f"$ {command}   # exit {result.code}, {seconds:.1f} s", result.text.rstrip()]
 
     def promise(self, kept: bool, what: str) -> None:
         """Note whether something is as promised."""
         self.lines.append(f"# {'yes' if kept else 'NO'}: {what}")
         if not kept:
             self.broken.append(what)
+
+
+@dataclass
+class Walker:
+    """Somebody with a repository, a fresh server, and the README."""
+
+    name: str
+    site: Site
+    transcript: Transcript = field(default_factory=Transcript)
+
+    @property
+    def origin(self) -> Path:
+        """The repository that the server clones, as a folder here."""
+        return self.site.host.root / f"srv/lab/git/{self.name}.git"
+
+    @property
+    def checkout(self) -> Path:
+        return self.site.folder / self.name
+
+    def type(self, *words: str) -> Result:
+        """Type a `fab` command, and note how it went."""
+        begin = time.monotonic()
+        process = self.site.start_raw(*words)
+        out, err = process.communicate(timeout=240)
+        result = Result(process.returncode, out, err)
+        self.transcript.ran(" ".join(("fab", *words)), result, time.monotonic() - begin)
+        return result
+
+    def well(self, *words: str) -> bool:
+        """Type a command on the server, and say whether it went well, as it has to."""
+        command = ("-H", "production", *words)
+        code = self.type(*command).code
+        self.transcript.promise(code == 0, f"`fab {' '.join(command)}` ends with 0 ({code})")
+        return code == 0
+
+    def git(self, *words: str) -> None:
+        """Run git in the checkout, as somebody whose own settings decide nothing."""
+        settings = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null", "PATH": os.environ["PATH"]}
+        who = ("-c", "user.name=Lab", "-c", "user.email=lab@localhost")
+        subprocess.run(["git", *who, *words], cwd=self.checkout, env=settings, check=True, stdout=subprocess.DEVNULL)
+
+    def push(self, message: str) -> None:
+        """Commit and push what stands in the checkout."""
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--message", message)
+        self.git("push", "--quiet", str(self.origin), "HEAD:main")
+        self.transcript.lines.append(f'$ git add --all; git commit --message "{message}"; git push')
 
 
 def tree(name: str) -> dict[str, bytes]:
@@ -79,21 +110,52 @@ def tree(name: str) -> dict[str, bytes]:
     }
 
 
-def typed(site: Site, transcript: Transcript, *words: str) -> bool:
-    """Type a command, and say whether it went well."""
-    begin = time.monotonic()
-    result = site.fab(*words)
-    transcript.ran(" ".join((site.name, *words)), result, time.monotonic() - begin)
-    return result.code == 0
+def at_home(site: Site) -> None:
+    """Give a person the key that opens the server, and the server's own key, where ssh has them."""
+    home = site.folder / ".ssh"
+    home.mkdir(mode=0o700)
+    for name, source in (("id_ed25519", site.host.key_file), ("known_hosts", site.host.known_hosts)):
+        (home / name).touch(mode=0o600)
+        (home / name).write_bytes(source.read_bytes())
 
 
-def visit(site: Site, transcript: Transcript, words: str) -> None:
+def init(walker: Walker) -> bool:
+    """Let `fab init` write hosts.toml, and do what it lists before the first deploy."""
+    site = walker.site
+    written = site.folder / "written.toml"
+    command = ("init", str(walker.checkout), f"--domain={site.domain}", f"--address={site.host.address}")
+    result = walker.type(*command, f"--to={written}")
+    if result.code == 2 and "no uv project" in result.text:
+        told = re.findall(r"^    (uv .*)$", result.text, re.MULTILINE)
+        walker.transcript.promise(len(told) == 3, "it is refused with three commands")
+        for line in told:
+            subprocess.run([*line.split(), "--quiet"], cwd=walker.checkout, check=True)
+            walker.transcript.lines.append(f"$ {line}")
+        walker.push("A uv project")
+        result = walker.type(*command, f"--to={written}")
+    walker.transcript.promise(result.code == 0, "`fab init` writes hosts.toml, which lacks nothing")
+    if result.code:
+        return False
+    if paste := re.search(r"add these lines at the end of (\S+)\n\n(.*?\n)\n\S+ is written", result.text, re.DOTALL):
+        with (walker.checkout / paste[1]).open("a") as file:
+            file.write(f"\n{paste[2]}")
+        walker.push("A health path")
+    site.hosts_file = written.read_text()
+    walker.transcript.promise("FILL IN" not in site.hosts_file, "no line of it is to be filled in")
+    if line := BY_HAND.get(walker.name):
+        site.hosts_file = site.hosts_file.replace("[app]\n", f"[app]\n{line}\n")
+        walker.transcript.lines.append(f"$ $EDITOR hosts.toml   # {line}")
+    walker.transcript.lines += ["$ cat hosts.toml", site.hosts_file.rstrip()]
+    return True
+
+
+def visit(walker: Walker, words: str) -> None:
     """What a visitor sees: the page with `words`, and its stylesheet."""
-    page = site.get("/")
-    transcript.promise(page.status_code == 200 and words in page.text, f"/ is 200 and says {words!r}")
+    page = walker.site.get("/")
+    walker.transcript.promise(page.status_code == 200 and words in page.text, f"/ is 200 and says {words!r}")
     found = re.search(r'href="([^"]*\.css)"', page.text)
-    sheet = site.get(found[1]).status_code if found else 0
-    transcript.promise(sheet == 200, f"the page's stylesheet is 200 ({sheet})")
+    sheet = walker.site.get(found[1]).status_code if found else 0
+    walker.transcript.promise(sheet == 200, f"the page's stylesheet is 200 ({sheet})")
 
 
 def upload(site: Site) -> None:
@@ -107,78 +169,67 @@ def upload(site: Site) -> None:
         client.post(address, data=form, files={"attachment": ("kept.txt", b"kept")}, headers=cookie)
 
 
-def leave(site: Site, name: str, transcript: Transcript) -> Iterator[None]:
+def leave(walker: Walker) -> Iterator[None]:
     """Leave what has to stay, then look for it each time that this goes on."""
-    if name == "notes":
+    site = walker.site
+    if walker.name == "notes":
         upload(site)
-    if name == "queue":
+    if walker.name == "queue":
         httpx.post(f"http://{site.host.address}/", headers={"Host": site.domain}, data={"body": "one two three"})
         wait_for(lambda: "one two three: 3" in site.get("/").text, seconds=20, what=lambda: site.get("/").text)
     while True:
-        if name == "notes":
+        if walker.name == "notes":
             there = "kept" in site.get("/").text and site.run("cat /srv/notes/shared/media/notes/kept.txt") == "kept"
-            transcript.promise(there, "the note and its upload are on the host")
+            walker.transcript.promise(there, "the note and its upload are on the host")
             seen = site.get("/media/notes/kept.txt").status_code
-            transcript.lines.append(f"# seen: the upload's address answers {seen}")  # told, not promised
-        if name == "queue":
-            transcript.promise("one two three: 3" in site.get("/").text, "the worker's job is done")
+            walker.transcript.lines.append(f"# seen: the upload's address answers {seen}")  # told, not promised
+        if walker.name == "queue":
+            walker.transcript.promise("one two three: 3" in site.get("/").text, "the worker's job is done")
         yield
 
 
-def uv_project(checkout: Path, files: dict[str, bytes], transcript: Transcript) -> dict[str, bytes]:
-    """What the three commands make of a repository with a requirements.txt."""
-    for path, content in files.items():
-        (checkout / path).parent.mkdir(parents=True, exist_ok=True)
-        (checkout / path).write_bytes(content)
-    for words in TO_UV:
-        subprocess.run([*words, "--quiet"], cwd=checkout, check=True)
-        transcript.lines.append(f"$ {' '.join(words)}")
-    return {made: (checkout / made).read_bytes() for made in ("pyproject.toml", "uv.lock")}
-
-
 def walk(name: str, host_name: str, folder: Path) -> Transcript:
-    """One shape on a fresh host: provision, deploy, a change, deploy, rollback."""
-    transcript = Transcript()
+    """One shape on a fresh host: clone, init, provision, deploy, a change, deploy, rollback."""
     with throw_away(host_name) as host:
-        site = Site(host, folder, app=name, domain=f"{name}.lab", cold=True)
-        bare = host.root / f"srv/lab/git/{name}.git"
-        bare_repository(bare)
-        files = tree(name)
-        commit(bare, dict(files), message="Begin")
-        site.settings |= {"repo": f"git://127.0.0.1/{name}.git"} | BY_HAND[name]
+        walker = Walker(name, Site(host, folder, app=name, domain=f"{name}.lab", cold=True))
+        at_home(walker.site)
         set_secrets(host, ALLOWED_HOSTS=f"{name}.lab,127.0.0.1,localhost", **SECRETS.get(name, {}))
-        site.environment["DOPPLER_TOKEN"] = host.doppler_token
-        if not typed(site, transcript, "provision"):
-            return transcript
-        if name == "oldschool":
-            refused = site.fab("deploy")
-            transcript.lines += [f"$ fab -H {site.name} deploy   # exit {refused.code}", refused.text.rstrip()]
-            told = all(" ".join(words) in refused.text for words in TO_UV)
-            transcript.promise(refused.code != 0 and told, "it is refused, with the three commands")
-            commit(bare, uv_project(folder / name, files, transcript), message="A uv project")
-        if not typed(site, transcript, "deploy"):
-            return transcript
-        visit(site, transcript, "<h1>")
-        kept = leave(site, name, transcript)
-        next(kept)
-        page = PAGES[name]
-        commit(bare, {page: files[page].replace(b"<h1>", b"<h1>Second: ")}, message="Another heading")
-        typed(site, transcript, "deploy")
-        visit(site, transcript, "<h1>Second: ")
-        next(kept)
-        typed(site, transcript, "rollback")
-        visit(site, transcript, "<h1>")
-        transcript.promise("Second: " not in site.get("/").text, "the rollback is what visitors see")
-        next(kept)
-    return transcript
+        walker.site.environment["DOPPLER_TOKEN"] = host.doppler_token
+        bare_repository(walker.origin)
+        commit(walker.origin, dict(tree(name)), message="Begin")
+        address = f"git://127.0.0.1/{name}.git"
+        walker.checkout.mkdir()
+        walker.git("clone", "--quiet", str(walker.origin), ".")
+        walker.git("remote", "set-url", "origin", address)  # as the server reaches it
+        walker.transcript.lines.append(f"$ git clone {address}")
+        if init(walker) and walker.well("provision") and walker.well("deploy"):
+            _and_back(walker)
+        return walker.transcript
+
+
+def _and_back(walker: Walker) -> None:
+    """A change that visitors see, and the way back."""
+    page = walker.checkout / PAGES[walker.name]
+    visit(walker, "<h1>")
+    kept = leave(walker)
+    next(kept)
+    page.write_text(page.read_text().replace("<h1>", "<h1>Second: "))
+    walker.push("Another heading")
+    walker.well("deploy")
+    visit(walker, "<h1>Second: ")
+    next(kept)
+    walker.well("rollback")
+    visit(walker, "<h1>")
+    walker.transcript.promise("Second: " not in walker.site.get("/").text, "the rollback is what visitors see")
+    next(kept)
 
 
 def main() -> int:
     """Walk through the shapes named, or all."""
     parser = argparse.ArgumentParser(prog="just shapes", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BY_HAND)}; all when none is given")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; all when none is given")
     failed = 0
-    for name in parser.parse_args().names or BY_HAND:
+    for name in parser.parse_args().names or NAMES:
         with tempfile.TemporaryDirectory() as folder:
             transcript = walk(name, f"shape-{name}", Path(folder))
         text = "\n".join(transcript.lines)

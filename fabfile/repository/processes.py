@@ -79,6 +79,8 @@ def _beat(name: str, command: str, django: Django, report: Report) -> None:
     """Take Celery's scheduler: never two of it, and its file where it may write."""
     scheduler = plain(django.value("CELERY_BEAT_SCHEDULER"))
     in_database = isinstance(scheduler, str) and "Database" in scheduler
+    # A file in the release is the app's to read only.
+    command = re.sub(r" (?:-s|--schedule)[ =][^/\s]\S*", "", command)
     if not in_database and not re.search(r" (-S|--scheduler|-s|--schedule)\b", command):
         if _installed(django, "django_celery_beat"):
             command += " --scheduler django_celery_beat.schedulers:DatabaseScheduler"

@@ -10,7 +10,7 @@ from testbed import shapes
 pytestmark = pytest.mark.lab
 
 
-@pytest.mark.parametrize("name", shapes.BY_HAND)
+@pytest.mark.parametrize("name", shapes.NAMES)
 def test_a_repository_of_any_shape_goes_all_the_way(name: str, own: Callable[[str], str], tmp_path: Path) -> None:
     """Provision, deploy, a change, deploy and rollback: each ends well, and visitors see it and lose nothing."""
     transcript = shapes.walk(name, own(name), tmp_path)

@@ -269,7 +269,7 @@ WORKSPACE = {
         release: python manage.py migrate
         web: gunicorn config.wsgi
         worker: python manage.py db_worker --queue-name "mail"
-        mail-beat: uv run celery -A config beat
+        mail-beat: uv run celery -A config beat --schedule=var/beat
         bad: celery worker --concurrency=$WORKERS
         """,
 }
