@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from testbed.harness import PROJECT, Site, hosts_toml
-from testbed.wheel import move_in, type_in
+from testbed.pages import move_in, type_in
 
 pytestmark = pytest.mark.lab
 

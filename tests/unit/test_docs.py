@@ -119,6 +119,38 @@ def test_the_readme_has_every_command() -> None:
     assert told == set(namespace.task_names)
 
 
+def commands(text: str) -> list[list[str]]:
+    """The words of every `fab [-H NAME] VERB ...`, in the text or in a block of code, without comments."""
+    found = re.findall(r"\bfab (?:-e )?(?:-H [\w,]+ )?([a-z][^`\n]*)", text)
+    return [re.split(r"  +#| #", each)[0].replace("[", " ").replace("]", " ").split() for each in found]
+
+
+def unknown(words: list[str]) -> set[str]:
+    """What of a command `fab` would not understand: its verb, or options."""
+    verbs = {context.name: context.flags for context in namespace.to_contexts()}
+    if words[0] not in verbs:
+        return {words[0]}
+    options = [word.partition("=")[0] for word in words[1:] if word.startswith("-")]
+    return {option for option in options if option not in verbs[words[0]]}
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in ("CHANGELOG.md", "CONTRIBUTING.md")])
+def test_every_command_of_a_page_is_understood(page: str) -> None:
+    """Verbs and options are those that there are; CONTRIBUTING adds a verb, and the changelog tells of old ones."""
+    said = commands((PROJECT / page).read_text())
+    assert [words for words in said if unknown(words)] == []
+
+
+def test_a_command_that_is_not_understood_is_seen() -> None:
+    """The test above can fail."""
+    assert commands("`fab -H a,b deploy [--force]` or\nuv run fab -H web status  # --no\n`fab --list`") == [
+        ["deploy", "--force"],
+        ["status"],
+    ]
+    assert unknown(["deply"]) == {"deply"}
+    assert unknown(["deploy", "--forse", "--branch=x"]) == {"--forse"}
+
+
 def test_every_file_that_a_page_names_exists() -> None:
     """Paths of the repository in the text are those that there are."""
     path = re.compile(r"`((?:fabfile|templates|testbed|tests|docs|\.github|\.ci)/[\w./-]*)(?:::\w+)?`")

@@ -6,8 +6,9 @@ import pytest
 
 from fabfile import namespace
 from fabfile.config import places
-from testbed.wheel import blocks, move_in, type_in
+from testbed.pages import blocks, move_in, type_in
 
+PAGE = "docs/in-your-repository.md"
 APP = '[project]\nname = "shop"\nversion = "1"\nrequires-python = ">=3.11"\n[tool.uv]\npackage = false\n'
 
 
@@ -18,13 +19,13 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (app / "apps/web").mkdir(parents=True)
     (app / "pyproject.toml").write_text(APP)
     move_in(app)
-    (app / "hosts.toml").write_text(blocks("toml")[0])
+    (app / "hosts.toml").write_text(blocks(PAGE, "toml")[0])
     return app
 
 
 def test_the_page_holds(app: Path) -> None:
     """After the set-up every command of the page works, from a folder below too, and the check is of hosts.toml."""
-    for command in blocks("sh")[1].splitlines():
+    for command in blocks(PAGE, "sh")[1].splitlines():
         done = type_in(app / "apps/web", command)
         assert (done.returncode, done.stderr) == (0, ""), command
     done = type_in(app / "apps/web", "uv run invoke check")
@@ -80,7 +81,7 @@ def test_a_template_of_the_app_is_checked(app: Path) -> None:
 )
 def test_what_cannot_be_is_told_in_one_line(app: Path, text: str, command: str, message: str) -> None:
     """Another version, the lab, no -H: exit 2, the reason, the next thing to do."""
-    page = blocks("toml")[0]
+    page = blocks(PAGE, "toml")[0]
     _, _, tables = page.partition("\n\n")
     (app / "hosts.toml").write_text(text + tables if text.startswith("tool") else page + text)
     try:
