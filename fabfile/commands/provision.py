@@ -66,7 +66,10 @@ def show(run: Run, results: Results) -> None:
     else:
         run.outcome.status = "unchanged"
     run.outcome.suggestions.append(f"fab -H {run.name} deploy")
-    run.headline("ready for deploys" + ("" if changes else "; nothing had to be changed"))
+    if any(not line.startswith(CHANGED) for line in results.output("reach_the_repository").splitlines()):
+        run.headline(f"ready for deploys as soon as it can read {settings.repo}")
+    else:
+        run.headline("ready for deploys" + ("" if changes else "; nothing had to be changed"))
 
 
 def read_token(host: Host, *, stdin: bool) -> str | None:

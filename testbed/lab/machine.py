@@ -128,8 +128,9 @@ def require(say: Say) -> None:
             "the lab needs root: it mounts file systems and makes network namespaces",
             hint="run it as root: sudo ./run fab ...",
         )
-    if missing := missing_packages():
-        install(missing, say)
+    with locked("packages"):  # apt-get refuses a second one
+        if missing := missing_packages():
+            install(missing, say)
     if not cgroup_mounts():
         raise LabError(
             "the lab needs cgroup v2, and none is mounted on this machine",

@@ -64,15 +64,30 @@ def filled(example: str, site: Site, repo: str) -> str:
     return example.replace("203.0.113.7", site.host.address).replace("dp.st.prd.XXXX", site.host.doppler_token)
 
 
-def typed(site: Site, commands: str) -> None:
-    """Type commands in the clone of the tool."""
+def typed(site: Site, commands: str) -> str:
+    """Type commands in the clone of the tool; return what they said."""
     hosts = site.folder / "hosts.toml"
     done = type_in(PROJECT, commands, HOME=str(site.folder), DJANGO_DEPLOY_HOSTS=str(hosts))
     assert done.returncode == 0, f"{commands}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def over_ssh(site: Site) -> Callable[[str], None]:
+    """Serve the host's repositories as a forge does, at git@ADDRESS:NAME.git; return what lets a key read them."""
+    site.run("""
+        useradd --home-dir /srv/lab/git --shell /usr/bin/git-shell git
+        install -d -o git -g git -m 700 /srv/lab/git/.ssh
+        git config --system --add safe.directory '*'
+    """)
+
+    def let(key: str) -> None:
+        site.run(f"install -o git -g git -m 600 /dev/stdin /srv/lab/git/.ssh/authorized_keys <<<'{key}'")
+
+    return let
 
 
 def test_a_server_of_your_own(site: Site) -> None:
-    """README and docs/your-app.md: a host, a website, a worker and a timer, with what is linked and put in place."""
+    """README and docs/your-app.md: a deploy key, a website, a worker and a timer, with what is linked and put there."""
     site.app, site.domain = "consult", "api.consult.dev"
     secrets = {name: value.replace("queueapp", "config") for name, value in SECRETS["queue"].items()}
     set_secrets(site.host, ALLOWED_HOSTS=site.domain, DATABASE_URL="sqlite:///db.sqlite3", **secrets)
@@ -87,7 +102,8 @@ def test_a_server_of_your_own(site: Site) -> None:
         (f"{words}/views.py", "from django.shortcuts", "from django.conf import settings\nfrom django.shortcuts"),
         (f"{words}/templates/words/index.html", "<h1>Words", "<h1>{{ heading }}"),
     ]
-    repo = pushed(site, "words", written("queue", "queueapp", "config", edits))
+    pushed(site, "words", written("queue", "queueapp", "config", edits))
+    let_read, repo = over_ssh(site), "git@127.0.0.1:words.git"
     (linked,) = blocks("docs/your-app.md", "toml")
     (hosts,) = blocks("README.md", "toml")
     (site.folder / "hosts.toml").write_text(filled(above(hosts, linked), site, repo))
@@ -97,7 +113,11 @@ def test_a_server_of_your_own(site: Site) -> None:
     (put,) = re.findall(r"`(fab -H NAME link\.put .+?)`", (PROJECT / "docs/your-app.md").read_text())
     put = put.replace("fab -H NAME", "uv run fab -H api").replace("--file local.ini", f"--file {local}")
     *before, last = filled(blocks("README.md", "sh")[1], site, repo).strip().splitlines()
-    typed(site, "\n".join([*before, put, last]))
+    said = typed(site, "\n".join(before))
+    (key,) = re.findall(r"^ +(ssh-ed25519 .+)$", said, re.MULTILINE)
+    assert f"ready for deploys as soon as it can read {repo}" in said
+    let_read(key)
+    typed(site, "\n".join([before[0], put, last]))
 
     assert site.heading() == "Counted here"
     assert site.run("ls /srv/consult/shared").split() == ["conf", "db.sqlite3", "media"]

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -95,6 +95,28 @@ def test_missing_packages_are_named_where_there_is_no_apt(monkeypatch: pytest.Mo
     monkeypatch.setitem(machine.ENV, "PATH", "/nonexistent")
     with pytest.raises(machine.LabError, match=r"needs debootstrap .*slirp4netns.* no apt-get"):
         machine.install(machine.missing_packages(), pytest.fail)
+
+
+def test_packages_are_installed_once_by_whoever_comes_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Hosts that are made side by side on a bare machine do not get into each other's apt-get."""
+    lock = tmp_path / "locks/packages.lock"
+    seen: list[bool] = []
+
+    def missing() -> list[str]:
+        seen.append(lock.is_file())
+        return ["git"] if len(seen) == 1 else []
+
+    def install(packages: list[str], _say: object) -> None:
+        seen.append(lock.is_file() and packages == ["git"])
+
+    monkeypatch.setattr(machine, "LOCKS", lock.parent)
+    monkeypatch.setattr(machine, "missing_packages", missing)
+    monkeypatch.setattr(machine, "install", install)
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    for _ in range(2):
+        with suppress(machine.LabError):  # for what else a lab needs
+            machine.require(str)
+    assert seen == [True, True, True]
 
 
 def test_a_lock_keeps_others_out_and_leaves_no_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
