@@ -190,13 +190,11 @@ def test_a_live_hosts_files_are_the_next_deploys_business(world: World) -> None:
 def test_a_site_that_nginx_refuses_is_taken_away_again(world: World, killed: bool) -> None:
     """Whatever ends the step, nginx finds what it found before: no file, no link, and the default site."""
     layout = world.layout
-    default = world.root / "default"
+    default = Path(layout.site_link).with_name("default")
     default.symlink_to("/nowhere")
     world.settings = world.settings.model_copy(update={"default_server": True})
-    world.override(
-        f'eval "$(declare -f install_service | sed s,/etc/nginx/sites-enabled/default,{default},)"\n'
-        + ("nginx_test() { [ -L $SITE_LINK ] && kill -TERM $$ || true; }" if killed else "")
-    )
+    if killed:
+        world.override("nginx_test() { [ -L $SITE_LINK ] && kill -TERM $$ || true; }")
     install = server.install_service(world.settings, layout.installed_files)
     with pytest.raises(StepError) as caught:
         world.run(install, files=service_files(world, "broken"))
@@ -244,7 +242,7 @@ def test_another_default_server_is_found_beforehand(world: World, line: str, fou
     read = world.root / "read"
     world.stub("nginx", f'[ "$1" != -T ] || cat {read}')
     install = server.install_service(world.settings, world.layout.installed_files)
-    for file in (world.layout.site_link, "/etc/nginx/sites-enabled/default"):
+    for file in (world.layout.site_link, world.layout.site_link.with_name("default")):
         read.write_text(NGINX_READS.format(file=file, line=line))
         world.run(install, files=service_files(world))
     read.write_text(NGINX_READS.format(file="/etc/nginx/conf.d/shop.conf", line=line))

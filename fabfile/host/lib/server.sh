@@ -50,7 +50,7 @@ nginx_test() { /usr/sbin/nginx -t -q 2>&1; }
 # Refuse to become a second default server of port 80: nginx would not start again. Debian's own default site goes.
 refuse_other_default_server() {
   local other
-  other=$(nginx_files | awk -v ours="$SITE_LINK" -v debian=/etc/nginx/sites-enabled/default '
+  other=$(nginx_files | awk -v ours="$SITE_LINK" -v debian="${SITE_LINK%/*}/default" '
     /^# configuration file .*:$/ { file = $4; sub(/:$/, "", file); next }
     { sub(/#.*/, "") }
     /(^|[ \t;{])listen[ \t]/ && /default_server/ && /([ \t:]80[ \t;]|listen[ \t]+default_server)/ &&
@@ -271,7 +271,7 @@ grant_rights() {
 install_service() {
   local files default_server
   local "$@"
-  local file unit changed='' default=/etc/nginx/sites-enabled/default
+  local file unit changed='' default=${SITE_LINK%/*}/default
   # Once more, as nginx itself may be new here.
   see_nginx_is_sound
   [ -z "$default_server" ] || refuse_other_default_server
