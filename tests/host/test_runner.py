@@ -480,12 +480,15 @@ def test_ctrl_c_twice(world: World, finish: bool) -> None:
         thread = threading.Thread(target=press)
         thread.start()
         try:
-            script = f"trap '' TERM; echo $$ >{world.root}/step; sleep 5; touch {world.root}/ended"
+            script = (
+                f"trap '' TERM; echo $$ >{world.root}/step; until [ -e {world.root}/go ]; do sleep 0.1; done; "
+                f"touch {world.root}/ended"
+            )
             runner.run([shell("deaf", script)], finish=finish)
         finally:
             thread.join()
             assert runner.busy
-            assert not (world.root / "ended").exists()
+            (world.root / "go").touch()
     assert eventually(lambda: (world.root / "ended").exists() and free(world))
 
 
