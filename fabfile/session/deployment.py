@@ -43,6 +43,8 @@ def prove(session: Session, plan: Plan) -> Activation:
         session.runner.run(sequence.prove_processes(plan))
         return plan.beside
     results = session.runner.run(sequence.build_and_boot(plan), rescue=sequence.abandon_build(plan))
+    for note in django.notes(results.output(django.BUILD)):
+        session.run.console.say(f"  {note}")
     warn_of_schema(session, proof.ahead(results[proof.DATA].output))
     comparison = _read_comparison(results[proof.COMPARE].output)
     units = [path.name for path in plan.units]

@@ -6,7 +6,9 @@ from ..config.layout import Release
 from ..config.settings import Settings
 from .step import Step, Value
 
+BUILD = "build_the_virtualenv"
 MIGRATE = "migrate_the_database"
+NOTE = "note: "  # begins a line of host/lib/django.sh that a person is to see although the step goes well
 
 
 def build_virtualenv(settings: Settings, release: Release) -> Step:
@@ -14,7 +16,7 @@ def build_virtualenv(settings: Settings, release: Release) -> Step:
     python = ["--python", settings.python] if settings.python else []
     parameters = {"release": release.root, "project": settings.project, "arguments": [*settings.sync_args, *python]}
     timeout = settings.timeouts.sync
-    return Step("build_the_virtualenv", "Build the virtualenv", "build_virtualenv", parameters, timeout=timeout)
+    return Step(BUILD, "Build the virtualenv", "build_virtualenv", parameters, timeout=timeout)
 
 
 def collect_static(settings: Settings, release: Release) -> Step:
@@ -42,6 +44,11 @@ def doppler(settings: Settings) -> dict[str, Value]:
 def _manage(settings: Settings, release: Release) -> dict[str, Value]:
     where = {"release": release.root, "project": settings.project, "manage_py": settings.manage}
     return {**where, **doppler(settings)}
+
+
+def notes(output: str) -> list[str]:
+    """What the build of the virtualenv has to tell although it went well."""
+    return [line.removeprefix(NOTE) for line in output.splitlines() if line.startswith(NOTE)]
 
 
 def migrations(output: str) -> tuple[list[str], str]:

@@ -194,7 +194,7 @@ def test_a_static_root_above_the_project(world: World, release: Release) -> None
 
 def a_virtualenv(world: World, name: str) -> tuple[Release, Path, Step]:
     """A release with a virtualenv, its site-packages, and the step that builds it with a gunicorn put in by hand."""
-    world.override('uv() { command uv "$@" --inexact; }')
+    world.override('uv() { [ "$1" != sync ] || set -- "$@" --inexact; command uv "$@"; }')
     release = world.release(name)
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     world.settings = sample(python=version, sync_args=("--frozen", "--no-dev", "--offline"))
@@ -292,9 +292,35 @@ def test_a_lock_file_that_was_left_behind_is_told(world: World) -> None:
     error = not_built(world, release)
     assert re.search(r"uv\.lock is behind pyproject\.toml: it would add iniconfig v2", error.message)
     assert error.hint.startswith("uv lock; commit uv.lock, push")
-    world.stub("uv", '[ "$1" != lock ] || { echo "error: dns error"; exit 2; }; echo "built by $*"')
+
+
+def test_a_lock_file_that_uv_cannot_judge_is_told(world: World) -> None:
+    """The build goes on, with one line that has the real uv's own reason: here, an index that nobody answers at."""
+    release, _, build = a_virtualenv(world, ID)
+    assert django.notes(world.output(build)) == []
+    closed = "UV_DEFAULT_INDEX=http://127.0.0.1:9/simple UV_HTTP_RETRIES=0"
+    world.override(f'eval "uv_as_told() $(declare -f uv | tail -n +2)"; uv() {{ {closed} uv_as_told "$@"; }}')
+    project(release, 'dependencies = ["iniconfig>=2"]\n', lock=None)
+    [note] = django.notes(world.output(build))
+    assert note == "uv cannot tell whether uv.lock is behind pyproject.toml: Connection refused (os error 111)"
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ("error: Failed to fetch: `x`\n  Caused by: dns error\n", "dns error"),
+        ("error: No solution found\n  cause: it is not in the cache\n\nhint: no network\n", "it is not in the cache"),
+        ("", "it does not say why"),
+    ],
+)
+def test_why_uv_cannot_judge_is_its_last_word(world: World, said: str, why: str) -> None:
+    """Of all that it says, the innermost cause; hints and empty lines are none."""
+    release = world.release(ID)
+    project(release)
+    world.stub("uv", f"[ $1 != lock ] || {{ printf {said!r} >&2; exit 2; }}; echo built by $*")
     with pytest.raises(StepError) as caught:
         world.run(django.build_virtualenv(world.settings, release))
+    assert django.notes(caught.value.evidence) == [f"uv cannot tell whether uv.lock is behind pyproject.toml: {why}"]
     assert "built by sync --frozen" in caught.value.evidence
 
 

@@ -129,6 +129,15 @@ def stage(mocker: MockerFixture) -> Stage:
     return Stage(mocker)
 
 
+def test_what_the_build_has_to_tell_is_said(stage: Stage) -> None:
+    """A line for a person, although the step went well; what uv says else is not shown."""
+    stage.ends["build_the_virtualenv"] = (0, "Using CPython\nnote: uv cannot tell: dns error\n + django==5.2")
+    _, error = stage.deploy()
+    assert error is None
+    assert "  uv cannot tell: dns error\n" in stage.stream.getvalue()
+    assert "Using CPython" not in stage.stream.getvalue()
+
+
 def played(session: Session) -> Played:
     return cast("Any", session.runner)
 

@@ -62,11 +62,16 @@ require_uv_project() {
   exit 1
 }
 
-# Refuse a lock file that pyproject.toml has left behind: --frozen would take it without a word.
+# Refuse a lock file that pyproject.toml has left behind: --frozen would take it without a word. Where uv cannot tell,
+# say without a network, that is all that is said, for sync may still go well.
 refuse_stale_lock() {
-  local changes
+  local changes why
   ! uv lock --check >"$DEPLOY_WORK/lock" 2>&1 || return 0
-  grep -q 'needs to be updated' "$DEPLOY_WORK/lock" || return 0 # it cannot tell, say without a network; sync goes on
+  grep -q 'needs to be updated' "$DEPLOY_WORK/lock" || {
+    why=$(grep -v -e '^ *$' -e '^hint:' "$DEPLOY_WORK/lock" | tail -n 1 | sed -E 's/^ *((error|cause|Caused by): *)?//' || true)
+    echo "note: uv cannot tell whether uv.lock is behind pyproject.toml: ${why:-it does not say why}"
+    return 0
+  }
   changes=$(uv lock --dry-run 2>&1 | sed -nE 's/^(Add|Remove|Update) (.*)/\L\1 \2/p' | head -n 10 | paste -sd , || true)
   echo "failed: uv.lock is behind pyproject.toml${changes:+: it would ${changes//,/, }}"
   echo "next: uv lock; commit uv.lock, push, then the same command again"
