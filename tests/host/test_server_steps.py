@@ -3,11 +3,14 @@
 apt-get, runuser, systemctl and nginx are stand-ins; owner and group are whoever runs the test.
 """
 
+import contextlib
 import getpass
 import grp
 import os
 import re
 import subprocess
+import sys
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -26,8 +29,11 @@ case $DOPPLER_TOKEN in
   *WRONG*) printf 'Unable to fetch secrets from the Doppler API\\nDoppler Error: Invalid Service token\\n'; exit 1 ;;
   *FAR*) printf 'Unable to fetch secrets from the Doppler API\\nDoppler Error: dial tcp: no such host\\n'; exit 1 ;;
 esac"""
-# What needs root, done by whoever runs the tests: nginx is the stand-in, and root's folders are theirs.
+# What needs root, done by whoever runs the tests: nginx is the stand-in, and root's folders are theirs. What listens on
+# port 80 of this machine is nobody's business.
 WITHOUT_ROOT = """
+eval "real_$(declare -f listeners)"
+listeners() { :; }
 /usr/sbin/nginx() { nginx "$@"; }
 eval "as_told_$(declare -f folder)"
 folder() { if [ "$1" = root ]; then as_told_folder "$(id -un)" "${@:2}"; else as_told_folder "$@"; fi; }
@@ -40,7 +46,6 @@ def me(world: World) -> None:
     me = {"user": getpass.getuser(), "group": grp.getgrgid(os.getgid()).gr_name, "default_server": False}
     world.settings = world.settings.model_copy(update=me)
     world.stub("systemctl")
-    world.stub("ss")
     world.stub("runuser", 'shift 3; exec "$@"')
     world.stub("doppler", DOPPLER)
     world.stub("nginx", f"! grep -qs broken {world.layout.site_file}")
@@ -257,19 +262,46 @@ def test_another_default_server_is_found_beforehand(world: World, line: str, fou
     world.run(server.install_service(world.settings, world.layout.installed_files), files=service_files(world))
 
 
-def test_another_web_server_is_told_beforehand(world: World) -> None:
-    """What listens on port 80 is named; nginx may."""
+IPV6 = Path("/proc/net/if_inet6")
+needs_ipv6 = pytest.mark.skipif(not IPV6.exists() or not IPV6.read_text(), reason="no IPv6 here")
+LISTEN = """
+import socket, sys
+open("/proc/self/comm", "w").write(sys.argv[2])
+server = socket.create_server((sys.argv[1], 0), family=socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET)
+print(server.getsockname()[1], flush=True)
+sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def listening(address: str, program: str) -> Generator[int]:
+    """A process of that name, and the port at which it listens."""
+    command = [sys.executable, "-c", LISTEN, address, program]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        yield int(process.stdout.readline())
+        assert process.stdin
+        process.stdin.close()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", pytest.param("::1", marks=needs_ipv6)])
+def test_another_web_server_is_told_beforehand(world: World, address: str) -> None:
+    """What listens on port 80 is named, also where there is no ss; nginx may."""
     (world.root / "os-release").write_text(DEBIAN)
     known_server(world)
     Path(world.layout.secrets).write_text("DOPPLER_TOKEN=x\n")
-    line = 'LISTEN 0 511 *:80 *:* users:(("{}",pid=7,fd=4))'
-    world.stub("ss", f"echo '{line.format('nginx')}'")
-    world.run(step(world, "look_at_the_server"))
-    world.stub("ss", f"echo '{line.format('apache2')}'")
-    with pytest.raises(StepError) as caught:
-        world.run(step(world, "look_at_the_server"))
+    world.stub("ss", "exit 127")
+    look = step(world, "look_at_the_server")
+    with listening(address, "nginx") as port:
+        world.override(f'listeners() {{ [ "$1" = 80 ]; real_listeners {port}; }}')
+        world.run(look)
+    with listening(address, "apache2") as port:
+        world.override(f'listeners() {{ [ "$1" = 80 ]; real_listeners {port}; }}')
+        with pytest.raises(StepError) as caught:
+            world.run(look)
     assert caught.value.message.endswith("apache2 listens on port 80, where nginx is to listen")
     assert "systemctl disable --now apache2" in caught.value.hint
+    world.run(look)  # nobody is there any more
 
 
 def test_packages_are_installed_only_when_missing(world: World) -> None:

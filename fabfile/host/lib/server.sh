@@ -67,14 +67,21 @@ nginx_files() { /usr/sbin/nginx -T 2>/dev/null; }
 # Refuse a server on which something else than nginx listens where visitors come.
 refuse_other_listener() {
   local other
-  other=$(listeners | sed -nE 's/.*users:\(\("([^"]+)".*/\1/p' | grep -vx nginx | sort -u | paste -sd ' ' || true)
+  other=$(listeners 80 | grep -vx nginx | sort -u | paste -sd ' ' || true)
   [ -n "$other" ] || return 0
   echo "failed: $other listens on port 80, where nginx is to listen"
   echo "next: stop it for good on the server (systemctl disable --now $other), then the same command again"
   exit 1
 }
 
-listeners() { ss -ltnpH 'sport = :80' 2>/dev/null || true; }
+# The programs that listen on a port, one a line. By the kernel's tables: a bare server may have no ss, and no Python yet.
+listeners() {
+  local port socket folder
+  port=$(printf :%04X "$1")
+  awk -v "port=$port" '$4 == "0A" && $2 ~ port "$" { print $10 }' /proc/net/tcp{,6} 2>/dev/null |
+    while read -r socket; do find /proc/[0-9]*/fd -lname "socket:\[$socket\]" -printf '%h\n'; done 2>/dev/null |
+    while read -r folder; do cat "${folder%/fd}/comm"; done 2>/dev/null || true # one has ended meanwhile
+}
 
 is_root() { [ "$(id -u)" = 0 ]; }
 
