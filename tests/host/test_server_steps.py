@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Generator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -206,6 +207,113 @@ def test_a_site_that_nginx_refuses_is_taken_away_again(world: World, killed: boo
     assert killed or "nginx -t refuses the site; what was there before is back" in caught.value.message
     assert not [path for path in (*layout.installed_files, layout.site_link) if os.path.lexists(path)]
     assert default.is_symlink()
+
+
+# Says what the real one says: a mistake is told by its file, of two default servers the last is named.
+NGINX = """
+if grep -qs broken {link}; then echo 'nginx: [emerg] unexpected "}}" in {link}:1'
+elif [ -L {link} ] && [ -L {default} ]; then echo 'nginx: [emerg] a duplicate default server in {default}:22'
+elif [ -e {root}/other ]; then echo 'nginx: [emerg] unknown directive "x" in /etc/nginx/conf.d/y.conf:1'
+else exit 0
+fi
+exit 1
+"""
+
+
+@dataclass
+class Killed:
+    """A provision that is killed at a command, and leaves what it has installed."""
+
+    world: World
+    default: Path
+
+    @property
+    def install(self) -> Step:
+        return server.install_service(self.world.settings, self.world.layout.installed_files)
+
+    def at(self, command: str, site: str) -> None:
+        self.world.override(
+            f'{command}() {{ [ -e {self.world.root}/over ] || [ ! -L "$SITE_LINK" ] || kill -KILL $$; '
+            f'command {command} "$@"; }}'
+        )
+        with pytest.raises(StepError) as caught:
+            self.world.run(self.install, files=service_files(self.world, site))
+        assert caught.value.failed.code == 137
+        assert Path(self.world.layout.site_link).read_text() == site
+        (self.world.root / "over").touch()
+
+
+@pytest.fixture
+def killed(world: World) -> Killed:
+    """On a host with Debian's default site, whose nginx complains as the real one."""
+    default = Path(world.layout.site_link).with_name("default")
+    default.symlink_to("/nowhere")
+    world.settings = world.settings.model_copy(update={"default_server": True})
+    world.stub("nginx", NGINX.format(link=world.layout.site_link, default=default, root=world.root))
+    world.stub("unshare", f"[ ! -e {world.root}/other ]")  # nginx -t without our site
+    return Killed(world, default)
+
+
+def test_a_provision_that_was_killed_between_two_default_servers(world: World, killed: Killed) -> None:
+    """nginx names Debian's, which was to go next: the mistake is ours all the same, and the next run mends it."""
+    (world.root / "os-release").write_text(DEBIAN)
+    known_server(world)
+    Path(world.layout.secrets).write_text("DOPPLER_TOKEN=x\n")
+    killed.at("rm", "site")
+    assert killed.default.is_symlink()
+    world.run(step(world, "look_at_the_server"), killed.install, files=service_files(world))
+    assert Path(world.layout.site_link).read_text() == "site"
+    assert not killed.default.is_symlink()
+    assert world.output(killed.install, files=service_files(world)) == ""
+
+
+def test_a_broken_site_of_a_provision_that_was_killed(world: World, killed: Killed) -> None:
+    """A better one takes its place; if nginx refuses that too, it finds neither of them."""
+    killed.at("nginx", "broken")
+    with pytest.raises(StepError) as caught:
+        world.run(killed.install, files=service_files(world, "broken again"))
+    assert "nginx -t refuses the site; what was there before is back" in caught.value.message
+    assert not [path for path in (world.layout.site_file, world.layout.site_link) if os.path.lexists(path)]
+    (world.root / "over").unlink()
+    killed.at("nginx", "broken")
+    world.run(killed.install, files=service_files(world))
+    assert Path(world.layout.site_link).read_text() == "site"
+
+
+def test_a_good_site_of_a_provision_that_was_killed(world: World, killed: Killed) -> None:
+    """It is not only there: the next run lets nginx take it up."""
+    world.stub(
+        "systemctl",
+        f'[ "$1" != is-enabled ] || [ -e {world.root}/enabled ] || {{ touch {world.root}/enabled; exit 1; }}',
+    )
+    killed.at("nginx", "site")
+    assert not [call for call in world.calls if "reload-or-restart" in call]
+    world.run(killed.install, files=service_files(world))
+    assert "systemctl reload-or-restart nginx.service" in world.calls
+
+
+def test_a_broken_site_of_a_live_release(world: World, killed: Killed) -> None:
+    """It is replaced by the one of today; should nginx refuse that too, it stays."""
+    layout = world.layout
+    killed.at("nginx", "broken")
+    world.release("20260101T000000Z-abcdef0")
+    Path(layout.current).symlink_to("releases/20260101T000000Z-abcdef0")
+    with pytest.raises(StepError) as caught:
+        world.run(killed.install, files=service_files(world, "broken again"))
+    assert "nginx -t refuses the site; what was there before is back" in caught.value.message
+    assert Path(layout.site_link).read_text() == "broken"
+    world.run(killed.install, files=service_files(world))
+    assert Path(layout.site_link).read_text() == "site"
+
+
+def test_a_killed_provision_is_no_excuse_for_another_site(world: World, killed: Killed) -> None:
+    """What nginx refuses without our site, too, is not ours to mend."""
+    killed.at("nginx", "site")
+    (world.root / "other").touch()
+    with pytest.raises(StepError) as caught:
+        world.run(killed.install, files=service_files(world))
+    assert 'nginx -t fails on this server already: nginx: [emerg] unknown directive "x"' in caught.value.message
+    assert Path(world.layout.site_link).read_text() == "site"
 
 
 def test_a_mistake_of_another_site_is_told_as_that(world: World) -> None:

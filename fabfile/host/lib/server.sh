@@ -35,17 +35,34 @@ lacks_token() {
   exit 1
 }
 
-# Refuse a server whose nginx has a mistake that is not ours: with it, no site of ours can be loaded either.
+# Refuse a server whose nginx has a mistake that is not ours: with it, no site of ours can be loaded either. One of ours
+# makes `broken` of the caller: what is put in its place may be better.
 see_nginx_is_sound() {
   ! nginx_test >"$DEPLOY_WORK/nginx" || return 0
-  ! grep -q "$SITE_LINK\|$SITE_FILE" "$DEPLOY_WORK/nginx" || return 0 # what is put in its place may be better
+  if our_site_is_broken; then
+    broken=1
+    return 0
+  fi
   cat "$DEPLOY_WORK/nginx"
   echo "failed: nginx -t fails on this server already: $(grep -m 1 emerg "$DEPLOY_WORK/nginx" || tail -n 1 "$DEPLOY_WORK/nginx")"
   echo "next: mend that file on the server, then the same command again"
   exit 1
 }
 
+# Whether nginx names our site, or fails by it before it serves anybody, as a provision that was killed leaves it. Of two
+# default servers nginx names the one that it reads last, and so maybe Debian's, which was to go.
+our_site_is_broken() {
+  ! grep -q "$SITE_LINK\|$SITE_FILE" "$DEPLOY_WORK/nginx" || return 0
+  [ ! -e "$CURRENT" ] && [ -e "$SITE_FILE" ] && nginx_test_without_ours
+}
+
 nginx_test() { /usr/sbin/nginx -t -q 2>&1; }
+
+# The same with an empty site of ours, which it is for this one command alone.
+nginx_test_without_ours() {
+  # shellcheck disable=SC2016 # the other bash's
+  unshare --mount bash -c 'mount --bind /dev/null "$1" && /usr/sbin/nginx -t -q' bash "$SITE_FILE" >/dev/null 2>&1
+}
 
 # Refuse to become a second default server of port 80: nginx would not start again. Debian's own default site goes.
 refuse_other_default_server() {
@@ -61,8 +78,8 @@ refuse_other_default_server() {
   exit 1
 }
 
-# Everything that nginx reads, each file under its name.
-nginx_files() { /usr/sbin/nginx -T 2>/dev/null; }
+# Everything that nginx reads, each file under its name; nothing while it refuses one of them.
+nginx_files() { /usr/sbin/nginx -T 2>/dev/null || true; }
 
 # Refuse a server on which something else than nginx listens where visitors come.
 refuse_other_listener() {
@@ -274,20 +291,25 @@ grant_rights() {
 }
 
 # Install unit, socket and site (sent to the runner by name) where there is none yet, or nothing is live yet.
-# With a release live, a changed file is the next deploy's business: that knows how to activate it unnoticed.
+# With a release live, a changed file is the next deploy's business: that knows how to activate it unnoticed. But for a
+# site that nginx refuses: with that, it would not start again.
 install_service() {
   local files default_server
   local "$@"
-  local file unit changed='' default=${SITE_LINK%/*}/default
+  local file unit changed='' broken='' default=${SITE_LINK%/*}/default
   # Once more, as nginx itself may be new here.
   see_nginx_is_sound
+  if [ -n "$broken" ] && [ ! -e "$CURRENT" ]; then # nor is it to come back, should nginx refuse the new one too
+    rm -f "$SITE_LINK" "$SITE_FILE"
+    echo "changed: $SITE_FILE is gone: nginx refused it, left by a run that was cut"
+  fi
   [ -z "$default_server" ] || refuse_other_default_server
   # shellcheck disable=SC2086 # one a line, without spaces
   remember $files "$SITE_LINK" "$default"
   trap put_remembered_back EXIT
   for file in $files; do
     ! cmp -s "$DEPLOY_FILES/${file##*/}" "$file" || continue
-    if [ -e "$CURRENT" ] && [ -e "$file" ]; then
+    if [ -e "$CURRENT" ] && [ -e "$file" ] && [ "$broken $file" != "1 $SITE_FILE" ]; then
       echo "$file differs: the next deploy installs it"
       continue
     fi
@@ -311,6 +333,7 @@ install_service() {
     [ "$unit" != "$NAME-processes.service" ] || [ -e "/etc/systemd/system/$unit" ] || continue
     systemctl is-enabled --quiet "$unit" || {
       systemctl --quiet enable "$unit" 2>/dev/null
+      changed=1 # maybe by a run that was killed before it came to this
       echo "changed: enabled $unit"
     }
   done
