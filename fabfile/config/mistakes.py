@@ -46,7 +46,8 @@ def _comes_later(values: Values, error: Any) -> bool:
 def _told(values: Values, error: Any) -> str:
     entry, rest = _nearest_value(values, error["loc"])
     where = entry.where + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in rest)
-    unsaid = _of_a_table(error) or not entry.shown or error["loc"][-1] == "[key]"
+    of_a_list = error["type"] == "value_error" and isinstance(error["input"], list | tuple)  # it quotes what is wrong
+    unsaid = _of_a_table(error) or of_a_list or not entry.shown or error["loc"][-1] == "[key]"
     return f"{where}: {_words(error)}{'' if unsaid else not_this(error['loc'], error['input'])}"
 
 

@@ -148,6 +148,17 @@ NO_SYNC_OPTION = {
     "--dry-run": "it would make no virtualenv",
     "--check": "it would make no virtualenv",
 }
+# Those that take a value, as of uv 0.13. One that is not here is left for uv to judge.
+VALUED_SYNC_OPTIONS = (
+    "--extra", "--no-extra", "--group", "--no-group", "--only-group", "--package", "--output-format",
+    "--python-platform", "--no-editable-package", "--no-install-package", "--no-sources-package",
+    "--reinstall-package", "--refresh-package", "--no-build-isolation-package", "--no-build-package",
+    "--no-binary-package", "--upgrade-package", "-P", "--upgrade-group", "--index", "--default-index", "--index-url",
+    "-i", "--extra-index-url", "--find-links", "-f", "--index-strategy", "--keyring-provider", "--resolution",
+    "--prerelease", "--prerelease-package", "--fork-strategy", "--exclude-newer", "--exclude-newer-package",
+    "--link-mode", "--config-setting", "-C", "--config-settings-package", "--cache-dir", "--color",
+    "--allow-insecure-host", "--config-file",
+)  # fmt: skip
 InnerPath = Annotated[str, AfterValidator(inner_path)]
 Line = Annotated[str, AfterValidator(one_line)]
 PathFromProject = Annotated[str, AfterValidator(path_from_project)]
@@ -182,6 +193,10 @@ def sync_arguments(words: tuple[str, ...]) -> tuple[str, ...]:
             raise ValueError(f"{option} cannot stand here: {why}")
         if not word.startswith("-") and (not before.startswith("-") or "=" in before):
             raise ValueError(f"{word} stands behind no option, like --group {word}")
+    for word, after in zip(words, (*words[1:], ""), strict=True):
+        option, equals, value = word.partition("=")
+        if option in VALUED_SYNC_OPTIONS and not (value if equals else after and not after.startswith("-")):
+            raise ValueError(f'{option} lacks its value, like "{option}", "x"')
     return words
 
 

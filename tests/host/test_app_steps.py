@@ -15,6 +15,7 @@ import pytest
 
 from fabfile.config.layout import Release
 from fabfile.config.settings import Settings, Timeouts
+from fabfile.config.texts import VALUED_SYNC_OPTIONS
 from fabfile.plan.activation import Comparison, choose
 from fabfile.ssh.runner import StepError
 from fabfile.steps import django, proof
@@ -373,6 +374,7 @@ def test_sync_arguments_with_odd_characters_are_refused(argument: str) -> None:
     [
         ["--group", "prod"],
         ["--frozen", "--extra=s3", "--no-group", "dev"],
+        ["--group=prod", "--frozen"],
         ["--index", "own=https://pypi.example/simple"],
     ],
 )
@@ -388,12 +390,23 @@ def test_sync_options_may_have_values(words: list[str]) -> None:
         (["--extra=s3", "prod"], "prod stands behind no option"),
         (["--project", "x"], "--project cannot stand here: `project` in hosts.toml"),
         (["--python=3.12"], "--python cannot stand here: `python` in hosts.toml"),
+        (["--frozen", "--group"], '--group lacks its value, like "--group", "x"'),
+        (["--group", "--frozen"], "--group lacks its value"),
+        (["--extra=", "--frozen"], "--extra lacks its value"),
+        (["-P"], "-P lacks its value"),
     ],
 )
-def test_sync_options_that_a_deploy_decides_are_refused(words: list[str], said: str) -> None:
+def test_sync_options_that_cannot_stand_there_are_refused(words: list[str], said: str) -> None:
     """With the reason, and the setting that stands for it."""
     with pytest.raises(ValueError, match=re.escape(said)):
         Settings.model_validate({**VALUES, "sync_args": words})
+
+
+def test_the_sync_options_with_a_value_are_uvs() -> None:
+    """To the real uv each of them lacks its value when it stands alone."""
+    for option in sorted(VALUED_SYNC_OPTIONS):
+        done = subprocess.run(["uv", "sync", option], capture_output=True, text=True, check=False)
+        assert "a value is required for" in done.stderr, option
 
 
 def test_sync_arguments_are_single_words(world: World) -> None:

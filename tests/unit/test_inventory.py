@@ -467,6 +467,13 @@ def test_mistakes(text: str, told: str, read: Any) -> None:
     assert any(told in line for line in refusal(read, text))
 
 
+@pytest.mark.parametrize("words", ['"--frozen", "--group"', '"--group", "--frozen"'])
+def test_an_option_of_uv_without_its_value(words: str, read: Any) -> None:
+    """It is named with the key path, at the end of the list or before another option, and nothing is said beside it."""
+    line = 'app.sync_args: --group lacks its value, like "--group", "x"'
+    assert line in [told.strip() for told in refusal(read, with_app(f"sync_args = [{words}]"))]
+
+
 TWO_APPS = """
 [app]
 repo = "git@x:y.git"
