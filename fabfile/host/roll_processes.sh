@@ -60,7 +60,7 @@ stay() {
     sleep 0.25
     for unit in "$@"; do
       state=$(systemctl show --property ActiveState,NRestarts "$unit" | sort | tr '\n' ' ')
-      [ "$state" = "ActiveState=active NRestarts=0 " ] || { echo "$unit does not stay: it ended within $trial s"; return 1; }
+      [ "$state" = "ActiveState=active NRestarts=0 " ] || { echo "$unit does not stay: it ended within $trial s$kept"; return 1; }
     done
   done
 }
@@ -75,6 +75,9 @@ for file in $(files); do
     *) mapfile -t -O "${#old[@]}" old < <(units_in active,activating "$app-$name@*.service") ;;
   esac
 done
+
+kept=''
+[ -z "${old[*]}${old_singletons[*]}" ] || kept=' (the old workers go on)'
 
 new=() new_singletons=() timers=()
 for name in "${!kinds[@]}"; do

@@ -220,7 +220,8 @@ def _failed(session: Session, plan: Plan, error: StepError) -> DeployError:
 def _reverted(session: Session, plan: Plan, what: str, evidence: str = "") -> Unhealthy:
     """The error for a release that was live and is no more, or for a live one that no longer answers."""
     old, outcome = session.live, session.outcome
-    hint = advice.look(session.run.name, outcome.failed_check, f"{evidence}\n{what}")
+    name = session.run.name
+    hint = advice.said_next(name, evidence) or advice.look(name, outcome.failed_check, f"{evidence}\n{what}")
     if old and plan.switches:
         outcome.site_state = f"as before: {old.id} is live again"
         error = Unhealthy(f"{what}; {old.id} is live again", evidence=evidence, hint=hint)

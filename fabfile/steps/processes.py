@@ -32,7 +32,7 @@ def roll(settings: Settings, release: Release) -> Step:
         "bring_workers_and_timers_to_it",
         "Bring workers and timers to it",
         "roll_processes",
-        {"release": release.root},
+        {"release": release.root, "project": settings.project, "linked_dirs": settings.linked_dirs},
         timeout=patience(settings) + 30,
         live=True,
     )

@@ -123,6 +123,96 @@ def test_a_roll_that_fails_says_what_does_not_stay(world: World) -> None:
     assert "no luck" in caught.value.evidence
 
 
+# The end of what a Celery beat says, under Python 3.11 and later.
+BEAT = """\
+  File "/srv/beat.py", line 558, in setup_schedule
+    self._store = self._open_schedule()
+                  ^^^^^^^^^^^^^^^^^^^^^
+    return self.persistence.open(self.schedule_filename, writeback=True)
+           ~~~~~~~~~~~~~~~~~~~~~^^^^^^^^^^^^^^^^^^^^^^^^^
+{cause}
+doppler: exit status 1
+"""
+STAYS = "consult-beat@X:1.service does not stay: it ended within 5 s"
+
+
+def failed_roll(world: World, said: str, cause: str) -> StepError:
+    """What is told of a roll that failed as the roller says, by a process whose journal has that cause."""
+    release = world.release(NEW)
+    for folder in ("apps/web/var", "apps/web/jobs"):
+        Path(release.root, folder).mkdir(parents=True)
+    Path(release.root, "apps/web/jobs/tasks.py").touch()
+    (world.root / "beat").write_text(BEAT.format(cause=cause))
+    (world.root / "roller").write_text(f"{said}\n")
+    world.stub("sudo", "exit 1")
+    world.stub("journalctl", f"case $2 in *processes*) cat {world.root}/roller ;; *) cat {world.root}/beat ;; esac")
+    with pytest.raises(StepError) as caught:
+        world.run(processes.roll(world.settings, release))
+    return caught.value
+
+
+READ_ONLY = "OSError: [Errno 30] Read-only file system: "
+
+
+@pytest.mark.parametrize(
+    ("cause", "path", "wanted"),
+    [
+        ("_gdbm.error: [Errno 30] Read-only file system: 'var/beat'", "var/beat", '["media", "apps/web/var"]'),
+        (f"{READ_ONLY}'{{release}}/apps/web/var/beat'", "{release}/apps/web/var/beat", '["media", "apps/web/var"]'),
+        (f"    os.mkdir(name)\n{READ_ONLY}'var/new'", "var/new", '["media", "apps/web/var/new"]'),
+        (f"{READ_ONLY}'schedule'", "schedule", ""),
+        (f"{READ_ONLY}'jobs/schedule'", "jobs/schedule", ""),
+        (f"{READ_ONLY}'/etc/beat'", "/etc/beat", ""),
+    ],
+)
+def test_a_process_that_cannot_write_is_told_where(world: World, cause: str, path: str, wanted: str) -> None:
+    """With the line of hosts.toml that opens the place; for a folder with code, or outside of the release, the rule."""
+    world.settings = world.settings.model_copy(update={"linked_dirs": ("media",)})
+    root = world.layout.release(NEW).root
+    error = failed_roll(world, f"{STAYS} (the old workers go on)", cause.format(release=root))
+    why = f"{STAYS}: Read-only file system: '{path.format(release=root)}' (the old workers go on)"
+    assert error.message.endswith(why)
+    if wanted:
+        assert error.hint == f"in hosts.toml: linked_dirs = {wanted}; then the same command again"
+    else:
+        assert error.hint.startswith(f"let the app write only below {world.layout.shared}, to a folder of linked_dirs")
+
+
+def test_marks_below_a_traceback_are_no_evidence(world: World) -> None:
+    """Of the journal stays what says something."""
+    error = failed_roll(world, STAYS, "ValueError: no")
+    assert "self._open_schedule()" in error.evidence
+    assert "^^^" not in error.evidence
+
+
+@pytest.mark.parametrize("said", [STAYS, f"{STAYS} (the old workers go on)"])
+def test_that_old_workers_go_on_is_said_where_there_are_some(world: World, said: str) -> None:
+    """The roller knows."""
+    assert failed_roll(world, said, "ValueError: no").message.endswith(f": {said}")
+
+
+ROLLER = Path(__file__).parents[2] / "fabfile/host/roll_processes.sh"
+
+
+@pytest.mark.parametrize("kind", ["worker", "singleton"])
+@pytest.mark.parametrize("old", [True, False])
+def test_the_roller_says_whether_old_workers_go_on(world: World, kind: str, old: bool) -> None:
+    """On a first deploy there are none; systemctl is a stand-in, by which each new one fails."""
+    world.link(world.release(NEW))
+    (world.root / "units").mkdir()
+    text = ROLLER.read_text().replace("units=/etc/systemd/system", f"units={world.root}/units")
+    mark = next(line for line in text.splitlines() if line.startswith("mark=")).split('"')[1].replace("$app", "consult")
+    (world.root / "units/consult-beat@.service").write_text(f"{mark}\n")
+    running = f"echo consult-beat@{OLD}:1.service loaded active" if old else "true"
+    world.stub(
+        "systemctl", f"case $* in list-units*) {running} ;; *--value*) echo inactive ;; show*) echo NRestarts=1 ;; esac"
+    )
+    command = ["bash", "-c", text, "roll", "consult", str(world.layout.current), "5", f"{kind}:beat:1"]
+    done = subprocess.run(command, env=world.environment, capture_output=True, text=True, check=False)
+    stays = f"consult-beat@{NEW}:1.service does not stay: it ended within 5 s"
+    assert (done.returncode, done.stdout) == (1, f"{stays}{' (the old workers go on)' if old else ''}\n"), done.stderr
+
+
 def test_a_roll_without_the_right_is_told(world: World) -> None:
     """It ends as every step to which sudo refuses a command."""
     world.stub("sudo", "echo 'sudo: a password is required' >&2; exit 1")

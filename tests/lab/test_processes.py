@@ -228,6 +228,15 @@ def test_a_worker_that_does_not_stay_is_no_deploy(site: Site) -> None:
     assert pids(site, "worker") == before
 
 
+def test_a_worker_that_may_not_write_is_told_where(site: Site) -> None:
+    """Its sandbox forbids it: the place is named, and the line of hosts.toml that opens it."""
+    command = "python -c 'from pathlib import Path; Path(\"var\").mkdir()'"
+    site.settings["processes"]["worker"]["command"] = command
+    document = site.deploy().expect(6).json
+    assert "Read-only file system: 'var' (the old workers go on)" in document["error"]
+    assert document["suggestions"] == ['in hosts.toml: linked_dirs = ["apps/web/var"]; then the same command again']
+
+
 def test_a_process_that_leaves_hosts_toml_goes(site: Site) -> None:
     """A job under way ends, gunicorn is left alone, and the next roll takes the unit file away."""
     master = site.master_pid()

@@ -129,6 +129,17 @@ def stage(mocker: MockerFixture) -> Stage:
     return Stage(mocker)
 
 
+def test_what_a_live_step_itself_advises_comes_first(stage: Stage) -> None:
+    """A worker that did not stay and says what it lacks: no journal has to be read."""
+    said = "failed: consult-beat@X:1.service does not stay: Read-only file system: 'var/beat'"
+    stage.ends["check_the_site"] = (1, f'{said}\nnext: in hosts.toml: linked_dirs = ["var"]')
+    _, error = stage.fail()
+    assert error.hint == 'in hosts.toml: linked_dirs = ["var"]'
+    stage.ends["check_the_site"] = (1, said)
+    _, error = stage.fail()
+    assert error.hint == "fab -H api logs --process beat --lines 200"
+
+
 def test_what_the_build_has_to_tell_is_said(stage: Stage) -> None:
     """A line for a person, although the step went well; what uv says else is not shown."""
     stage.ends["build_the_virtualenv"] = (0, "Using CPython\nnote: uv cannot tell: dns error\n + django==5.2")

@@ -24,9 +24,9 @@ prove_processes() {
 
 # Start workers and timers of the live release, and stop the old ones without waiting for the end of their work.
 roll_processes() {
-  local release
+  local release project linked_dirs
   local "$@"
-  local said unit code=0
+  local said unit kept='' code=0
   touch "$ROLLED"
   as_root roll_processes || code=$?
   [ "$code" != 0 ] || return 0
@@ -35,8 +35,34 @@ roll_processes() {
   said=$(journalctl --unit "$NAME-processes.service" --lines 20 --no-pager --output cat 2>/dev/null |
     grep 'does not stay' | tail -n 1 || true)
   unit=${said%% *} # of the others, which are stopped while they start, nothing is to be learnt
-  journalctl --unit "${unit:-$NAME-*@${release##*/}:*.service}" --lines 40 --no-pager --output cat 2>/dev/null || true
-  fail "$said (the old workers go on)"
+  case $said in *' (the old workers go on)') kept=' (the old workers go on)' said=${said%"$kept"} ;; esac
+  # Python's marks below the lines of a traceback say nothing there.
+  journalctl --unit "${unit:-$NAME-*@${release##*/}:*.service}" --lines 60 --no-pager --output cat 2>/dev/null |
+    grep -vxE '[ ^~]+' | tail -n 40 | tee "$DEPLOY_WORK/journal" || true
+  explain_read_only || fail "${said:-workers and timers did not start}$kept"
+  exit 1
+}
+
+# Say where the caller's process could not write, and what to do about it. Fails when that is not why it ended.
+explain_read_only() {
+  local root path folder
+  local -a wanted=()
+  path=$(sed -nE "s/.*Read-only file system: '([^']+)'.*/\\1/p" "$DEPLOY_WORK/journal" | tail -n 1)
+  [ -n "$path" ] || return 1
+  echo "failed: ${said:-workers and timers did not start}: Read-only file system: '$path'$kept"
+  cd -P "$release/$project"
+  root=$(realpath "$release")
+  folder=$(realpath -m -- "$path")
+  grep -q 'mkdir(' "$DEPLOY_WORK/journal" || folder=${folder%/*} # else it was to be a file
+  # Not a folder with code, which a link would take away.
+  if [[ $folder == "$root"/* && $PWD/ != "$folder"/* ]] && ! compgen -G "$folder/*.py" >/dev/null; then
+    [ -z "$linked_dirs" ] || mapfile -t wanted <<<"$linked_dirs"
+    wanted+=("${folder#"$root/"}")
+    folder=$(printf ', "%s"' "${wanted[@]}")
+    echo "next: in hosts.toml: linked_dirs = [${folder#, }]; then the same command again"
+  else
+    echo "next: let the app write only below $SHARED, to a folder of linked_dirs (docs/your-app.md)"
+  fi
 }
 
 # Bring back the unit files of workers and timers, as far as this run has changed them: restore_processes FILES
