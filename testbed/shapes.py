@@ -6,10 +6,12 @@ Whoever walks here has the README alone: `fab init` writes hosts.toml, and what 
 import argparse
 import os
 import re
+import struct
 import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,10 +23,13 @@ from testbed.lab import set_secrets
 from testbed.lab.repository import bare_repository, commit
 
 SHAPES = PROJECT / "testbed" / "shapes"
-NAMES = ("notes", "queue", "workspace", "oldschool")
+NAMES = ("notes", "queue", "workspace", "oldschool", "magazine")
 MADE = {".venv", "__pycache__", "staticfiles"}  # by a developer's own runs
 # What the to-do list of `fab init` asks for, and no file of a repository can tell.
-SECRETS = {"queue": {"DJANGO_SETTINGS_MODULE": "queueapp.settings.production", "DJANGO_SECRET_KEY": "of-the-lab"}}
+SECRETS = {
+    "queue": {"DJANGO_SETTINGS_MODULE": "queueapp.settings.production", "DJANGO_SECRET_KEY": "of-the-lab"},
+    "magazine": {"DJANGO_SETTINGS_MODULE": "magazine.settings.production"},
+}
 # What only its author knows: a folder that a setting of the app's own names (docs/your-app.md, where it may write).
 BY_HAND = {"queue": 'linked_dirs = ["var/queue"]'}
 PAGES = {
@@ -32,6 +37,7 @@ PAGES = {
     "queue": "src/queueapp/words/templates/words/index.html",
     "workspace": "web/home/templates/home/index.html",
     "oldschool": "guestbook/templates/guestbook/index.html",
+    "magazine": "home/templates/home/home_page.html",
 }
 
 
@@ -158,22 +164,34 @@ def visit(walker: Walker, words: str) -> None:
     walker.transcript.promise(sheet == 200, f"the page's stylesheet is 200 ({sheet})")
 
 
-def upload(site: Site) -> None:
-    """Leave a note with a file, as a browser does."""
+def upload(site: Site, words: dict[str, str], field_name: str, file: tuple[str, bytes]) -> None:
+    """Send the form of the first page with a file, as a browser does."""
     address = f"http://{site.host.address}/"
     with httpx.Client(headers={"Host": site.domain}, timeout=20) as client:
         found = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', client.get(address).text)
         token = found[1] if found else ""
         cookie = {"Cookie": f"csrftoken={client.cookies.get('csrftoken')}"}
-        form = {"csrfmiddlewaretoken": token, "text": "kept"}
-        client.post(address, data=form, files={"attachment": ("kept.txt", b"kept")}, headers=cookie)
+        client.post(address, data={"csrfmiddlewaretoken": token, **words}, files={field_name: file}, headers=cookie)
+
+
+def picture(width: int = 600, height: int = 400) -> bytes:
+    """A white PNG, which the page shows smaller."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)  # 8 bits of grey
+    rows = (b"\0" + b"\xff" * width) * height
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
 def leave(walker: Walker) -> Iterator[None]:
     """Leave what has to stay, then look for it each time that this goes on."""
     site = walker.site
     if walker.name == "notes":
-        upload(site)
+        upload(site, {"text": "kept"}, "attachment", ("kept.txt", b"kept"))
+    if walker.name == "magazine":
+        upload(site, {"title": "kept"}, "file", ("kept.png", picture()))
     if walker.name == "queue":
         httpx.post(f"http://{site.host.address}/", headers={"Host": site.domain}, data={"body": "one two three"})
         wait_for(lambda: "one two three: 3" in site.get("/").text, seconds=20, what=lambda: site.get("/").text)
@@ -181,11 +199,23 @@ def leave(walker: Walker) -> Iterator[None]:
         if walker.name == "notes":
             there = "kept" in site.get("/").text and site.run("cat /srv/notes/shared/media/notes/kept.txt") == "kept"
             walker.transcript.promise(there, "the note and its upload are on the host")
-            seen = site.get("/media/notes/kept.txt").status_code
-            walker.transcript.lines.append(f"# seen: the upload's address answers {seen}")  # told, not promised
+            see_upload(walker, "/media/notes/kept.txt")
+        if walker.name == "magazine":
+            small = "images/kept.width-200.png"  # made by the first page that shows it
+            there = f"/media/{small}" in site.get("/").text
+            files = site.run("cd /srv/magazine/shared/media && find * -type f | sort").split()
+            walker.transcript.promise(
+                there and files == [small, "original_images/kept.png"], "the picture and its small one are on the host"
+            )
+            see_upload(walker, f"/media/{small}")
         if walker.name == "queue":
             walker.transcript.promise("one two three: 3" in site.get("/").text, "the worker's job is done")
         yield
+
+
+def see_upload(walker: Walker, path: str) -> None:
+    """Tell what an upload's address answers, and promise nothing of it."""
+    walker.transcript.lines.append(f"# seen: the upload's address answers {walker.site.get(path).status_code}")
 
 
 def walk(name: str, host_name: str, folder: Path) -> Transcript:
