@@ -4,7 +4,7 @@ from ..config.layout import Layout, Release
 from ..config.settings import Settings
 from ..plan.request import header_lines, names, proxied
 from .django import doppler
-from .step import Step
+from .step import Step, Value
 
 COMPARE = "compare_it_with_the_running_gunicorn"
 VISITORS = "prove_that_visitors_get_in"
@@ -15,30 +15,26 @@ FOLDERS = {"StateDirectory": "/var/lib", "CacheDirectory": "/var/cache", "LogsDi
 
 def start(settings: Settings, release: Release) -> Step:
     """Begin to boot the release; `boot` waits for it, so that it boots while static files are collected."""
+    title = "Start the new release on a private socket"
+    return Step("start_the_new_release_on_a_private_socket", title, "start_proof", _start(settings, release))
+
+
+def _start(settings: Settings, release: Release) -> dict[str, Value]:
     limits = settings.timeouts
-    return Step(
-        "start_the_new_release_on_a_private_socket",
-        "Start the new release on a private socket",
-        "start_proof",
-        {
-            "release": release.root,
-            "project": settings.project,
-            "wsgi": settings.wsgi,
-            **doppler(settings),
-            "limit": limits.boot + limits.collectstatic + limits.migrate + 120,
-        },
-    )
-
-
-def boot(settings: Settings, release: Release) -> Step:
-    """Wait until the private gunicorn has loaded the app; its log is the evidence if it does not."""
-    limit = settings.timeouts.boot
-    parameters = {
+    return {
         "release": release.root,
+        "project": settings.project,
         "wsgi": settings.wsgi,
-        "limit": limit,
+        **doppler(settings),
+        "patience": limits.boot + limits.collectstatic + limits.migrate + 120,
     }
-    return Step("prove_that_it_boots", "Prove that it boots", "prove_boot", parameters, timeout=limit + 10)
+
+
+def boot(settings: Settings, release: Release, *, collected: bool) -> Step:
+    """Wait until the private gunicorn has loaded the app, with the static files that were `collected` meanwhile."""
+    limit = settings.timeouts.boot
+    parameters = {**_start(settings, release), "limit": limit, "collected": collected}
+    return Step("prove_that_it_boots", "Prove that it boots", "prove_boot", parameters, timeout=2 * limit + 10)
 
 
 def data(settings: Settings, release: Release) -> Step:

@@ -17,7 +17,7 @@ def build_and_boot(plan: Plan) -> list[Step]:
         proof.start(settings, new),
         *(while_it_boots if plan.commit else []),
         *prove_processes(plan),
-        proof.boot(settings, new),
+        proof.boot(settings, new, collected=bool(plan.commit)),
         proof.data(settings, new),
         proof.compare(new),
     ]

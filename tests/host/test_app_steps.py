@@ -20,6 +20,7 @@ from fabfile.plan.activation import Comparison, choose
 from fabfile.ssh.runner import StepError
 from fabfile.steps import django, proof
 from fabfile.steps.step import Step
+from testbed.bash import shell
 from testbed.sample import VALUES, sample
 from tests.host.local_host import World, alive, eventually
 
@@ -437,7 +438,7 @@ def test_no_sync_arguments_are_none(world: World) -> None:
 
 def prove(world: World, release: Release, *further: Step) -> list[Step]:
     """The proof's steps in their order."""
-    return [proof.start(world.settings, release), proof.boot(world.settings, release), *further]
+    return [proof.start(world.settings, release), proof.boot(world.settings, release, collected=True), *further]
 
 
 def proof_pids(world: World) -> list[int]:
@@ -485,6 +486,44 @@ def test_a_release_that_does_not_boot_is_told(world: World, release: Release) ->
     with pytest.raises(StepError) as caught:
         world.run(*prove(world, release))
     assert "ImportError: no module named settings" in caught.value.evidence
+
+
+# Looks for the list of static files as it loads, and lets the test know that it has.
+LISTED = """
+listed = os.path.exists("staticfiles")
+with open("loads", "a") as loads:
+    loads.write(f"{listed}\\n")
+if not listed and os.path.exists("strict"):
+    sys.exit("ValueError: Missing staticfiles manifest entry for 'css/site.css'")
+(folder / "django.json").write_text(json.dumps({"static_list": True}, indent=1))
+"""
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("collected", [False, True])
+def test_an_app_that_needs_the_list_of_static_files_is_loaded_with_it(
+    world: World, release: Release, strict: bool, collected: bool
+) -> None:
+    """It boots while they are collected: once more when it has read too early, or failed for it; not without need."""
+    packages = next(Path(release.venv).glob("lib/python*/site-packages"))
+    (packages / "gunicorn.py").write_text(GUNICORN.replace("server = socket", f"{LISTED}server = socket", 1))
+    if strict:
+        Path(release.project, "strict").touch()
+    loads = Path(release.project, "loads")
+    steps = [
+        proof.start(world.settings, release),
+        shell("until-it-has-looked", f"until [ -s {loads} ]; do sleep 0.05; done"),
+        django.collect_static(world.settings, release),
+        proof.boot(world.settings, release, collected=collected),
+        proof.health(world.settings),
+    ]
+    if strict and not collected:
+        with pytest.raises(StepError) as caught:
+            world.run(*steps)
+        assert "Missing staticfiles manifest entry" in caught.value.evidence
+    else:
+        world.run(*steps)
+    assert loads.read_text().split() == ["False", "True"] if collected else ["False"]
 
 
 def test_a_release_that_boots_for_ever_is_told(world: World, release: Release) -> None:

@@ -148,6 +148,32 @@ LOGGING = {"version": 1, "handlers": {"out": {"class": "logging.FileHandler", "f
     }
 
 
+MANIFEST = """
+STATIC_URL, STATIC_ROOT = "/static/", BASE_DIR / "staticfiles"
+INSTALLED_APPS = ["django.contrib.staticfiles", *INSTALLED_APPS]
+STORAGES = {"default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+            "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"}}
+"""
+READS = "from django.contrib.staticfiles.storage import staticfiles_storage\n"
+
+
+@pytest.mark.parametrize(
+    ("settings", "models", "read"),
+    [
+        ("", "", False),
+        (MANIFEST, READS, False),
+        (MANIFEST, f"{READS}staticfiles_storage.base_url\n", True),
+        (MANIFEST.replace("ManifestS", "S"), f"{READS}staticfiles_storage.base_url\n", False),
+    ],
+)
+def test_django_says_whether_it_has_read_the_list_of_static_files(
+    django_of: Any, release: Release, settings: str, models: str, read: bool
+) -> None:
+    """Only a storage with such a list counts, and only when something has used it while the app was loaded."""
+    write(release, SETTINGS + settings, models + MODELS)
+    assert ask(django_of(DJANGO[-1]), release)["static_list"] is read
+
+
 @pytest.mark.parametrize("version", DJANGO)
 def test_uploads_without_a_media_root_are_told(django_of: Any, release: Release, version: str) -> None:
     """MEDIA_ROOT that is not set means the working folder, and counts where a model takes files."""

@@ -7,7 +7,7 @@ PROOF=$DEPLOY_WORK/proof
 
 # Begin to boot the release; prove_boot waits for it, so that it boots while static files are collected.
 start_proof() {
-  local release project wsgi doppler_project doppler_config limit
+  local release project wsgi doppler_project doppler_config patience
   local "$@"
   local -a doppler
   mkdir -m 700 "$PROOF"
@@ -16,7 +16,7 @@ start_proof() {
   export RUNTIME_DIRECTORY=$PROOF DEPLOY_PROOF=1 DEPLOY_LIVE_MASTER=$STATE/master.json
   export DEPLOY_ASK=$DEPLOY_LIBRARY/programs/ask_django.py
   doppler_run "$doppler_project" "$doppler_config"
-  setsid bash --norc "$DEPLOY_LIBRARY/main.sh" watched timeout --kill-after=5 "$limit" "${doppler[@]}" \
+  setsid bash --norc "$DEPLOY_LIBRARY/main.sh" watched timeout --kill-after=5 "$patience" "${doppler[@]}" \
     "$release/.venv/bin/python" -m gunicorn --config "$release/.deploy/gunicorn.conf.py" \
     --chdir "$release/$project" --workers 1 --bind "unix:$PROOF/sock" --pid "$PROOF/gunicorn.pid" "$wsgi" \
     </dev/null >"$PROOF/log" 2>&1 9>&- &
@@ -32,25 +32,52 @@ watched() {
   exec "$@"
 }
 
-# Wait until the private gunicorn has loaded the app; its log is the evidence if it does not.
+# Wait until the private gunicorn has loaded the app; its log is the evidence if it does not. An app that has to read
+# the list of the static files as it loads is loaded once more, now that they are `collected`.
 prove_boot() {
-  local release wsgi limit
+  local release project wsgi doppler_project doppler_config limit patience collected
   local "$@"
+  local trouble=''
+  await_boot
+  if [ -n "$collected" ] && wants_static_list; then
+    stop_proof
+    start_proof "release=$release" "project=$project" "wsgi=$wsgi" "doppler_project=$doppler_project" \
+      "doppler_config=$doppler_config" "patience=$patience"
+    await_boot
+  fi
+  [ -n "$trouble" ] || return 0
+  cat "$PROOF/log"
+  [ "$trouble" = ended ] || fail "$trouble"
+  explain_boot
+  exit 1
+}
+
+# Wait until the caller's release has booted, or `trouble` says why it has not: it `ended`, or takes too long.
+await_boot() {
   local leader end=$((SECONDS + limit))
   local -a marks
+  trouble=''
   read -r leader <"$DEPLOY_WORK/proof.pid"
   until marks=("$PROOF"/up/[0-9]*) && [ -e "${marks[0]}" ] && [ -s "$PROOF/master.json" ]; do
-    kill -0 "$leader" 2>/dev/null || {
-      cat "$PROOF/log"
-      explain_boot
-      exit 1
-    }
-    [ "$SECONDS" -lt "$end" ] || {
-      cat "$PROOF/log"
-      fail "it did not boot within $limit s"
-    }
+    if ! kill -0 "$leader" 2>/dev/null; then
+      trouble=ended
+      return
+    fi
+    if [ "$SECONDS" -ge "$end" ]; then
+      trouble="it did not boot within $limit s"
+      return
+    fi
     sleep 0.05
   done
+}
+
+# Whether the app that has just booted, or failed to, looked for hashed names when the list of them was not made yet.
+wants_static_list() {
+  case $trouble in
+    '') grep -q '"static_list": true' "$PROOF/django.json" 2>/dev/null ;;
+    ended) grep -qi manifest "$PROOF/log" ;;
+    *) return 1 ;;
+  esac
 }
 
 # Say what in hosts.toml may be why the caller's release did not boot.

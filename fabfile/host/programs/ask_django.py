@@ -16,7 +16,7 @@ PATIENCE = 5  # seconds for the databases; an app whose database does not answer
 
 
 def answers():
-    """What Django says: `places` that the app writes to, `migrations` that code and databases know."""
+    """What Django says: `places` that the app writes to, `migrations` that code and databases know, `static_list`."""
     if "django" not in sys.modules:
         return {}
     from django.apps import apps  # ty: ignore[import-not-found] -- the app's own
@@ -31,9 +31,19 @@ def answers():
         except Exception as error:
             print(f"{question.__name__} cannot be asked for: {error!r}", file=sys.stderr)
     return {
+        "static_list": has_static_list(),
         "places": [dict(place, path=str(Path(place["path"]).absolute())) for place in found],
         "migrations": {"known": known_migrations(settings, apps), "applied": applied_migrations()},
     }
+
+
+def has_static_list():
+    """Whether the app has read the list of hashed static files as it loaded, and so will never read a newer one."""
+    from django.utils.functional import empty  # ty: ignore[import-not-found] -- the app's own
+
+    module = sys.modules.get("django.contrib.staticfiles.storage")
+    storage = getattr(module, "staticfiles_storage", None)
+    return getattr(storage, "_wrapped", empty) is not empty and hasattr(storage, "hashed_files")
 
 
 def place(setting, path, kind, use):
