@@ -22,7 +22,7 @@ from django.urls import path
 
 
 def healthz(request): return HttpResponse("ok")
-urlpatterns += [path("healthz", healthz)]"""
+urlpatterns = [path("healthz", healthz), *urlpatterns]"""
 
 
 def health_path(repository: Repository, django: Django, report: Report) -> None:

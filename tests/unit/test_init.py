@@ -688,3 +688,9 @@ def test_the_path_may_be_left_out(words: tuple[str, ...], code: int, name: str, 
     assert done.returncode == code, done.stderr
     assert (f'name = "{name}"' in done.stdout) if name else done.stdout == ""
     assert ("Found:" in done.stderr) if name else ("is no folder" in done.stderr)
+
+
+def test_a_health_path_to_add_comes_before_a_route_that_takes_everything(repository: Any) -> None:
+    """A site of pages, or an app in the browser, mostly ends with one."""
+    found = init(repository({**PLAIN, "shop/urls.py": "urlpatterns = [re_path('.*', page)]\n"}))
+    assert '\nurlpatterns = [path("healthz", healthz), *urlpatterns]\n' in found.said
