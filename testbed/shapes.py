@@ -137,6 +137,12 @@ def init(walker: Walker) -> bool:
         for line in told:
             subprocess.run([*line.split(), "--quiet"], cwd=walker.checkout, check=True)
             walker.transcript.lines.append(f"$ {line}")
+            if line == "uv init --bare":  # it takes this machine's Python, and the server has an older one
+                project = walker.checkout / "pyproject.toml"
+                project.write_text(
+                    re.sub(r"(?m)^requires-python = .*$", 'requires-python = ">=3.11"', project.read_text())
+                )
+                walker.transcript.lines.append("$ $EDITOR pyproject.toml   # requires-python >=3.11, as on the server")
         walker.push("A uv project")
         result = walker.type(*command, f"--to={written}")
     walker.transcript.promise(result.code == 0, "`fab init` writes hosts.toml, which lacks nothing")
