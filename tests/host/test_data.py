@@ -163,6 +163,7 @@ READS = "from django.contrib.staticfiles.storage import staticfiles_storage\n"
         ("", "", False),
         (MANIFEST, READS, False),
         (MANIFEST, f"{READS}staticfiles_storage.base_url\n", True),
+        (MANIFEST, "from django.core.files.storage import storages\nstorages['staticfiles']\n", True),
         (MANIFEST.replace("ManifestS", "S"), f"{READS}staticfiles_storage.base_url\n", False),
     ],
 )

@@ -39,11 +39,13 @@ def answers():
 
 def has_static_list():
     """Whether the app has read the list of hashed static files as it loaded, and so will never read a newer one."""
-    from django.utils.functional import empty  # ty: ignore[import-not-found] -- the app's own
-
-    module = sys.modules.get("django.contrib.staticfiles.storage")
-    storage = getattr(module, "staticfiles_storage", None)
-    return getattr(storage, "_wrapped", empty) is not empty and hasattr(storage, "hashed_files")
+    lazy = getattr(sys.modules.get("django.contrib.staticfiles.storage"), "staticfiles_storage", None)
+    every = getattr(sys.modules.get("django.core.files.storage"), "storages", None)  # from Django 4.2 on
+    made = (
+        vars(lazy).get("_wrapped") if lazy is not None else None,
+        getattr(every, "_storages", {}).get("staticfiles"),
+    )
+    return any(hasattr(storage, "hashed_files") for storage in made)
 
 
 def place(setting, path, kind, use):
