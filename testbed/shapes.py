@@ -220,8 +220,9 @@ def leave(walker: Walker) -> Iterator[None]:
 
 
 def see_upload(walker: Walker, path: str) -> None:
-    """Tell what an upload's address answers, and promise nothing of it."""
-    walker.transcript.lines.append(f"# seen: the upload's address answers {walker.site.get(path).status_code}")
+    """Look at an upload as a visitor does."""
+    seen = walker.site.get(path).status_code
+    walker.transcript.promise(seen == 200, f"visitors see the upload ({seen})")
 
 
 def walk(name: str, host_name: str, folder: Path) -> Transcript:

@@ -20,7 +20,7 @@ hypothesis.settings.load_profile("any machine")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 IN_CI = os.environ.get("CI", "").lower() not in ("", "0", "false")
 # What the code under test calls on a host; a bare Debian does not have all of it.
-NEEDED = {"git": "git", "curl": "curl", "pgrep": "procps", "ssh-keygen": "openssh-client"}
+NEEDED = {"git": "git", "curl": "curl", "pgrep": "procps", "ssh-keygen": "openssh-client", "setfacl": "acl"}
 # Programs of Debian that judge what is rendered; where one is missing, its tests are skipped, but never in CI.
 JUDGES = {"nginx": "nginx-light", "visudo": "sudo", "systemd-analyze": "systemd"}
 PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"

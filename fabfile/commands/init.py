@@ -162,22 +162,26 @@ def _place_in_git(checkout: Checkout, report: Report) -> None:
 
 def _wrong(key: str, value: Any) -> str:
     """Return why a value does not fit a setting, or nothing."""
-    found = mistakes({(): Value("", {}), (key,): Value("", value)}, whole=False)
+    table = value if isinstance(value, dict) else {}
+    values = {(): Value("", {}), (key,): Value("", {} if table else value)}
+    found = mistakes(values | {(key, name): Value("", item) for name, item in table.items()}, whole=False)
     return re.sub(r"^(\[\d+\])?: ", "", found[0]).partition(", not ")[0] if found else ""
 
 
 def _leave_out_what_does_not_fit(report: Report) -> None:
     """Take out what the repository has and hosts.toml cannot say: a folder with a space in its name, for one."""
     for key, value in list(report.settings.items()):
-        single = not isinstance(value, list)
-        wrong = {
-            item: why for item in ([value] if single else value) if (why := _wrong(key, item if single else [item]))
-        }
-        report.todo += [f"{key}: {why}; found was {item}" for item, why in wrong.items() if item != ""]
-        rest = [] if single else [item for item in value if item not in wrong]
-        if wrong and rest:
+        several = isinstance(value, list)
+        rest = []
+        for item in value if several else [value]:
+            if why := _wrong(key, [item] if several else item):
+                found = hosts_text.toml(item) if isinstance(item, dict) else item
+                report.todo += [f"{key}: {why}; found was {found}"] if item != "" else []
+            else:
+                rest.append(item)
+        if several and rest:
             report.settings[key] = rest
-        elif wrong and value != "":
+        elif not rest and value != "":
             del report.settings[key]
 
 

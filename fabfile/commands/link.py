@@ -31,8 +31,8 @@ def put(run: Run, path: str, file: str) -> None:
 def linked_name(settings: Settings, path: str) -> str:
     """Return `path` as the release has it. ConfigError when no release would find it there."""
     name = str(PurePosixPath(path))
-    known = [*settings.linked_files, *settings.linked_dirs]
-    below = any(PurePosixPath(name).is_relative_to(folder) and name != folder for folder in settings.linked_dirs)
+    known = [*settings.linked_files, *settings.linked_folders]
+    below = any(PurePosixPath(name).is_relative_to(folder) and name != folder for folder in settings.linked_folders)
     if ".." not in PurePosixPath(name).parts and (name in settings.linked_files or below):
         return name
     raise ConfigError(

@@ -55,6 +55,16 @@ class Timeouts(Table):
     reload: Seconds = setting(90, "old workers to be replaced by new ones after HUP", new_release=True)
 
 
+class Media(Table):
+    """Files that people upload: kept in a linked folder, and shown by nginx."""
+
+    folder: InnerPath | None = setting(
+        None, "MEDIA_ROOT, seen from the repository; linked, as by `linked_dirs`", new_release=True
+    )
+    # The proof compares it with the app's own.
+    url: StaticUrl = setting("/media/", "MEDIA_URL", new_release=True)
+
+
 class Settings(Table):
     """Every setting of one host, resolved."""
 
@@ -130,6 +140,7 @@ class Settings(Table):
     linked_dirs: tuple[InnerPath, ...] = setting(
         (), "folders that outlive releases, e.g. apps/web/media", new_release=True
     )
+    media: Media = Field(Media(), description="uploads, shown by nginx; nothing of them when `folder` is not set")
     linked_files: tuple[InnerPath, ...] = setting((), "files that outlive releases", new_release=True)
     keep: Annotated[int, Field(ge=2, le=100)] = setting(
         5, "releases kept for rollback, the live one among them", new_release=False
@@ -166,6 +177,12 @@ class Settings(Table):
         """Where the static files are collected, seen from the repository."""
         return posixpath.normpath(f"{self.project}/{self.static_root}")
 
+    @property
+    def linked_folders(self) -> tuple[str, ...]:
+        """The folders that outlive releases, the one of uploads among them."""
+        media = self.media.folder
+        return self.linked_dirs if media is None or media in self.linked_dirs else (*self.linked_dirs, media)
+
     @model_validator(mode="after")
     def _serves_no_source(self) -> Self:
         """Refuse a static root that holds more than static files: nginx shows all of it to everybody."""
@@ -175,6 +192,24 @@ class Settings(Table):
         if f"{posixpath.normpath(self.project)}/".startswith(f"{self.static_folder}/"):
             raise ValueError(f"{where} holds the project itself: nginx would show its source to everybody")
         return self
+
+    @model_validator(mode="after")
+    def _serves_uploads_alone(self) -> Self:
+        """Refuse a folder of uploads that is also something else, and addresses that mean two things."""
+        if self.media.folder is None:
+            return self
+        where, what = f"media.folder {self.media.folder}", posixpath.normpath(self.media.folder)
+        if _one_in_the_other(what, self.static_folder):
+            raise ValueError(f"{where} and static_root {self.static_folder} must lie apart: each release has its own")
+        if f"{posixpath.normpath(self.project)}/".startswith(f"{what}/"):
+            raise ValueError(f"{where} holds the project itself: nginx would show its source to everybody")
+        if _one_in_the_other(self.media.url.rstrip("/"), self.static_url.rstrip("/")):
+            raise ValueError(f"media.url {self.media.url} and static_url {self.static_url} must lie apart")
+        return self
+
+
+def _one_in_the_other(one: str, other: str) -> bool:
+    return f"{one}/".startswith(f"{other}/") or f"{other}/".startswith(f"{one}/")
 
 
 # For a value that has no default and is not known yet, where something must be rendered all the same.

@@ -188,7 +188,7 @@ def kept_places(repository: Repository, django: Django, report: Report) -> None:
     media = plain(django.value("MEDIA_ROOT"))
     if isinstance(media, str) and media:
         media = media if posixpath.isabs(media) else Place(posixpath.normpath(posixpath.join(django.project, media)))
-    _keep(media, "linked_dirs", "MEDIA_ROOT", "uploads (MEDIA_ROOT)", report)
+    _uploads(media, plain(django.value("MEDIA_URL")), report)
     databases = plain(django.value("DATABASES"))
     for name, database in databases.items() if isinstance(databases, dict) else ():
         _database(str(name), database, repository, django, report)
@@ -199,6 +199,17 @@ def kept_places(repository: Repository, django: Django, report: Report) -> None:
     for cache in caches.values() if isinstance(caches, dict) else ():
         if isinstance(cache, dict) and str(cache.get("BACKEND")).endswith("FileBasedCache"):
             _keep(plain(cache.get("LOCATION")), "linked_dirs", "the cache", "cache of files", report)
+
+
+def _uploads(place: Any, url: Any, report: Report) -> None:
+    """Let nginx show the uploads at MEDIA_URL, when that is on this site; else just keep them."""
+    path = "/media/" if url in (UNKNOWN, None, "") else f"/{url.lstrip('/')}" if isinstance(url, str) else ""
+    shown = re.fullmatch(r"/([A-Za-z0-9_-][A-Za-z0-9._-]*/)+", path) and "://" not in path
+    if not (shown and isinstance(place, Place) and place.path != "." and not _leads_out(place.path)):
+        _keep(place, "linked_dirs", "MEDIA_ROOT", "uploads (MEDIA_ROOT)", report)
+        return
+    report.set("media", {"folder": place.path} | ({"url": path} if path != "/media/" else {}), "uploads (MEDIA_ROOT)")
+    report.found.append(f"MEDIA_ROOT: {place.path}, kept over releases and shown at {path} (media)")
 
 
 def _keep(place: Any, key: str, what: str, comment: str, report: Report) -> None:

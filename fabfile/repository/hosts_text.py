@@ -8,7 +8,7 @@ from .report import Report
 # In the order in which a person reads them.
 ORDER = (
     "name", "repo", "branch", "domain", "aliases", "project", "wsgi", "static_root", "static_url", "health_path",
-    "linked_dirs", "linked_files", "python", "sync_args",
+    "media", "linked_dirs", "linked_files", "python", "sync_args",
 )  # fmt: skip
 FILL_IN = {
     "repo": "the address that the server clones from",

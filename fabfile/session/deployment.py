@@ -46,6 +46,7 @@ def prove(session: Session, plan: Plan) -> Activation:
     for note in django.notes(results.output(django.BUILD)):
         session.run.console.say(f"  {note}")
     warn_of_schema(session, proof.ahead(results[proof.DATA].output))
+    warn_of_uploads(session, proof.unseen(results[proof.DATA].output))
     comparison = _read_comparison(results[proof.COMPARE].output)
     units = [path.name for path in plan.units]
     return plan.forced or choose(comparison, units, running=session.state.service == "active")
@@ -56,6 +57,13 @@ def warn_of_schema(session: Session, ahead: list[str]) -> None:
     session.outcome.details["migrations_ahead"] = ahead
     if ahead:
         session.run.console.say(f"  the database is ahead of this release, whose code may fail on it: {_stay(ahead)}")
+
+
+def warn_of_uploads(session: Session, lines: list[str]) -> None:
+    """Tell that uploads are kept and visitors get 404 for them, before that is anybody's surprise."""
+    for line in lines:
+        session.outcome.suggestions.append(f"so that visitors see uploads, in hosts.toml: {line}")
+        session.run.console.say(f"  uploads are kept, but nobody shows them; in hosts.toml: {line}")
 
 
 def _stay(ahead: list[str]) -> str:

@@ -37,8 +37,8 @@ def boot(settings: Settings, release: Release, *, collected: bool) -> Step:
     return Step("prove_that_it_boots", "Prove that it boots", "prove_boot", parameters, timeout=2 * limit + 10)
 
 
-def data(settings: Settings, release: Release) -> Step:
-    """See that the app writes to no place that goes with the release; answers `ahead NAME` lines, for `ahead`."""
+def data(settings: Settings, release: Release, *, new: bool) -> Step:
+    """See that the app writes to no place that goes with the release; answers lines for `ahead` and `unseen`."""
     return Step(
         DATA,
         "Prove that its data outlives it",
@@ -46,9 +46,12 @@ def data(settings: Settings, release: Release) -> Step:
         {
             "release": release.root,
             "project": settings.project,
-            "linked_dirs": settings.linked_dirs,
+            "linked_dirs": settings.linked_folders,
             "linked_files": settings.linked_files,
             "writable": writable(settings),
+            "media": settings.media.folder,
+            "media_url": settings.media.url,
+            "new": new,
         },
     )
 
@@ -67,6 +70,11 @@ def writable(settings: Settings) -> list[str]:
 def ahead(output: str) -> list[str]:
     """The migrations, as `app.name`, that the databases have and the release does not know."""
     return [line.partition(" ")[2] for line in output.splitlines() if line.startswith("ahead ")]
+
+
+def unseen(output: str) -> list[str]:
+    """The line of hosts.toml, if there is one, by which uploads would be seen that nobody shows."""
+    return [line.partition(" ")[2] for line in output.splitlines() if line.startswith("unseen ")]
 
 
 def compare(release: Release) -> Step:

@@ -24,8 +24,9 @@ def check_out(settings: Settings, release: Release, commit: str) -> Step:
             "commit": commit,
             "project": settings.project,
             "manage_py": settings.manage,
-            "linked_dirs": settings.linked_dirs,
+            "linked_dirs": settings.linked_folders,
             "linked_files": settings.linked_files,
+            "media": settings.media.folder,
         },
         timeout=settings.timeouts.fetch,
     )

@@ -18,7 +18,7 @@ def build_and_boot(plan: Plan) -> list[Step]:
         *(while_it_boots if plan.commit else []),
         *prove_processes(plan),
         proof.boot(settings, new, collected=bool(plan.commit)),
-        proof.data(settings, new),
+        proof.data(settings, new, new=bool(plan.commit)),
         proof.compare(new),
     ]
 

@@ -18,6 +18,7 @@ PROGRAMS = {
     "flock": "util-linux",
     "update-ca-certificates": "ca-certificates",
     "ssh-keygen": "openssh-client",
+    "setfacl": "acl",
 }
 SUPPORTED = ("debian 12", "debian 13", "ubuntu 22.04", "ubuntu 24.04")
 

@@ -37,6 +37,7 @@ READY_PACKAGES = (
     "procps",
     "iproute2",
     "util-linux",
+    "acl",
 )
 # Timers that would take dpkg's lock or the disk at a moment of their own, and consoles that nobody looks at.
 MASKED = (

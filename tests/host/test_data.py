@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from fabfile.config.layout import Release
+from fabfile.config.settings import Media
 from fabfile.output import advice
 from fabfile.ssh.runner import StepError
 from fabfile.steps import proof
@@ -93,12 +94,12 @@ def ask(python: Path, release: Release, *more: str) -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
-def judge(world: World, release: Release, answers: Any) -> str:
+def judge(world: World, release: Release, answers: Any, *, new: bool = True) -> str:
     """Run the step on these answers; return what it said. Raises StepError."""
     world.override(f"PROOF={world.root}/proof")
     (world.root / "proof").mkdir(exist_ok=True)
     (world.root / "proof/django.json").write_text(json.dumps(answers))
-    said = world.twice(proof.data(world.settings, release))
+    said = world.twice(proof.data(world.settings, release, new=new))
     assert said[0] == said[1]
     return said[0]
 
@@ -222,7 +223,7 @@ def test_django_says_what_is_applied(django_of: Any, release: Release, version: 
 def test_what_is_not_django_is_not_judged(world: World, release: Release) -> None:
     """Another app answers nothing, and passes."""
     world.override(f"PROOF={world.root}/nowhere")
-    assert world.output(proof.data(world.settings, release)) == ""
+    assert world.output(proof.data(world.settings, release, new=True)) == ""
 
 
 def test_data_in_the_release_is_refused(world: World, release: Release) -> None:
@@ -243,6 +244,81 @@ def test_data_in_the_release_is_refused(world: World, release: Release) -> None:
         'in hosts.toml: linked_dirs = ["var", "media"] and linked_files = ["data/db.sqlite3"]; '
         "then the same command again"
     )
+
+
+def uploads(world: World, release: Release, folder: str, url: str = "/media/", by_app: bool = False) -> dict[str, Any]:
+    """The answers of a Django that keeps uploads in a folder of its release, which a link may lead to shared/."""
+    answers = places(("MEDIA_ROOT", Path(release.root, folder), "folder", "uploads"))
+    shared = Path(world.layout.shared, folder)
+    if shared.is_dir():
+        Path(release.root, folder).symlink_to(shared)
+    return answers | {"media": {"root": str(Path(release.root, folder)), "url": url, "by_app": by_app}}
+
+
+@pytest.mark.parametrize(
+    ("url", "by_app", "line"),
+    [
+        ("/media/", False, 'media = { folder = "files" }'),
+        ("/up/", False, 'media = { folder = "files", url = "/up/" }'),
+        ("/", False, 'linked_dirs = ["files"]'),
+        ("https://cdn.example.org/", False, 'linked_dirs = ["files"]'),
+        ("/media/", True, 'linked_dirs = ["files"]'),
+    ],
+)
+def test_uploads_in_the_release_are_refused(world: World, release: Release, url: str, by_app: bool, line: str) -> None:
+    """With the line that keeps them and, where pages look for them on this site, shows them."""
+    assert refused(world, release, uploads(world, release, "files", url, by_app)).hint == (
+        f"in hosts.toml: {line}; then the same command again"
+    )
+
+
+@pytest.mark.parametrize(
+    ("media", "url", "by_app", "said"),
+    [
+        ({}, "/up/", False, 'unseen media = { folder = "files", url = "/up/" }'),
+        ({}, "/up/", True, ""),
+        ({}, "/", False, ""),
+        ({}, "https://cdn.example.org/", False, ""),
+        ({"folder": "files", "url": "/up/"}, "/up/", False, ""),
+        ({"folder": "files"}, "https://cdn.example.org/", False, ""),
+    ],
+)
+def test_kept_uploads_that_nobody_shows_are_told(
+    world: World, release: Release, media: dict[str, str], url: str, by_app: bool, said: str
+) -> None:
+    """With the line for hosts.toml; not where the app shows them itself, or where they have no address here."""
+    (Path(world.layout.shared) / "files").mkdir()
+    world.settings = world.settings.model_copy(update={"linked_dirs": ("files",), "media": Media(**media)})
+    assert judge(world, release, uploads(world, release, "files", url, by_app)) == said
+
+
+def test_nothing_but_uploads_may_lie_where_nginx_shows_all(world: World, release: Release) -> None:
+    """A database there would be anybody's."""
+    (Path(world.layout.shared) / "files").mkdir()
+    world.settings = world.settings.model_copy(update={"media": Media(folder="files")})
+    answers = uploads(world, release, "files")
+    database = places(('DATABASES["default"]["NAME"]', Path(release.root, "files/db.sqlite3"), "file", "database"))
+    answers["places"] += database["places"]
+    assert "lies in media.folder, which nginx shows to everybody" in refused(world, release, answers).message
+
+
+@pytest.mark.parametrize(
+    ("media", "url", "reason"),
+    [
+        ({"folder": "media"}, "/media/", "(MEDIA_ROOT), and media.folder in hosts.toml is media"),
+        ({"folder": "files"}, "/up/", "addresses below /up/ (MEDIA_URL), and media.url is /media/"),
+        ({"folder": "files"}, "/", 'in the settings, MEDIA_URL = "/media/"'),
+    ],
+)
+def test_uploads_that_nginx_would_not_find_are_refused(
+    world: World, release: Release, media: dict[str, str], url: str, reason: str
+) -> None:
+    """Django and hosts.toml speak of the same folder and address; the way back to an earlier release stays open."""
+    (Path(world.layout.shared) / "files").mkdir()
+    world.settings = world.settings.model_copy(update={"linked_dirs": ("files",), "media": Media(**media)})
+    answers = uploads(world, release, "files", url)
+    assert reason in refused(world, release, answers).message
+    assert judge(world, release, answers, new=False) == ""
 
 
 @pytest.mark.parametrize("below", ["", "apps", "apps/web", "tools"])

@@ -245,6 +245,59 @@ def test_linked_folders_and_files_outlive_releases(world: World, origin: Origin)
     assert (second / "conf/local.ini").is_symlink()
 
 
+def acl(path: Path, *options: str) -> list[str]:
+    command = ["getfacl", "--omit-header", "--absolute-names", *options, str(path)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+
+
+def test_nginx_may_read_uploads(world: World, origin: Origin) -> None:
+    """What is there, and what comes, whatever the service's umask; nothing else of shared/. Done once."""
+    shared = Path(world.layout.shared)
+    (shared / "var/media/old").mkdir(parents=True, mode=0o750)
+    (shared / "var/media/old/photo.png").touch(mode=0o640)
+    (shared / "var/private").mkdir(mode=0o750)
+    root = lay_out(world, origin.commit(), media={"folder": "var/media"})
+    assert (root / "var/media/old/photo.png").exists()
+    assert "group:www-data:--x" in acl(shared / "var")
+    assert "group:www-data:r-x" in acl(shared / "var/media/old")
+    assert "group:www-data:r--" in acl(shared / "var/media/old/photo.png")
+    before = os.umask(0o027)
+    try:
+        (root / "var/media/new").mkdir()
+        (root / "var/media/new/photo.png").write_text("new")
+    finally:
+        os.umask(before)
+    assert "group:www-data:r-x" in acl(shared / "var/media/new")
+    assert any(line.startswith("group:www-data:r") for line in acl(shared / "var/media/new/photo.png"))
+    assert not [line for line in acl(shared / "var/private") if "www-data" in line]
+    world.stub("setfacl", "exit 1")
+    lay_out(world, origin.commit("another"), "20260102T030406Z-abcdef0")
+
+
+def test_uploads_beside_code_are_refused(world: World, origin: Origin) -> None:
+    """nginx would show the code to everybody."""
+    with pytest.raises(StepError) as caught:
+        lay_out(world, origin.commit("code", **{"files/views/x.py": ""}), media={"folder": "files"})
+    assert "media.folder in hosts.toml is files, where the commit has code: files/views/x.py" in caught.value.message
+
+
+def test_uploads_that_are_not_the_users_are_told(world: World, origin: Origin) -> None:
+    """Somebody copied them as root: the command that gives them to the app."""
+    world.stub("setfacl", "echo 'Operation not permitted' >&2; exit 1")
+    with pytest.raises(StepError) as caught:
+        lay_out(world, origin.commit(), media={"folder": "media"})
+    assert f"{world.layout.shared}/media cannot be opened to nginx" in caught.value.message
+    assert "chown -R" in (caught.value.hint or caught.value.evidence)
+
+
+def test_a_host_without_setfacl_is_told(world: World, origin: Origin) -> None:
+    """It was provisioned before uploads were a setting."""
+    world.override('type() { [ "$2" != setfacl ] && builtin type "$@"; }')
+    with pytest.raises(StepError) as caught:
+        lay_out(world, origin.commit(), media={"folder": "media"})
+    assert "needs setfacl, and this host has none" in caught.value.message
+
+
 @pytest.mark.parametrize("folders", [["media", "media/private"], ["media/private", "media"]])
 def test_linked_folders_inside_each_other_lose_nothing(world: World, origin: Origin, folders: list[str]) -> None:
     """A linked folder inside a linked folder keeps what users put there."""

@@ -12,7 +12,7 @@ from testbed.harness import PROJECT, Site, throw_away, wait_for
 from testbed.lab import set_secrets
 from testbed.lab.repository import bare_repository, commit
 from testbed.pages import blocks, type_in
-from testbed.shapes import SECRETS, at_home, tree
+from testbed.shapes import SECRETS, at_home, tree, upload
 
 pytestmark = pytest.mark.lab
 Edits = list[tuple[str, str, str]]  # a file, a text in it, and what stands there instead
@@ -120,7 +120,7 @@ def test_a_server_of_your_own(site: Site) -> None:
     typed(site, "\n".join([before[0], put, last]))
 
     assert site.heading() == "Counted here"
-    assert site.run("ls /srv/consult/shared").split() == ["conf", "db.sqlite3", "media"]
+    assert site.run("ls /srv/consult/shared").split() == ["conf", "db.sqlite3", "media", "var"]
     httpx.post(f"http://{site.host.address}/", headers={"Host": site.domain}, data={"body": "one two three"})
     wait_for(lambda: "one two three: 3" in site.page(), what=site.page)
     units = f"consult-worker@{site.live()}:1 consult-worker@{site.live()}:2 consult-nightly.timer"
@@ -131,8 +131,6 @@ def test_two_apps_on_one_server(site: Site) -> None:
     """docs/hosts-toml.md: an app in one folder, and its next version beside it on the same server."""
     set_secrets(site.host, ALLOWED_HOSTS="shop.example.com,staging.shop.example.com")
     edits = [
-        ("shop/settings.py", 'BASE_DIR / "db.sqlite3"', 'MEDIA_ROOT / "db.sqlite3"'),
-        ("shop/settings.py", "DATABASES =", 'MEDIA_ROOT = BASE_DIR / "media"\nDATABASES ='),
         ("shop/urls.py", "urlpatterns", "from django.http import HttpResponse\n\nurlpatterns"),
         ("shop/urls.py", '[path("", index)', '[path("healthz", lambda request: HttpResponse()), path("", index)'),
     ]
@@ -152,6 +150,8 @@ def test_two_apps_on_one_server(site: Site) -> None:
 
     site.domain = "shop.example.com"
     assert site.heading() == "Notes"
+    upload(site, {"text": "kept"}, "attachment", ("kept.txt", b"kept"))
+    assert (site.get("/media/shop/kept.txt").text, site.get("/media/").status_code) == ("kept", 404)
     site.domain = "staging.shop.example.com"
     assert site.heading() == "Next: Notes"
     assert site.run("readlink /app /srv/shop-staging/app").split() == ["/srv/shop/current", "/srv/shop-staging/current"]

@@ -151,7 +151,7 @@ def test_an_app_in_one_folder(repository: Any) -> None:
         wsgi = "shop.wsgi:application"
         static_root = "staticfiles"
         health_path = "/healthz"
-        linked_dirs = ["media"] # uploads (MEDIA_ROOT)
+        media = { folder = "media" } # uploads (MEDIA_ROOT)
         linked_files = ["db.sqlite3"] # the database
 
         [environments.production.hosts.web]
@@ -228,7 +228,7 @@ def test_settings_in_a_package(repository: Any) -> None:
         wsgi = "config.wsgi:application"
         static_root = "staticfiles"
         health_path = "/users/ping/"
-        linked_dirs = ["my_shop/media"] # uploads (MEDIA_ROOT)
+        media = { folder = "my_shop/media" } # uploads (MEDIA_ROOT)
         sync_args = ["--frozen", "--group=production"] # gunicorn is in the group production
 
         [app.processes] # beside the website
@@ -287,7 +287,8 @@ def test_a_member_of_a_workspace(repository: Any) -> None:
         static_root = "../../var/static"
         static_url = "/assets/"
         health_path = "/up/"
-        linked_dirs = ["var/media", "var/cache"] # uploads (MEDIA_ROOT), cache of files
+        media = { folder = "var/media" } # uploads (MEDIA_ROOT)
+        linked_dirs = ["var/cache"] # cache of files
 
         [app.processes] # beside the website
         worker = { command = "manage.py db_worker --queue-name mail" }
@@ -318,7 +319,7 @@ def test_a_src_layout(metadata: str, todo: list[str], repository: Any) -> None:
     moved = {f"src/{name}" if name.startswith("shop/") else name: text for name, text in PLAIN.items()}
     found = init(repository({**moved, "pyproject.toml": metadata}))
     assert 'wsgi = "shop.wsgi:application"\nstatic_root = "src/staticfiles"' in found.text
-    assert 'linked_dirs = ["src/media"]' in found.text
+    assert 'media = { folder = "src/media" }' in found.text
     assert found.todo() == todo
 
 
@@ -382,7 +383,7 @@ def test_what_is_no_django_is_refused(repository: Any) -> None:
         ({"shop/settings.py": SETTINGS + "MEDIA_ROOT = '/mnt/up'"}, "MEDIA_ROOT is /mnt/up: the app may write only to"),
         (
             {"shop/settings.py": SETTINGS + "MEDIA_ROOT = BASE_DIR / 'a b'"},
-            "linked_dirs: must be a path inside the repository",
+            "media: must be a path inside the repository",
         ),
         (
             {"shop/settings.py": SETTINGS + "STATIC_URL = 'https://cdn.x/'"},
@@ -408,7 +409,22 @@ def test_what_is_not_as_it_must_be_is_told(changes: dict[str, str | None], told:
 def test_a_database_in_a_folder_of_its_own(repository: Any) -> None:
     """Its folder is linked: SQLite writes beside the file too, and nobody has to put a first one there."""
     settings = SETTINGS.replace('"db.sqlite3"', '"var/data/db.sqlite3"')
-    assert 'linked_dirs = ["media", "var/data"]' in init(repository({**PLAIN, "shop/settings.py": settings})).text
+    assert 'linked_dirs = ["var/data"]' in init(repository({**PLAIN, "shop/settings.py": settings})).text
+
+
+@pytest.mark.parametrize(
+    ("url", "line"),
+    [
+        ("", 'media = { folder = "media" }'),
+        ("'uploads/'", 'media = { folder = "media", url = "/uploads/" }'),
+        ("'/'", 'linked_dirs = ["media"]'),
+        ("'https://cdn.example.org/'", 'linked_dirs = ["media"]'),
+    ],
+)
+def test_uploads_are_shown_where_pages_look_for_them(url: str, line: str, repository: Any) -> None:
+    """At MEDIA_URL, when that is a path on this site; else they are only kept."""
+    settings = SETTINGS + (f"MEDIA_URL = {url}\n" if url else "")
+    assert f"{line} # uploads (MEDIA_ROOT)" in init(repository({**PLAIN, "shop/settings.py": settings})).text
 
 
 def test_the_lines_for_a_health_path_work(repository: Any) -> None:

@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 import threading
 import time
+import urllib.parse
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path, PurePosixPath
@@ -41,6 +42,7 @@ ODD = sample(
     body_size="1G",
     wsgi="shop.wsgi:create_app()",
     linked_dirs=("web/assets/out",),
+    media={"folder": "web/up.d", "url": "/up.d/files/"},
     workers=3,
     doppler_project="shop",
     doppler_config="prd_eu",
@@ -245,6 +247,7 @@ class Site:
         self.root = root
         self.static = root / "app/apps/web/staticfiles"
         self.kept = root / "srv/consult/static"
+        self.media = root / "srv/consult/shared/var/up"
         self.maintenance = root / "srv/consult/maintenance.html"
 
     def ask(
@@ -283,9 +286,9 @@ def nginx() -> Iterator[Site]:
     # Not tmp_path: the path of a socket has room for 107 bytes.
     root = Path(tempfile.mkdtemp(prefix="ddn-"))
     site = Site(root)
-    for path in ("app/apps/web/staticfiles", "srv/consult/static", "run/consult"):
+    for path in ("app/apps/web/staticfiles", "srv/consult/static", "run/consult", "srv/consult/shared/var/up"):
         (root / path).mkdir(parents=True)
-    text = rendering.site(sample(body_size="1k"))
+    text = rendering.site(sample(body_size="1k", media={"folder": "var/up", "url": "/up/"}))
     for place in ("/app/", "/srv/consult/", "/run/consult/"):
         text = text.replace(place, f"{root}{place}")
     owner = "user root;\n" if os.geteuid() == 0 else ""
@@ -312,12 +315,49 @@ def nginx() -> Iterator[Site]:
 
 @pytest.fixture
 def site(nginx: Site) -> Site:
-    for folder in (nginx.static, nginx.kept):
+    for folder in (nginx.static, nginx.kept, nginx.media):
         shutil.rmtree(folder)
         folder.mkdir()
     nginx.maintenance.unlink(missing_ok=True)
     Upstream.resets.clear()
     return nginx
+
+
+@needs_nginx
+@pytest.mark.parametrize(
+    ("name", "kind", "plain"),
+    [
+        ("photo.png", "image/png", True),
+        ("Übung 1.pdf", "application/pdf", True),
+        ("song.mp3", "audio/mpeg", True),
+        ("page.html", "text/html", False),
+        ("drawing.svg", "image/svg+xml", False),
+        ("unknown", "application/octet-stream", False),
+    ],
+)
+def test_uploads_are_shown_and_run_nothing(name: str, kind: str, plain: bool, site: Site) -> None:
+    """With their own type and no other; what could hold a script gets a sandbox, and none of the site's cookies."""
+    write(site.media / "2026" / name, "content")
+    answer, body = site.ask(f"/up/2026/{urllib.parse.quote(name)}")
+    assert (answer.status, body, answer.headers["Content-Type"]) == (200, b"content", kind)
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    policy = answer.headers["Content-Security-Policy"]
+    assert policy is None if plain else policy.startswith("default-src 'none'; ") and policy.endswith("; sandbox")
+
+
+@needs_nginx
+def test_what_is_no_upload_is_not_shown(site: Site) -> None:
+    """No list of a folder, no hidden file, nothing beside the folder, no link to what is somebody else's."""
+    write(site.media / "2026/.hidden/x", "secret")
+    write(site.media.parent / "secret", "secret")
+    (site.media / "link").symlink_to("/etc/hostname")
+    for path in ("/up/2026/", "/up/", "/up/2026/.hidden/x", "/up/2026/none"):
+        assert site.ask(path)[0].status == 404
+    for path in ("/up/../secret", "/up/%2e%2e/secret", "/up/..%2fsecret", "/up../secret"):
+        assert site.ask(path)[1] != b"secret"
+    if os.geteuid() == 0:  # whose link it is tells, and only root can give one away
+        os.lchown(site.media / "link", 65534, 65534)
+        assert site.ask("/up/link")[0].status == 404
 
 
 @needs_nginx

@@ -1,5 +1,6 @@
 """The settings: what is taken, and what could do harm in a shell, in git or in a rendered file."""
 
+import re
 import string
 
 import pytest
@@ -175,6 +176,33 @@ def test_whole_project_is_no_part_of_it(name: str) -> None:
 def test_static_files_lie_anywhere_in_the_repository(project: str, static_root: str, folder: str) -> None:
     """STATIC_ROOT may be above the folder of manage.py, as `BASE_DIR.parent / "staticfiles"` makes it."""
     assert settings(project=project, static_root=static_root).static_folder == folder
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"folder": "staticfiles/up"}, "media.folder staticfiles/up and static_root staticfiles must lie apart"),
+        ({"folder": "web"}, "media.folder web holds the project itself"),
+        ({"folder": "../up"}, "must be a path inside the repository"),
+        ({"folder": "."}, "must be a folder or file of its own"),
+        ({"folder": "/srv/up"}, "must be a path inside the repository"),
+        ({"folder": "up", "url": "/static/up/"}, "media.url /static/up/ and static_url /static/ must lie apart"),
+        ({"folder": "up", "url": "/static/"}, "media.url /static/ and static_url /static/ must lie apart"),
+        ({"folder": "up", "url": "up"}, "a path on this site that starts and ends with /"),
+        ({"folder": "up", "url": "https://cdn.example.org/"}, "a path on this site that starts and ends with /"),
+    ],
+)
+def test_uploads_have_a_folder_and_an_address_of_their_own(changes: dict[str, str], told: str) -> None:
+    """nginx shows all of the folder to everybody, and an address means one thing."""
+    with pytest.raises(ValidationError, match=re.escape(told)):
+        settings(project="web/app", static_root="../../staticfiles", media=changes)
+
+
+def test_uploads_are_linked() -> None:
+    """As by linked_dirs, and once, where they stand there too."""
+    assert settings(media={"folder": "up"}, linked_dirs=("a",)).linked_folders == ("a", "up")
+    assert settings(media={"folder": "up"}, linked_dirs=("up", "a")).linked_folders == ("up", "a")
+    assert settings(linked_dirs=("a",)).linked_folders == ("a",)
 
 
 @pytest.mark.parametrize(

@@ -96,13 +96,14 @@ wsgi_modules() {
 }
 
 # Refuse a release whose data would be lost with it, before a migration goes there; tell by `ahead NAME` which applied
-# migrations its code lacks.
+# migrations its code lacks, and by `unseen LINE` that nobody shows its uploads.
 prove_data() {
-  local release project linked_dirs linked_files writable
+  local release project linked_dirs linked_files writable media media_url new
   local "$@"
   "$release/.venv/bin/python" -IS "$DEPLOY_LIBRARY/programs/judge_data.py" "answers=$PROOF/django.json" \
     "release=$release" "project=$project" "releases=$RELEASES" "app=$APP" "shared=$SHARED" \
-    "linked_dirs=$linked_dirs" "linked_files=$linked_files" "writable=$writable"
+    "linked_dirs=$linked_dirs" "linked_files=$linked_files" "writable=$writable" "media=$media" \
+    "media_url=$media_url" "new=$new"
 }
 
 # Answer with one line of JSON: what differs between the running master and the proof's, for plan/activation.py.

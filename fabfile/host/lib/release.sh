@@ -54,7 +54,7 @@ fetch() {
 # Check the commit out as a worktree with the linked folders and files in place.
 # Takes gunicorn.conf.py, gunicorn.json and release.json from the files sent to the runner.
 check_out() {
-  local release commit project manage_py linked_dirs linked_files
+  local release commit project manage_py linked_dirs linked_files media
   local "$@"
   local name
   cd "$REPO"
@@ -69,7 +69,9 @@ check_out() {
   mkdir -p .deploy
   cp "$DEPLOY_FILES"/{gunicorn.conf.py,gunicorn.json,release.json} .deploy/
   chmod 644 .deploy/*
+  [ -z "$media" ] || refuse_code "$media"
   for name in $linked_dirs; do link_dir "$name"; done
+  [ -z "$media" ] || let_nginx_read "$media"
   for name in $linked_files; do link_file "$name"; done
   printf '%s\n' "$linked_files" >.deploy/linked_files
 }
@@ -112,6 +114,42 @@ link_dir() {
   done
   [ -L "$1" ] || rm -rf "$1"
   ln -sfn "$SHARED/$1" "$1"
+}
+
+# Refuse a folder of uploads in which the commit has code, for nginx would show it to everybody.
+refuse_code() {
+  local code
+  code=$(git ls-files -- "$1/*.py" | head -n 1)
+  [ -z "$code" ] || {
+    echo "failed: media.folder in hosts.toml is $1, where the commit has code: $code"
+    echo "next: give uploads a folder of their own (MEDIA_ROOT), and name it in hosts.toml"
+    exit 1
+  }
+}
+
+# Let nginx read a folder of shared/, and what will ever be put there: the service's UMask would keep it out of the
+# folders that the app makes. The folder itself comes last, as it tells that all is done.
+let_nginx_read() {
+  local folder=$SHARED/$1 parent
+  [ -n "$(type -P setfacl)" ] || {
+    echo "failed: media in hosts.toml needs setfacl, and this host has none"
+    echo "next: fab -H NAME provision"
+    exit 1
+  }
+  if getfacl --omit-header --absolute-names --default "$folder" | grep -qx 'group:www-data:r-x'; then return; fi
+  parent=$(dirname "$folder")
+  while [ "$parent" != "$SHARED" ]; do
+    setfacl --modify group:www-data:x "$parent"
+    parent=$(dirname "$parent")
+  done
+  {
+    setfacl --recursive --physical --modify group:www-data:rX "$folder" &&
+      find "$folder" -depth -type d -exec setfacl --default --modify group:www-data:rX {} +
+  } || {
+    echo "failed: $folder cannot be opened to nginx: $(id -un) must own all that is in it"
+    echo "next: on the host, as root: chown -R --no-dereference $(id -un): $folder; then the same command again"
+    exit 1
+  }
 }
 
 # Replace a file of the release by a link to shared/; what the commit has comes along, once. The link may lead to nothing

@@ -16,7 +16,7 @@ PATIENCE = 5  # seconds for the databases; an app whose database does not answer
 
 
 def answers():
-    """What Django says: `places` that the app writes to, `migrations` that code and databases know, `static_list`."""
+    """What Django says: `places` that the app writes to, `media`, `migrations` of code and databases, `static_list`."""
     if "django" not in sys.modules:
         return {}
     from django.apps import apps  # ty: ignore[import-not-found] -- the app's own
@@ -30,8 +30,14 @@ def answers():
             found.extend(question(settings, apps))
         except Exception as error:
             print(f"{question.__name__} cannot be asked for: {error!r}", file=sys.stderr)
+    shown = {}
+    try:
+        shown = media()
+    except Exception as error:
+        print(f"media cannot be asked for: {error!r}", file=sys.stderr)
     return {
-        "static_list": has_static_list(),
+        "static_list": has_static_list(),  # after the others, for they may have loaded more of the app
+        "media": shown,
         "places": [dict(place, path=str(Path(place["path"]).absolute())) for place in found],
         "migrations": {"known": known_migrations(settings, apps), "applied": applied_migrations()},
     }
@@ -95,6 +101,22 @@ def uploads(settings, apps):
         if not settings.MEDIA_ROOT and storage.location == str(Path.cwd()):
             name = f"MEDIA_ROOT, which is not set, but {field.model._meta.label}.{field.name} takes uploads: it"
         yield place(name, storage.location, "folder", "uploads")
+
+
+def media():
+    """Where uploads lie, the address that pages give them, and whether the app answers there itself."""
+    from django.core.files.storage import FileSystemStorage, default_storage  # ty: ignore[import-not-found] -- the app's own
+    from django.urls import Resolver404, resolve  # ty: ignore[import-not-found] -- the app's own
+
+    if not isinstance(default_storage, FileSystemStorage) or default_storage.location == str(Path.cwd()):
+        return {}
+    url = default_storage.base_url or ""
+    try:
+        resolve(f"{url}x")
+        by_app = True
+    except Resolver404:
+        by_app = False
+    return {"root": default_storage.location, "url": url, "by_app": by_app}
 
 
 def caches(settings, _apps):

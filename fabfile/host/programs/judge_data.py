@@ -2,10 +2,12 @@
 
 Takes name=value words: `answers` (django.json), `release` (its folder), `project` (the folder in it that gunicorn runs
 in), `releases`, `app` and `shared` (the tool's own places), `linked_dirs` and `linked_files` (of hosts.toml, a line
-each), `writable` (what the service may write to besides shared/, a line each).
+each), `writable` (what the service may write to besides shared/, a line each), `media` and `media_url` (folder and url
+of media in hosts.toml), `new` (empty on the way back to an earlier release, which no address of uploads may bar).
 
-Prints `ahead NAME` for each applied migration that another release knows and this one does not. All that is wrong is
-told at once: a place where the service cannot write, or where nothing outlives a release or a restart.
+Prints `ahead NAME` for each applied migration that another release knows and this one does not, and `unseen LINE` when
+uploads are kept and nobody shows them, with the line for hosts.toml. All that is wrong is told at once: a place where
+the service cannot write, or where nothing outlives a release or a restart, or uploads that nginx would not find.
 """
 
 import json
@@ -15,18 +17,23 @@ from pathlib import Path
 
 TEMPORARY = ("/tmp", "/var/tmp")  # noqa: S108 -- the service has its own (PrivateTmp), which a restart empties
 NEVER_LOST = ("database", "uploads")
+SHOWN = ("uploads", "temporary uploads")
 LINKS = {"file": "linked_files", "folder": "linked_dirs"}
 
 
-def main(answers, release, project, releases, app, shared, linked_dirs, linked_files, writable):
+def main(answers, release, project, releases, app, shared, linked_dirs, linked_files, writable, media, media_url, new):
     said = read_json(answers)
     linked = {"linked_files": linked_files.splitlines(), "linked_dirs": linked_dirs.splitlines()}
     places = said.get("places", [])
     tell_migrations(said.get("migrations", {}), Path(release, ".deploy"), Path(releases))
-    findings, lines = [], {}
+    uploads = said.get("media", {})
+    findings, lines, wanted = [], {}, []
     for place in places:
         path = os.path.realpath(place["path"])
         named = f"{place['setting']} is {place['path']} ({place['use']})"
+        if media and place["use"] not in SHOWN and within(path, os.path.realpath(f"{shared}/{media}")):
+            findings.append(f"{named} lies in media.folder, which nginx shows to everybody")
+            continue
         if within(path, shared, *writable.splitlines()):
             continue
         below = below_release(path, release, releases, app)
@@ -38,7 +45,10 @@ def main(answers, release, project, releases, app, shared, linked_dirs, linked_f
                 )
                 continue
             findings.append(f"{named}, where the app cannot write, and which the next release replaces")
-            lines.setdefault(LINKS[place["kind"]], []).append(below)
+            if place["setting"] == "MEDIA_ROOT" and is_for_nginx(uploads):
+                wanted.append(media_line(below, uploads["url"]))
+            else:
+                lines.setdefault(LINKS[place["kind"]], []).append(below)
         elif within(path, *TEMPORARY):
             if place["use"] not in NEVER_LOST:
                 continue
@@ -51,8 +61,11 @@ def main(answers, release, project, releases, app, shared, linked_dirs, linked_f
         for name in linked["linked_files"]
         if not Path(shared, name).exists() and os.path.realpath(f"{shared}/{name}") not in made_by_app
     ]
+    if uploads and new and not findings:
+        findings, wanted = judge_media(uploads, shared, media, media_url)
     if findings:
-        refuse(findings, lines, linked)
+        wanted += [f"{key} = {json.dumps(linked[key] + sorted(set(names)))}" for key, names in sorted(lines.items())]
+        refuse(findings, wanted)
     if missing and said:  # what is no Django makes its files as it likes
         print("failed: linked_files names what is not there yet: " + ", ".join(f"{shared}/{name}" for name in missing))
         print(f"next: fab -H NAME link.put {missing[0]} --file YOUR-COPY")
@@ -73,13 +86,42 @@ def tell_migrations(migrations, notes, releases):
         print(f"ahead {name}")
 
 
-def refuse(findings, lines, linked):
-    print("The app writes to what does not outlive a release, or where the service cannot write:")
+def judge_media(uploads, shared, folder, url):
+    """What is wrong between the uploads of Django and those of hosts.toml, with the line that mends it."""
+    root = os.path.realpath(uploads["root"])
+    line = media_line(os.path.relpath(root, shared), uploads["url"])
+    if not within(root, shared):
+        return [], []
+    if not folder:
+        if is_for_nginx(uploads):
+            print(f"unseen {line}")
+        return [], []
+    if root != os.path.realpath(f"{shared}/{folder}"):
+        return [f"uploads lie in {root} (MEDIA_ROOT), and media.folder in hosts.toml is {folder}"], [line]
+    if uploads["url"] == "/":
+        return [f'MEDIA_URL is not set, so no page knows where uploads are: in the settings, MEDIA_URL = "{url}"'], []
+    if is_for_nginx(uploads) and uploads["url"] != url:
+        return [f"pages give uploads addresses below {uploads['url']} (MEDIA_URL), and media.url is {url}"], [line]
+    return [], []
+
+
+def is_for_nginx(uploads):
+    """Whether pages give uploads an address on this site that the app does not answer itself."""
+    url = uploads.get("url", "")
+    return url.startswith("/") and url != "/" and not uploads["by_app"]
+
+
+def media_line(folder, url):
+    more = f", url = {json.dumps(url)}" if url not in ("/media/", "/") else ""
+    return f"media = {{ folder = {json.dumps(folder)}{more} }}"
+
+
+def refuse(findings, wanted):
+    print("What the app writes would be lost with a release, could not be written, or would not be found:")
     for finding in findings:
         print(f"  {finding}")
     more = f"; and {len(findings) - 1} more" if len(findings) > 1 else ""
     print(f"failed: {findings[0]}{more}")
-    wanted = [f"{key} = {json.dumps(linked[key] + sorted(set(names)))}" for key, names in sorted(lines.items())]
     if wanted:
         print(f"next: in hosts.toml: {' and '.join(wanted)}; then the same command again")
     else:
