@@ -260,7 +260,7 @@ class Site:
         assert (answer.status_code, answer.headers["X-Release"]) == (200, live)
         folders = self.run(f"for pid in $(pgrep -P {self.master_pid()}); do readlink /proc/$pid/cwd; done").split()
         assert {folder.split("/")[4] for folder in folders} == {live}
-        wait_for(lambda: self.leftovers() == "", seconds=5, what=lambda: f"left behind: {self.leftovers()}")
+        wait_for(lambda: self.leftovers() == "", seconds=30, what=lambda: f"left behind: {self.leftovers()}")
 
     def leftovers(self) -> str:
         """Processes of a proof, work folders, the lock: what must be gone when no run is under way."""
@@ -298,7 +298,7 @@ def toml(value: object) -> str:
 
 
 def wait_for(
-    condition: Callable[[], object], seconds: float = 30, what: Callable[[], str] = lambda: "it did not happen"
+    condition: Callable[[], object], seconds: float = 120, what: Callable[[], str] = lambda: "it did not happen"
 ) -> None:
     """Wait until `condition` holds; fail with `what` after `seconds`."""
     end = time.monotonic() + seconds

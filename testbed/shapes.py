@@ -200,7 +200,7 @@ def leave(walker: Walker) -> Iterator[None]:
         upload(site, {"title": "kept"}, "file", ("kept.png", picture()))
     if walker.name == "queue":
         httpx.post(f"http://{site.host.address}/", headers={"Host": site.domain}, data={"body": "one two three"})
-        wait_for(lambda: "one two three: 3" in site.get("/").text, seconds=20, what=lambda: site.get("/").text)
+        wait_for(lambda: "one two three: 3" in site.get("/").text, what=lambda: site.get("/").text)
     while True:
         if walker.name == "notes":
             there = "kept" in site.get("/").text and site.run("cat /srv/notes/shared/media/notes/kept.txt") == "kept"

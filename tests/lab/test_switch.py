@@ -151,7 +151,7 @@ def test_old_pages_keep_their_files(site: Site) -> None:
     site.settings["keep_static"] = 3
     site.commit({CSS: "p { color: #555555 }\n"})
     site.deploy().expect(0)
-    wait_for(lambda: site.get(pages[1][0]).status_code == 404, seconds=10)
+    wait_for(lambda: site.get(pages[1][0]).status_code == 404)
     assert [site.get(path).status_code for path, _ in pages] == [404, 404, 200, 200]
 
 
