@@ -174,11 +174,12 @@ def _leave_out_what_does_not_fit(report: Report) -> None:
         several = isinstance(value, list)
         rest = []
         for item in value if several else [value]:
-            if why := _wrong(key, [item] if several else item):
-                found = hosts_text.toml(item) if isinstance(item, dict) else item
-                report.todo += [f"{key}: {why}; found was {found}"] if item != "" else []
-            else:
+            why = _wrong(key, [item] if several else item)
+            if not why:
                 rest.append(item)
+            elif item != "":
+                found = hosts_text.toml(item) if isinstance(item, dict) else item
+                report.todo.append(f"{key}: {why}; found was {found}")
         if several and rest:
             report.settings[key] = rest
         elif not rest and value != "":

@@ -46,7 +46,7 @@ def data(settings: Settings, release: Release, *, new: bool) -> Step:
         {
             "release": release.root,
             "project": settings.project,
-            "linked_dirs": settings.linked_folders,
+            "linked_dirs": settings.linked_dirs,
             "linked_files": settings.linked_files,
             "writable": writable(settings),
             "media": settings.media.folder,

@@ -288,9 +288,8 @@ def _boot(record: Record, say: Say) -> LabHost:
     if above := standing_on(record.name):
         raise LabError(f"{record.name} cannot boot: {', '.join(above)} stand on its disk")
     cgroup.end(f"{record.name}/host")
-    unmount(
-        ENGINE / "unix-export" / f"ddl-{record.name}"
-    )  # left by a newer systemd-nspawn that was killed; it refuses it
+    # A newer systemd-nspawn that was killed leaves it, and the next one refuses it.
+    unmount(ENGINE / "unix-export" / f"ddl-{record.name}")
     root = _mount(record)
     log = record.folder / "console.log"
     network.make(record.name, record.index, log)

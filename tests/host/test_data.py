@@ -149,6 +149,31 @@ LOGGING = {"version": 1, "handlers": {"out": {"class": "logging.FileHandler", "f
     }
 
 
+@pytest.mark.parametrize("version", OLDEST + DJANGO)
+@pytest.mark.parametrize(
+    ("media_url", "urls", "url", "by_app"),
+    [
+        ('"files/"', "", "/files/", False),
+        ('"/files/"', 're_path("^files/(.*)$", print)', "/files/", True),
+        ('"https://cdn.example.org/"', "", "https://cdn.example.org/", False),
+        ('""', 'path("pages/", print)', "/", False),
+    ],
+)
+def test_django_says_where_uploads_are_shown(
+    django_of: Any, release: Release, version: str, media_url: str, urls: str, url: str, by_app: bool
+) -> None:
+    """Their folder, the address that pages give them, and whether a route of the app answers there."""
+    write(release, f"{SETTINGS}ROOT_URLCONF = 'site_urls'\nMEDIA_ROOT = BASE_DIR / 'up'\nMEDIA_URL = {media_url}\n")
+    Path(release.root, "site_urls.py").write_text(f"from django.urls import path, re_path\nurlpatterns = [{urls}]\n")
+    said = ask(django_of(version), release)["media"]
+    assert said == {"root": str(Path(release.root, "up")), "url": url, "by_app": by_app}
+
+
+def test_django_without_a_media_root_shows_nothing(django_of: Any, release: Release) -> None:
+    """Its working folder is no folder of uploads."""
+    assert ask(django_of(DJANGO[-1]), release)["media"] == {}
+
+
 MANIFEST = """
 STATIC_URL, STATIC_ROOT = "/static/", BASE_DIR / "staticfiles"
 INSTALLED_APPS = ["django.contrib.staticfiles", *INSTALLED_APPS]
@@ -290,6 +315,15 @@ def test_kept_uploads_that_nobody_shows_are_told(
     (Path(world.layout.shared) / "files").mkdir()
     world.settings = world.settings.model_copy(update={"linked_dirs": ("files",), "media": Media(**media)})
     assert judge(world, release, uploads(world, release, "files", url, by_app)) == said
+
+
+def test_the_line_of_linked_dirs_has_those_of_hosts_toml(world: World, release: Release) -> None:
+    """And the one that is missing; the folder of media has a line of its own."""
+    (Path(world.layout.shared) / "files").mkdir()
+    world.settings = world.settings.model_copy(update={"linked_dirs": ("data",), "media": Media(folder="files")})
+    answers = uploads(world, release, "files")
+    answers["places"] += places(("SESSION_FILE_PATH", Path(release.root, "var"), "folder", "sessions"))["places"]
+    assert 'linked_dirs = ["data", "var"]' in str(refused(world, release, answers).hint)
 
 
 def test_nothing_but_uploads_may_lie_where_nginx_shows_all(world: World, release: Release) -> None:

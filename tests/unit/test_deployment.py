@@ -149,6 +149,16 @@ def test_what_the_build_has_to_tell_is_said(stage: Stage) -> None:
     assert "Using CPython" not in stage.stream.getvalue()
 
 
+def test_uploads_that_nobody_shows_are_said(stage: Stage) -> None:
+    """To a person and in the document, with the line for hosts.toml; the deploy goes on."""
+    line = 'media = { folder = "media" }'
+    stage.ends["prove_that_its_data_outlives_it"] = (0, f"unseen {line}")
+    session, error = stage.deploy()
+    assert error is None
+    assert f"  uploads are kept, but nobody shows them; in hosts.toml: {line}\n" in stage.stream.getvalue()
+    assert f"so that visitors see uploads, in hosts.toml: {line}" in session.outcome.suggestions
+
+
 def played(session: Session) -> Played:
     return cast("Any", session.runner)
 

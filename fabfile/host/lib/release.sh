@@ -69,7 +69,7 @@ check_out() {
   mkdir -p .deploy
   cp "$DEPLOY_FILES"/{gunicorn.conf.py,gunicorn.json,release.json} .deploy/
   chmod 644 .deploy/*
-  [ -z "$media" ] || refuse_code "$media"
+  [ -z "$media" ] || refuse_code_among_uploads "$media"
   for name in $linked_dirs; do link_dir "$name"; done
   [ -z "$media" ] || let_nginx_read "$media"
   for name in $linked_files; do link_file "$name"; done
@@ -117,7 +117,7 @@ link_dir() {
 }
 
 # Refuse a folder of uploads in which the commit has code, for nginx would show it to everybody.
-refuse_code() {
+refuse_code_among_uploads() {
   local code
   code=$(git ls-files -- "$1/*.py" | head -n 1)
   [ -z "$code" ] || {

@@ -24,23 +24,27 @@ def answers():
 
     if not settings.configured or not apps.ready:
         return {}
-    found = []
+    found, shown = [], {}
     for question in (databases, uploads, caches, logs, sessions, mails, temporary_uploads):
-        try:
+        with by_itself(question):
             found.extend(question(settings, apps))
-        except Exception as error:
-            print(f"{question.__name__} cannot be asked for: {error!r}", file=sys.stderr)
-    shown = {}
-    try:
+    with by_itself(media):
         shown = media()
-    except Exception as error:
-        print(f"media cannot be asked for: {error!r}", file=sys.stderr)
     return {
         "static_list": has_static_list(),  # after the others, for they may have loaded more of the app
         "media": shown,
         "places": [dict(place, path=str(Path(place["path"]).absolute())) for place in found],
         "migrations": {"known": known_migrations(settings, apps), "applied": applied_migrations()},
     }
+
+
+@contextlib.contextmanager
+def by_itself(question):
+    """Let one question fail, which is told, and the others be asked."""
+    try:
+        yield
+    except Exception as error:
+        print(f"{question.__name__} cannot be asked for: {error!r}", file=sys.stderr)
 
 
 def has_static_list():
