@@ -11,7 +11,7 @@ import httpx
 from testbed.harness import Site, wait_for
 
 # For a machine that does other things too; a test that waits for a limit sets a lower one.
-TIMEOUTS = {"connect": 5, "fetch": 30, "sync": 60, "collectstatic": 30, "migrate": 30, "boot": 30, "health": 5}
+TIMEOUTS = {"connect": 5, "fetch": 30, "sync": 60, "collectstatic": 30, "migrate": 30, "boot": 30, "health": 30}
 
 
 def fails(site: Site, code: int, *words: str, state: str = "as before", command: tuple[str, ...] = ()) -> dict:

@@ -103,8 +103,8 @@ def fresh(own: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -
 
 def test_the_first_deploy_of_a_lab_host(fresh: Site) -> None:
     """`lab = true` and one command: provisioned, deployed, healthy; failures before it leave nothing in the way."""
-    table = {"lab": True, "repo": Repository.url, "domain": "consult.lab", "timeouts": {"reload": 5, "health": 4}}
-    fresh.hosts_file = hosts_toml({fresh.name: VALUES | table})
+    table = {"lab": True, "repo": Repository.url, "domain": "consult.lab"}
+    fresh.hosts_file = hosts_toml({fresh.name: VALUES | table | {"timeouts": {"reload": 5, "health": 4}}})
     for branch, health, code in (("ill", UNHEALTHY, 5), ("ill-when-live", UNHEALTHY_WHEN_LIVE, 6)):
         fresh.branch = branch
         fresh.commit(fresh.edited(VIEWS, HEALTHY, health))
@@ -115,6 +115,7 @@ def test_the_first_deploy_of_a_lab_host(fresh: Site) -> None:
     document = fresh.fab("status", "--json").expect(6).json
     assert document["site_state"] == "nothing is live"
     assert document["error"].startswith(f"{fresh.name}: gunicorn_socket fails: ")
+    fresh.hosts_file = hosts_toml({fresh.name: VALUES | table})
     first = fresh.fab("deploy", "--json").expect(0)
     document = first.json
     assert (document["activation"], document["previous"]) == ("start", None)

@@ -283,7 +283,7 @@ def test_a_health_path_that_never_answers_in_the_proof(site: Site) -> None:
 
 def test_a_health_path_that_never_answers_live(site: Site) -> None:
     """Workers that never come up take no visitor away from those of before."""
-    limit(site, reload=10)
+    limit(site, reload=10, health=5)
     site.commit(health_view(site, "live and __import__('time').sleep(600)"))
     fails(site, 6, "See only new workers answer", "is live again", state="as before: ")
     site.commit(site.edited(VIEWS, "SHOWN_NOTES = 100", "SHOWN_NOTES = 98"))
@@ -297,6 +297,7 @@ def test_a_health_path_that_flaps(site: Site) -> None:
         f'if live:\n        seen = open("{seen}", "a")\n        seen.write("x")\n'
         "        if seen.tell() % 2 == 0:\n            return JsonResponse({}, status=503)"
     )
+    limit(site, health=5)
     site.commit(health_view(site, flap))
     outcome = fails(site, 6, "/healthz answers 503", "is live again", state="as before: ")
     assert outcome["watch"]["failed"]
@@ -309,6 +310,7 @@ def test_a_health_path_that_only_the_watch_sees_failing(site: Site) -> None:
     """The host's own checks pass, what comes in through the SSH connection does not: the old release is back."""
     # They ask with the same headers, but for those that httpx itself adds.
     refuse = 'if live and "Accept-Encoding" in _request.headers:\n        return JsonResponse({}, status=503)'
+    limit(site, health=5)
     site.commit(health_view(site, refuse))
     outcome = fails(site, 6, "/healthz answers 503 through nginx", "is live again", state="as before: ")
     assert outcome["checks"]["http_200"] is False
