@@ -209,8 +209,12 @@ def verify_site(rendered: Rendering, folder: Path) -> str:
 
 
 def nginx_conf(site: str, folder: Path) -> str:
-    """Return an nginx.conf around `site` that anybody can run: sockets in `folder` instead of port 80, and its log."""
+    """Return an nginx.conf around `site` that anybody can run: sockets in `folder` instead of port 80, and its log.
+
+    The certificate stays out, which only the host has.
+    """
     numbers = iter(range(100))
+    site = re.sub(r"\binclude /etc/nginx/snippets/\S+-tls\.conf;", "", site)
     listening = re.sub(r"\blisten \S+?(?=[ ;])", lambda _: f"listen unix:{folder}/{next(numbers)}.sock", site)
     listening = listening.replace(" /var/log/nginx/", f" {folder}/")
     mime_types = Path("/etc/nginx/mime.types")

@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime
 
 from ..config.settings import Settings
-from ..errors import ConfigError
+from ..errors import ConfigError, ProvisionError
 from ..output.console import printable
 from ..plan import rendering, services
 from ..plan.lock import operator
@@ -57,6 +57,8 @@ def find_commit(run: Run, answer: str) -> tuple[str, str]:
 def decide(session: Session, commit: str, *, force: bool) -> Plan | None:
     """What has to change on the host for `commit` to be live; None when nothing has."""
     settings, layout, state = session.settings, session.layout, session.state
+    if session.lacks_certificate:
+        raise without_certificate(session)
     files, now = session.changed_files(), state.live_release
     amiss = services.amiss(settings, state)
     same = now is not None and now.commit == commit and now.fingerprint == fingerprint(settings)
@@ -66,6 +68,20 @@ def decide(session: Session, commit: str, *, force: bool) -> Plan | None:
         return plan if files or amiss or not now.good else None
     new = layout.release(next_id(state.now, [each.id for each in state.releases], commit))
     return Plan(settings, layout, new, session.live, files, commit, amiss=amiss)
+
+
+def without_certificate(session: Session) -> ProvisionError:
+    """The error for a host that has another certificate than hosts.toml asks for."""
+    name, made_for = session.run.name, session.state.tls
+    what = (
+        "no certificate yet"
+        if made_for in ("", "placeholder")
+        else f"a certificate made for other settings: {made_for}"
+    )
+    return ProvisionError(
+        f"{name}: tls is set in hosts.toml, but this host has {what}",
+        hint=f"fab -H {name} provision; or, to go on without https for now, take tls out of hosts.toml",
+    )
 
 
 def send_release_files(session: Session, plan: Plan) -> None:

@@ -2,7 +2,7 @@
 
 from ..errors import Unhealthy
 from ..output import advice
-from ..plan import lock, services
+from ..plan import certificate, lock, services
 from ..plan.state import HostState, parse
 from ..session.run import Run
 from ..session.session import evidence, read_logs
@@ -27,10 +27,20 @@ def status(run: Run) -> None:
         hidden = state.maintenance and answer == "503"  # the host's own look asks gunicorn then
         if not answer.startswith(http.BLIND) and not hidden:  # else the host's own look is all there is
             checks.add("http_200", ok=answer == "200", detail=f"{settings.health_path} answers {answer}")
+        shown = certificate.parse(results[nginx.LOOK].output.splitlines())
+        if shown:
+            told = shown.trouble(state.now) or shown.told(state.now)
+            checks.add("certificate", ok=not shown.refused(state.now), detail=told)
         outcome.add_checks(checks)
         add_state(run, state, results[survey.HOLDER].output)
+        if shown:
+            outcome.details["certificate"] = shown.document(state.now)
+            if shown.due(state.now):
+                outcome.suggestions.append(certificate.renewal(run.name, settings))
         outcome.details["visitor"] = (checks.found | checks.details).get("visitor", "")
         show(run, state, checks)
+        for text in outcome.suggestions:
+            run.console.say(f"  next: {text}")
         if checks.failed:
             outcome.logs = read_logs(runner, run.host.layout, checks.failed)
             raise Unhealthy(

@@ -167,9 +167,19 @@ class Layout:
         return PurePosixPath("/etc/nginx/sites-enabled") / self.unit
 
     @property
+    def tls_file(self) -> PurePosixPath:
+        """Where nginx finds the certificate; written by `provision`, included by the site."""
+        return PurePosixPath("/etc/nginx/snippets") / f"{self.unit}-tls.conf"
+
+    @property
     def installed_files(self) -> tuple[PurePosixPath, ...]:
         """The files that only root may write: service, socket and nginx site."""
         return (self.service_file, self.socket_file, self.site_file)
+
+    @property
+    def acme_root(self) -> PurePosixPath:
+        """From where every site of the host answers an ACME server's challenges (RFC 8555, 8.3)."""
+        return PurePosixPath("/var/www/letsencrypt")
 
     @property
     def live(self) -> Release:
@@ -184,6 +194,7 @@ class Layout:
         names = (
             "name", "unit", "app", "base", "repo", "releases", "current", "shared", "kept_static", "staged", "cache",
             "pythons", "history", "lock", "digest_key", "secrets", "socket", "state", "pid_file", "doppler",
-            "doppler_home", "maintenance", "service_file", "site_file", "site_link",
+            "doppler_home", "maintenance", "service_file", "site_file", "site_link", "tls_file",
+            "acme_root",
         )  # fmt: skip
         return {name.upper(): str(getattr(self, name)) for name in names}

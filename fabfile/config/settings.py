@@ -9,6 +9,7 @@ from .processes import Process, ProcessName
 from .table import Table, setting
 from .texts import (
     Account,
+    AcmeServer,
     Address,
     AppName,
     AppPath,
@@ -16,10 +17,13 @@ from .texts import (
     BranchName,
     Domain,
     DopplerName,
+    Email,
+    HostFile,
     HostKey,
     InnerPath,
     Line,
     PathFromProject,
+    Proxy,
     PublicUrl,
     PythonVersion,
     RelativePath,
@@ -63,6 +67,38 @@ class Media(Table):
     )
     # The proof compares it with the app's own.
     url: StaticUrl = setting("/media/", "MEDIA_URL", new_release=True)
+
+
+class Tls(Table):
+    """The certificate with which nginx speaks https: one from Let's Encrypt, or a pair of files on the host."""
+
+    letsencrypt: Email | None = setting(
+        None,
+        "mail address of the account at Let's Encrypt, which then certifies `domain` and `aliases`",
+        new_release=False,
+    )
+    acme_server: AcmeServer = setting(
+        "https://acme-v02.api.letsencrypt.org/directory",
+        "directory of another ACME server, to try it out, or your own",
+        new_release=False,
+    )
+    certificate: HostFile | None = setting(
+        None,
+        "a certificate that is on the host already, with its chain; who renews it reloads nginx",
+        new_release=False,
+    )
+    key: HostFile | None = setting(None, "its private key, which root may read", new_release=False)
+
+    def __bool__(self) -> bool:
+        return bool(self.letsencrypt or self.certificate)
+
+    @model_validator(mode="after")
+    def _names_one_source(self) -> Self:
+        if self.letsencrypt and (self.certificate or self.key):
+            raise ValueError("takes letsencrypt or certificate and key, not both")
+        if bool(self.certificate) != bool(self.key):
+            raise ValueError("takes certificate and key together: each is of no use without the other")
+        return self
 
 
 class Settings(Table):
@@ -118,9 +154,18 @@ class Settings(Table):
         True, "nginx answers requests for any other name with this site too", new_release=False
     )
     body_size: BodySize = setting("20m", "largest request body", new_release=False)
+    tls: Tls = Field(Tls(), description="https, spoken by nginx; not spoken when nothing is set")
+    trusted_proxies: tuple[Proxy, ...] = setting(
+        (),
+        "addresses or networks of proxies whose X-Forwarded-* are believed; `cloudflare` stands for all of its own",
+        new_release=False,
+    )
+    nginx_include: InnerPath | None = setting(
+        None, "a file beside hosts.toml, whose lines come at the end of the site's server block", new_release=False
+    )
     public_url: PublicUrl | None = setting(
         None,
-        "the site's address from outside, watched during a deploy; https says that a proxy before nginx speaks it",
+        "the site's address from outside, watched during a deploy; https without `tls` says that a proxy speaks it",
         new_release=False,
         secret=True,
     )
@@ -191,6 +236,16 @@ class Settings(Table):
             raise ValueError(f"{where} lies outside the repository: a release is built and put back as one folder")
         if f"{posixpath.normpath(self.project)}/".startswith(f"{self.static_folder}/"):
             raise ValueError(f"{where} holds the project itself: nginx would show its source to everybody")
+        return self
+
+    @model_validator(mode="after")
+    def _believes_who_speaks_https(self) -> Self:
+        """Refuse an https that nobody is known to speak: an app that redirects to it would do so for ever."""
+        if (self.public_url or "").startswith("https://") and not self.tls and not self.trusted_proxies:
+            raise ValueError(
+                "public_url is https, but nothing says who speaks it: tls, if nginx is to; or trusted_proxies, the "
+                'address of the proxy that does (["10.0.0.5"], or ["cloudflare"])'
+            )
         return self
 
     @model_validator(mode="after")

@@ -1,5 +1,6 @@
 """What text may stand in a setting: nothing that means something to a shell, git, systemd or nginx."""
 
+import ipaddress
 import re
 from typing import Annotated
 
@@ -68,6 +69,14 @@ def app_path(value: str) -> str:
     return value
 
 
+def proxy(value: str) -> str:
+    """Return `value` if it is an address or a network, or the word for Cloudflare's; ValueError says why not."""
+    try:
+        return value if value == "cloudflare" else str(ipaddress.ip_network(value))
+    except ValueError as error:
+        raise ValueError(f"must be an IP address, a network like 10.0.0.0/8, or cloudflare ({error})") from None
+
+
 def repository(value: str) -> str:
     """Return `value` if git can take it as an address; ValueError says why not."""
     if not re.fullmatch(r"(?:(?:https?|ssh|git|file)://|[A-Za-z0-9_][A-Za-z0-9._-]*@)[A-Za-z0-9._~:/@%+-]+", value):
@@ -105,6 +114,10 @@ Account = Annotated[
         "must be the name of a Unix account: a-z, 0-9, _ and -, at most 31 characters",
     ),
 ]
+AcmeServer = Annotated[
+    str,
+    matching(r"https://[A-Za-z0-9.:\[\]-]+/[A-Za-z0-9._~/%-]*", "must be the https address of an ACME directory"),
+]
 Address = Annotated[
     str,
     matching(
@@ -130,6 +143,11 @@ DopplerName = Annotated[
     str,
     matching(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", "must be a name as Doppler shows it: letters, digits and _ . -"),
 ]
+Email = Annotated[
+    str,
+    matching(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+", "must be a mail address like ops@example.com"),
+]
+HostFile = Annotated[str, AfterValidator(absolute_path)]
 HostKey = Annotated[
     str,
     matching(
@@ -162,6 +180,7 @@ VALUED_SYNC_OPTIONS = (
 InnerPath = Annotated[str, AfterValidator(inner_path)]
 Line = Annotated[str, AfterValidator(one_line)]
 PathFromProject = Annotated[str, AfterValidator(path_from_project)]
+Proxy = Annotated[str, AfterValidator(proxy)]
 PublicUrl = Annotated[
     str,
     matching(

@@ -29,9 +29,9 @@ NEXT = (
     # What a visitor found (host/programs/visit.py).
     (
         r"but nothing on this host answers https",
-        "SECURE_SSL_REDIRECT = False in the app's settings; or, where a proxy speaks https for it, "
-        'public_url = "https://..." in hosts.toml, and let the proxy send X-Forwarded-Proto '
-        "(SECURE_PROXY_SSL_HEADER in the app's settings)",
+        'let nginx speak https: tls = { letsencrypt = "you@example.com" } in hosts.toml, then fab -H {host} provision; '
+        'where a proxy speaks it: public_url = "https://..." and trusted_proxies (and SECURE_PROXY_SSL_HEADER in the '
+        "app's settings, for both); without https: SECURE_SSL_REDIRECT = False there",
     ),
     (
         r"does not see that the visitor came by https",
@@ -109,5 +109,5 @@ def next_command(host: str, output: str) -> str:
         return said
     for pattern, advice in NEXT:
         if re.search(pattern, output):
-            return advice.format(host=host)
+            return advice.replace("{host}", host)
     return "mend that, then the same command again"

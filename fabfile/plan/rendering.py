@@ -4,11 +4,14 @@ import json
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path, PurePosixPath
+from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
 from ..config.layout import Layout
-from ..config.places import TEMPLATES, own_templates
+from ..config.places import TEMPLATES, hosts_file, own_templates
+from ..errors import ConfigError
 from . import request
+from .proxies import networks
 from .rights import sudo_lines
 from .services import Service, patience, services
 
@@ -40,7 +43,24 @@ def site(settings: "Settings") -> str:
         open_path=request.open_path(settings),
         mark_header=request.MARK,
         site_mark=request.mark(settings),
+        proxies=networks(settings.trusted_proxies),
+        include=included(settings),
     )
+
+
+def included(settings: "Settings") -> str:
+    """Return the lines of `nginx_include`, beside hosts.toml. Raises ConfigError when they cannot be read."""
+    if not settings.nginx_include:
+        return ""
+    path = hosts_file().absolute().parent / settings.nginx_include
+    try:
+        return indent(path.read_text(encoding="utf-8").rstrip(), "    ")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text in UTF-8"
+        raise ConfigError(
+            f"nginx_include {settings.nginx_include}: {path} cannot be read: {reason}",
+            hint="it is a file in the folder of hosts.toml, or below",
+        ) from error
 
 
 def gunicorn_conf() -> str:

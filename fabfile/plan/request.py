@@ -41,8 +41,13 @@ def names(settings: "Settings") -> list[str]:
 
 
 def proxied(settings: "Settings") -> bool:
-    """Whether visitors come by https that somebody speaks before nginx."""
-    return (settings.public_url or "").startswith("https://")
+    """Whether visitors come by https that somebody else speaks, before nginx."""
+    return not settings.tls and (settings.public_url or "").startswith("https://")
+
+
+def by_https(settings: "Settings") -> bool:
+    """Whether visitors come by https, whoever speaks it."""
+    return bool(settings.tls) or proxied(settings)
 
 
 def mark(settings: "Settings") -> str:

@@ -30,8 +30,8 @@ class ReleaseState:
 class HostState:
     """A host at one moment. Paths are the host's; `files` holds the SHA-256 of each file the tool installs.
 
-    `units` are those of workers and timers, with systemd's word for their state. `maintenance` is the page that closes
-    the site, if it is there.
+    `tls` is what the certificate was made for (plan/certificate.py). `units` are those of workers and timers, with
+    systemd's word for their state. `maintenance` is the page that closes the site, if it is there.
     """
 
     now: int = 0
@@ -49,6 +49,7 @@ class HostState:
     inodes_free: int = 0
     frozen: str = ""
     maintenance: str = ""
+    tls: str = ""
     masked: str = ""
     missing: tuple[str, ...] = ()
 
@@ -111,6 +112,7 @@ def parse(lines: Iterable[str]) -> HostState:
             disk_free=int(single["disk"]),
             inodes_free=int(single["inodes"]),
             maintenance=single.get("maintenance", ""),
+            tls=single.get("tls", ""),
             frozen=single.get("frozen", ""),
             masked=single.get("masked", ""),
             missing=tuple(missing),

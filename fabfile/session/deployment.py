@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from ..errors import DeployError, StepFailed, Unhealthy
 from ..output import advice
+from ..plan import certificate
 from ..plan.activation import Activation, Comparison, choose
 from ..plan.lock import operator
 from ..plan.plan import Plan
@@ -90,6 +91,7 @@ def switch(session: Session, plan: Plan, activation: Activation) -> None:
         schema = add_migrations(session, results)
         checks = nginx.parse_checks(results[nginx.CHECK].output)
         outcome.add_checks(checks)
+        note_certificate(session, results[nginx.CHECK].output)
         answer = watch.settle(watches, settings.timeouts.health)
         public = watch.public_trouble(watches, closed=bool(session.state.maintenance))
         outcome.checks["http_200"] = not answer
@@ -109,12 +111,23 @@ def switch(session: Session, plan: Plan, activation: Activation) -> None:
         outcome.details["public_trouble"] = public or None
 
 
+def note_certificate(session: Session, output: str) -> None:
+    """Keep what the host has to say of the site's certificate, and what of it is to be told at the end."""
+    if shown := certificate.parse(output.splitlines()):
+        now = session.state.now
+        session.outcome.details |= {
+            "certificate": shown.document(now),
+            "certificate_trouble": shown.trouble(now) or None,
+        }
+
+
 def tell_of_the_visitor(session: Session, *found: str) -> None:
     """Say what a visitor found, in the proof and through nginx, unless it is just a front page."""
     said = list(dict.fromkeys(text for text in found if text))
     session.outcome.details["visitor"] = "; ".join(said)
+    as_ever = (FRONT_PAGE, f"/ leads to https://{session.settings.domain}/, 200" if session.settings.tls else "")
     for text in said:
-        if text != FRONT_PAGE:
+        if text not in as_ever:
             session.run.console.say(f"  a visitor finds: {text}")
 
 
@@ -145,9 +158,12 @@ def announce(session: Session, plan: Plan) -> None:
         outcome.suggestions.append(_look_outside(session))
     elif "public_requests" in watched:
         seen += f"; at {session.settings.public_url} {watched['public_requests']}, {watched['public_failed']} failed"
+    if refused := outcome.details.get("certificate_trouble"):
+        seen += f"; BUT the certificate {refused}"
+        outcome.suggestions.append(certificate.renewal(run.name, session.settings))
     ahead = outcome.details.get("migrations_ahead")
     schema = f"; {_stay(ahead)}, which this release does not know" if ahead else ""
-    run.headline(f"{plan.release.id} is live ({outcome.activation}){seen}{schema}", good=not trouble)
+    run.headline(f"{plan.release.id} is live ({outcome.activation}){seen}{schema}", good=not (trouble or refused))
 
 
 def _public_trouble(session: Session, trouble: str) -> str:

@@ -29,7 +29,8 @@ class Run:
     def url(self) -> str:
         """The site's address for a person; of a lab host, whose domain is known nowhere, the one that opens here."""
         host = self.settings.address if self.settings.lab else self.settings.domain
-        return (self.settings.public_url or f"http://{host}").rstrip("/")
+        scheme = "https" if self.settings.tls else "http"
+        return (self.settings.public_url or f"{scheme}://{host}").rstrip("/")
 
     def invite(self) -> None:
         """Say where a lab's site opens, for nobody can know it."""

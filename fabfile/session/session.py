@@ -11,7 +11,7 @@ from ..config.layout import Layout, Release
 from ..config.settings import Settings
 from ..errors import ProvisionError, StepFailed
 from ..output.outcome import Outcome
-from ..plan import lock, rendering, services
+from ..plan import certificate, lock, rendering, services
 from ..plan.lock import Lock
 from ..plan.state import HostState, parse
 from ..ssh.connection import Connection, connect
@@ -51,14 +51,23 @@ class Session:
     def live(self) -> Release | None:
         return self.layout.release(self.state.live) if self.state.live else None
 
+    @property
+    def lacks_certificate(self) -> bool:
+        """Whether the host has another certificate than hosts.toml asks for, or none yet."""
+        return certificate.words(self.settings) not in ("", self.state.tls)
+
     def changed_files(self) -> dict[PurePosixPath, str]:
-        """The rendered files whose text is not what the host has."""
+        """The rendered files whose text is not what the host has.
+
+        The site is not among them as long as it would name a certificate that is not there.
+        """
+        waits = self.layout.site_file if self.lacks_certificate else None
         roller, _ = services.roller(self.layout).files
         wanted = services.services(self.layout, leaving=str(roller) in self.state.files)
         return {
             path: text
             for path, text in rendering.files(self.settings, wanted).items()
-            if self.state.files.get(str(path)) != hashlib.sha256(text.encode()).hexdigest()
+            if path != waits and self.state.files.get(str(path)) != hashlib.sha256(text.encode()).hexdigest()
         }
 
     def nothing_to_do(self, reason: str, release: str) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from ..config.settings import Settings
+from ..plan import certificate
 from ..plan.request import header_lines, mark, names, proxied
 from .step import Step
 
@@ -35,7 +36,9 @@ def look_at_site(settings: Settings) -> Step:
 
 def _checks(settings: Settings, wait: int) -> dict:
     asked = {"health_path": settings.health_path, "headers": header_lines(settings), "mark": mark(settings)}
-    return {**asked, "names": names(settings), "proxy": proxied(settings), "wait": wait, "only_look": False}
+    visitors = {"names": names(settings), "proxy": proxied(settings)}
+    certified = certificate.names(settings) if settings.tls else None
+    return {**asked, **visitors, "certified": certified, "wait": wait, "only_look": False}
 
 
 @dataclass(frozen=True)

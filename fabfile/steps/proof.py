@@ -2,7 +2,7 @@
 
 from ..config.layout import Layout, Release
 from ..config.settings import Settings
-from ..plan.request import header_lines, names, proxied
+from ..plan.request import by_https, header_lines, names
 from .django import doppler
 from .step import Step, Value
 
@@ -99,7 +99,7 @@ def visitors(settings: Settings, release: Release, *, new: bool) -> Step:
         {
             "release": release.root,
             "names": names(settings),
-            "proxy": proxied(settings),
+            "proxy": by_https(settings),
             "static_url": settings.static_url,
             "static_root": settings.static_folder,
             "new": new,

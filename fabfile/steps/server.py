@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 from ..config.settings import Settings
+from . import tls
 from .django import doppler
 from .step import Step
 
@@ -33,14 +34,19 @@ def provision(settings: Settings, files: Iterable[PurePosixPath]) -> list[Step]:
             "check_server",
             {"supported": SUPPORTED, "default_server": settings.default_server},
         ),
-        Step("install_the_packages", "Install the packages", "install_packages", {"programs": _programs()}, 900),
+        Step(
+            "install_the_packages", "Install the packages", "install_packages", {"programs": _programs(settings)}, 900
+        ),
         Step("install_uv", "Install uv", "install_uv", timeout=600),
         Step("install_the_doppler_cli", "Install the Doppler CLI", "install_doppler", timeout=600),
         Step("make_the_user", "Make the user", "make_user", {**owner, "keys": settings.authorized_keys}),
         Step("make_the_folders", "Make the folders", "make_folders", owner),
         Step("write_the_doppler_token", "Write the Doppler token", "write_token", {**owner, **doppler(settings)}),
         Step("grant_the_exact_sudo_rights", "Grant the exact sudo rights", "grant_rights"),
+        *([tls.prepare(settings)] if settings.tls else []),
         install_service(settings, files),
+        *([tls.obtain(settings)] if settings.tls.letsencrypt else []),
+        *([] if settings.tls else [tls.forget()]),
         *([reach_repository(settings)] if settings.repo else []),
     ]
 
@@ -59,5 +65,7 @@ def reach_repository(settings: Settings) -> Step:
     return Step("reach_the_repository", "Reach the repository", "reach_repository", parameters)
 
 
-def _programs() -> list[str]:
-    return [f"{program} {package}" for program, package in PROGRAMS.items()]
+def _programs(settings: Settings) -> list[str]:
+    wanted = PROGRAMS | ({"openssl": "openssl"} if settings.tls else {})
+    wanted |= {"certbot": "certbot"} if settings.tls.letsencrypt else {}
+    return [f"{program} {package}" for program, package in wanted.items()]

@@ -15,6 +15,7 @@ from .host import (
     set_secrets,
     ssh_command,
     standing_on,
+    start_acme,
     up,
 )
 from .machine import LabError
@@ -37,5 +38,6 @@ __all__ = [
     "set_secrets",
     "ssh_command",
     "standing_on",
+    "start_acme",
     "up",
 ]

@@ -15,6 +15,7 @@ SITE = Path(__file__).parent / "site"
 
 DOPPLER = Path("srv/lab/doppler")
 REPOSITORY = Path("srv/lab/git/consult.git")
+ACME = Path("srv/lab/acme")
 API = "http://127.0.0.1:8089"
 
 ENABLED = {
@@ -100,6 +101,8 @@ def _install_services(root: Path) -> None:
     _write(root, "usr/bin/doppler", (GUEST / "doppler.py").read_text(), 0o755)
     _write(root, DOPPLER / "api.py", (GUEST / "doppler_api.py").read_text())
     _write(root, "etc/doppler-lab-api", f"{API}\n")
+    for name in ("prepare_acme.sh", "pebble.json"):
+        _write(root, ACME / name, (GUEST / name).read_text())
 
 
 def _fill_doppler(root: Path, token: str, address: str) -> None:
@@ -117,6 +120,15 @@ def _fill_doppler(root: Path, token: str, address: str) -> None:
             "SECRET_KEY": secrets.token_urlsafe(48),
         },
     )
+
+
+def name_itself(root: Path, *names: str) -> None:
+    """Let names lead the host to itself, as a DNS does that knows them; besides those that do so already."""
+    hosts = root / "etc/hosts"
+    text = hosts.read_text()
+    new = [name for name in names if name not in text.split()]
+    if new:
+        _write(root, "etc/hosts", f"{text}127.0.0.1 {' '.join(new)}\n")
 
 
 def read_secrets(root: Path) -> dict[str, str]:

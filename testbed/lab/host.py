@@ -31,6 +31,7 @@ from .machine import (
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,20}")
 BOOT_SECONDS = 60
+ACME_DIRECTORY = "https://localhost:14000/dir"
 ENGINE = Path("/run/systemd/nspawn")
 
 
@@ -192,6 +193,19 @@ def set_secrets(host: LabHost, **changes: str | None) -> None:
     """Change what the host's Doppler API answers, from the next request on; None removes a secret."""
     values: dict[str, str | None] = {**furnish.read_secrets(host.root), **changes}
     furnish.write_secrets(host.root, {name: value for name, value in values.items() if value is not None})
+
+
+def start_acme(host: LabHost, *names: str) -> str:
+    """Start the host's own ACME server, for which `names` lead to the host; return its directory's address."""
+    furnish.name_itself(host.root, *names)
+    started = execute(host, "systemctl", "start", "lab-acme.service")
+    if started.returncode:
+        raise LabError(
+            f"the ACME server of {host.name} does not start",
+            hint=f"fab lab.ssh --name {host.name} --command 'journalctl -u lab-acme'",
+            evidence=started.stderr,
+        )
+    return ACME_DIRECTORY
 
 
 def execute(host: LabHost, *argv: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:

@@ -38,6 +38,9 @@ READY_PACKAGES = (
     "iproute2",
     "util-linux",
     "acl",
+    "certbot",
+    "openssl",
+    "pebble",
 )
 # Timers that would take dpkg's lock or the disk at a moment of their own, and consoles that nobody looks at.
 MASKED = (

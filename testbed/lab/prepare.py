@@ -22,6 +22,9 @@ def prepare(host: Host, console: Console, state: Literal["ready", "up", "running
     settings = host.settings.model_copy(
         update={"address": there.address, "key": str(there.key_file), "known_hosts": str(there.known_hosts)}
     )
+    if settings.tls.letsencrypt:  # which cannot see a lab: the host's own ACME server takes its part
+        directory = lab.start_acme(there, settings.domain, *settings.aliases)
+        settings = settings.model_copy(update={"tls": settings.tls.model_copy(update={"acme_server": directory})})
     ready = replace(host, settings=settings)
     if state == "ready" and not (there.root / str(host.layout.service_file).lstrip("/")).exists():
         from fabfile.commands.provision import provision

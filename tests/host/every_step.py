@@ -2,6 +2,7 @@
 
 from fabfile.config.layout import Layout
 from fabfile.config.processes import Process
+from fabfile.config.settings import Tls
 from fabfile.plan import rendering, services
 from fabfile.plan.activation import Activation, Kind
 from fabfile.plan.plan import Plan
@@ -27,6 +28,7 @@ BESIDE = SETTINGS.model_copy(
         }
     }
 )
+SECURE = SETTINGS.model_copy(update={"tls": Tls(letsencrypt="ops@example.org")})
 LAYOUT = Layout.of(SETTINGS)
 OLD, NEW = (LAYOUT.release(name) for name in ("20260101T000000Z-abcdef0", "20260102T030405Z-abcdef0"))
 FILES = rendering.files(SETTINGS)
@@ -56,7 +58,7 @@ def every_step() -> list[Step]:
         release.put_link("conf/local.ini"),
         nginx.look_at_site(SETTINGS), logs.journal(services.web(LAYOUT), 50), logs.nginx_errors(50),
         logs.nginx(50),
-        *server.provision(SETTINGS, FILES),
+        *server.provision(SETTINGS, FILES), *server.provision(SECURE, FILES), nginx.look_at_site(SECURE),
     ]  # fmt: skip
     for plan in plans():
         steps += [*sequence.build_and_boot(plan), *sequence.abandon_build(plan), *sequence.finish(plan, "{}")]

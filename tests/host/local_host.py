@@ -154,6 +154,14 @@ class TemporaryLayout(Layout):
         return self._below(super().site_link)
 
     @property
+    def tls_file(self) -> PurePosixPath:
+        return self._below(super().tls_file)
+
+    @property
+    def acme_root(self) -> PurePosixPath:
+        return self._below(super().acme_root)
+
+    @property
     def socket(self) -> PurePosixPath:
         return self.run / super().socket.relative_to("/run")
 

@@ -119,13 +119,19 @@ def test_nginx_is_asked_as_he_asks(app: App) -> None:
 @no_https
 @pytest.mark.parametrize("way", ["proof", "nginx"])
 def test_https_that_nobody_speaks(app: App, way: str) -> None:
-    """SECURE_SSL_REDIRECT on plain http: the closed port is named, and both ways out."""
+    """SECURE_SSL_REDIRECT on plain http: the closed port is named, and all ways out."""
     app.answers = lambda request: (200, {}, "") if request.secure else to(f"https://{request.host}{request.path}")
     code, said = app.visit(**({"port": str(app.port)} if way == "nginx" else {}))
     assert code == 2
     assert said == "the app redirects / to https://app.example.org/, but nothing on this host answers https"
     words = advice.next_command("api", f"failed: {said}")
-    for setting in ("SECURE_SSL_REDIRECT = False", 'public_url = "https://..."', "SECURE_PROXY_SSL_HEADER"):
+    for setting in (
+        "tls = {",
+        "fab -H api provision",
+        "SECURE_SSL_REDIRECT = False",
+        'public_url = "https://..."',
+        "SECURE_PROXY_SSL_HEADER",
+    ):
         assert setting in words
 
 

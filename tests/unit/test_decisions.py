@@ -285,7 +285,11 @@ def test_a_host_that_is_not_ready_is_refused(changes: dict[str, Any], kind: type
     ("settings", "url"),
     [
         ({"domain": "api.example.org"}, "http://api.example.org"),
-        ({"domain": "api.example.org", "public_url": "https://api.example.org/"}, "https://api.example.org"),
+        (
+            {"domain": "a.example.org", "public_url": "https://api.example.org/", "trusted_proxies": ("10.0.0.1",)},
+            "https://api.example.org",
+        ),
+        ({"domain": "api.example.org", "tls": {"letsencrypt": "ops@example.org"}}, "https://api.example.org"),
         ({"domain": "consult.lab", "address": "198.18.0.2", "lab": True}, "http://198.18.0.2"),
     ],
 )

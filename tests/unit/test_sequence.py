@@ -9,6 +9,7 @@ import pytest
 
 from fabfile.config.layout import Layout
 from fabfile.config.processes import Process
+from fabfile.config.settings import Tls
 from fabfile.plan import rendering, services
 from fabfile.plan.activation import Activation, Kind
 from fabfile.plan.plan import Plan
@@ -205,7 +206,8 @@ IDS = {
     # provision
     "look_at_the_server", "install_the_packages", "install_uv", "install_the_doppler_cli", "make_the_user",
     "make_the_folders", "write_the_doppler_token", "grant_the_exact_sudo_rights",
-    "install_the_units_and_the_nginx_site", "reach_the_repository",
+    "prepare_the_certificate", "install_the_units_and_the_nginx_site", "obtain_the_certificate",
+    "forget_the_certificate", "reach_the_repository",
 }  # fmt: skip
 
 
@@ -278,10 +280,22 @@ def test_provision_makes_a_server_ready_in_order() -> None:
     expected = [
         "look_at_the_server", "install_the_packages", "install_uv", "install_the_doppler_cli", "make_the_user",
         "make_the_folders", "write_the_doppler_token", "grant_the_exact_sudo_rights",
-        "install_the_units_and_the_nginx_site", "reach_the_repository",
+        "install_the_units_and_the_nginx_site", "forget_the_certificate", "reach_the_repository",
     ]  # fmt: skip
     assert ids(server.provision(SETTINGS, FILES)) == expected
     assert ids(server.provision(SETTINGS.model_copy(update={"repo": None}), FILES)) == expected[:-1]
+
+
+def test_the_site_is_installed_between_what_it_needs_and_what_needs_it() -> None:
+    """nginx cannot start with a site whose certificate is missing, nor an ACME server ask a site that is not there."""
+    site = "install_the_units_and_the_nginx_site"
+    own = Tls(certificate="/etc/ssl/a.pem", key="/etc/ssl/a.key")
+    after = {"letsencrypt": "obtain_the_certificate", "own": "reach_the_repository"}
+    for name, tls in (("letsencrypt", Tls(letsencrypt="ops@example.org")), ("own", own)):
+        found = ids(server.provision(SETTINGS.model_copy(update={"tls": tls}), FILES))
+        assert found[found.index(site) - 1 : found.index(site) + 2] == ["prepare_the_certificate", site, after[name]]
+        packages = server.provision(SETTINGS.model_copy(update={"tls": tls}), FILES)[1].parameters["programs"]
+        assert ("certbot certbot" in _list(packages), "openssl openssl" in _list(packages)) == (name != "own", True)
 
 
 def test_the_ids_of_steps_are_what_programs_parse() -> None:

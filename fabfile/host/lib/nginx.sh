@@ -12,12 +12,27 @@ test_site() {
   return "$code"
 }
 
-reload_nginx() { as_root reload_nginx; }
+# Reload nginx, and wait until the workers of before take no new connection: a visitor meets the new site from then on.
+reload_nginx() {
+  local pid workers end=$((SECONDS + 10))
+  workers=$(pgrep -xf 'nginx: worker process' || true)
+  as_root reload_nginx
+  for pid in $workers; do
+    while accepts "$pid" && [ "$SECONDS" -lt "$end" ]; do sleep 0.05; done
+  done
+}
+
+# Whether that process is a worker of nginx which is not about to end: accepts PID
+accepts() {
+  local words=''
+  { read -rd '' words <"/proc/$1/cmdline"; } 2>/dev/null || true
+  [ "${words%"${words##*[! ]}"}" = 'nginx: worker process' ]
+}
 
 # The checks in order, a line each: `check NAME ok [FOUND]` or `check NAME failed DETAIL`. Health may take `wait`
 # seconds. Fails when one of them does, unless it only looks.
 check_site() {
-  local health_path headers names proxy mark wait only_look
+  local health_path headers names proxy certified mark wait only_look
   local "$@"
   local answer said failed='' tries=3 end=$((SECONDS + wait))
   local -a active
@@ -35,6 +50,7 @@ check_site() {
   # Another worker may answer now, one that needs a moment more.
   until ask_health && [ "$answer" = 200 ] || [ "$SECONDS" -ge "$end" ]; do sleep 0.2; done
   check http_200 "$answer" 200 "$health_path answers $answer"
+  [ -z "$certified" ] || look_at_certificate "$certified"
   # A site that was made from other settings, and that the next deploy replaces, sets another mark, or none.
   grep -qs "X-Django-Deploy $mark" "$SITE_FILE" || mark=''
   if said=$(visit "$tries" "names=$names" "proxy=$proxy" "health_path=$health_path" "mark=$mark" "page=$MAINTENANCE"); then

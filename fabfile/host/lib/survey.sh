@@ -19,6 +19,7 @@ read_host() {
   read_files
   [ ! -f "$MAINTENANCE" ] || echo "maintenance $MAINTENANCE"
   [ ! -s "$BASE/frozen" ] || echo "frozen $(tr '\n' ' ' <"$BASE/frozen")"
+  echo "tls $(sed -n 's/^# tls //p' "$TLS_FILE" 2>/dev/null || true)"
   read_services
   read_processes
 }

@@ -1,0 +1,229 @@
+"""https as visitors find it: certified by the host's own ACME server, renewed, changed, refused, taken away."""
+
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from testbed.harness import Site, throw_away, wait_for
+from testbed.lab import start_acme
+
+pytestmark = pytest.mark.lab
+
+ROOTS = "curl -sk https://localhost:15000/roots/0 https://localhost:15000/intermediates/0"
+WWW = "www.consult.lab"
+PAIR = ("/etc/ssl/own.pem", "/etc/ssl/private/own.key")
+
+
+@pytest.fixture(scope="module")
+def secure(base: str, own: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """The sample site, which is live by http, on a host of these tests' own, with an ACME server beside it."""
+    with throw_away(own("tls"), base=base) as host:
+        site = Site(host, tmp_path_factory.mktemp("tls"), "t/tls")
+        site.settings["tls"] = {"letsencrypt": "ops@consult.lab", "acme_server": start_acme(host, site.domain)}
+        site.commit(site.titled("By https"))
+        yield site
+
+
+def browser(site: Site) -> httpx.Client:
+    """A client that believes the lab's authority and nobody else, and finds every name at the host."""
+    context = ssl.create_default_context(cadata=site.run(ROOTS))
+
+    class Transport(httpx.HTTPTransport):
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            where = request.url.copy_with(host=site.host.address)
+            more = {**request.extensions, "sni_hostname": request.url.host}
+            return super().handle_request(
+                httpx.Request(request.method, where, headers=request.headers, extensions=more)
+            )
+
+    return httpx.Client(transport=Transport(verify=context), follow_redirects=True, timeout=30)
+
+
+def served(site: Site, name: str = "consult.lab") -> str:
+    """The certificate that a visitor of that name gets, in PEM."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with (
+        socket.create_connection((site.host.address, 443), 10) as opened,
+        context.wrap_socket(opened, server_hostname=name) as spoken,
+    ):
+        found = spoken.getpeercert(binary_form=True)
+    assert found
+    return ssl.DER_cert_to_PEM_cert(found)
+
+
+def test_a_site_that_is_live_gets_https(secure: Site) -> None:
+    """A deploy before it says what is missing; `provision` certifies it, the next deploy speaks https."""
+    before = secure.deploy().expect(4).json
+    assert "tls is set in hosts.toml, but this host has no certificate yet" in before["error"]
+    assert before["suggestions"][0].startswith(f"fab -H {secure.name} provision; or")
+    made = secure.provision().expect(0).json
+    assert any(change.startswith("certificate of consult.lab, until") for change in made["changes"]), made
+    document = secure.deploy().expect(0).json
+    assert (document["url"], document["watch"]["failed"]) == ("https://consult.lab", 0)
+    assert document["certificate"]["days_left"] == 89
+    with browser(secure) as client:
+        page = client.get("http://consult.lab/?a=b")
+        assert str(page.url) == "https://consult.lab/?a=b"
+        assert "By https" in page.text
+        assert client.get("https://consult.lab/healthz").status_code == 200
+    look = secure.fab("status").expect(0).out
+    assert "certificate      ok: ends on " in look
+    again = secure.provision().expect(0).json
+    assert (again["status"], again["changes"]) == ("unchanged", [])
+
+
+@contextmanager
+def visited(site: Site) -> Generator[list[str]]:
+    """Somebody asks for the front page by https twenty times a second, each time by a new connection."""
+    answers: list[str] = []
+    over = threading.Event()
+
+    def visit() -> None:
+        while not over.wait(0.05) and len(answers) < 10_000:
+            try:
+                answers.append(str(by_address(site).status_code))
+            except httpx.HTTPError as error:
+                answers.append(f"{type(error).__name__}: {error}")
+
+    thread = threading.Thread(target=visit)
+    thread.start()
+    try:
+        yield answers
+    finally:
+        over.set()
+        thread.join()
+
+
+def by_address(site: Site, scheme: str = "https", path: str = "/", **headers: str) -> httpx.Response:
+    """Ask the host for its site, whatever its certificate is like."""
+    named = {"Host": site.domain, **{name.replace("_", "-"): text for name, text in headers.items()}}
+    return httpx.get(f"{scheme}://{site.host.address}{path}", headers=named, verify=False, timeout=30)  # noqa: S501
+
+
+def test_a_renewal_is_not_felt(secure: Site) -> None:
+    """As certbot's timer does it, under requests by https: nginx takes it up, and deploys and status with it."""
+    before = served(secure)
+    assert "certbot.timer" in secure.run("systemctl list-timers --all certbot.timer")
+    with visited(secure) as answers:
+        secure.run("certbot -q renew --force-renewal --no-random-sleep-on-renew")
+        wait_for(lambda: served(secure) != before)
+        secure.commit(secure.titled("After the renewal"))
+        assert secure.deploy().expect(0).json["watch"]["failed"] == 0
+        seen = len(answers)
+        wait_for(lambda: len(answers) > seen + 5)
+    assert set(answers) == {"200"}
+    secure.fab("status").expect(0)
+
+
+def test_a_name_more_needs_another_certificate(secure: Site) -> None:
+    """The deploy says so and the site stays; what the ACME server cannot reach is told in its words."""
+    secure.settings["aliases"] = [WWW]
+    before = secure.deploy().expect(4).json
+    assert "this host has a certificate made for other settings" in before["error"]
+    refused = secure.provision().expect(4).json
+    assert f"no certificate for {WWW} (" in refused["error"] or f"no certificate for {WWW}:" in refused["error"]
+    assert WWW in refused["suggestions"][0]
+    assert "port 80" in refused["suggestions"][0] or "lead to this server" in refused["suggestions"][0]
+    secure.settings["aliases"] = []
+    secure.deploy().expect(0)
+    start_acme(secure.host, WWW)
+    secure.settings["aliases"] = [WWW]
+    wait_for(lambda: secure.provision().code == 0)  # the ACME server looks at /etc/hosts every five seconds
+    secure.deploy().expect(0)
+    with browser(secure) as client:
+        assert client.get(f"https://{WWW}/healthz").status_code == 400, (
+            "ALLOWED_HOSTS lacks it, the certificate does not"
+        )
+
+
+def test_a_pair_of_ones_own_and_its_end(secure: Site) -> None:
+    """Taken up by `provision`; one that is about to end is told by deploy and status, one that has ended fails it."""
+    make(secure, 4)
+    secure.settings |= {"aliases": [], "tls": {"certificate": PAIR[0], "key": PAIR[1]}}
+    secure.provision().expect(0)
+    secure.commit(secure.titled("With a pair"))
+    said = secure.fab("deploy", "--branch", secure.branch).expect(0)
+    assert "BUT the certificate ends on " in said.text
+    assert "in 4 days (by consult.lab)" in said.text
+    assert "With a pair" in by_address(secure).text
+    look = secure.fab("status", "--json").expect(0).json
+    assert look["certificate"]["renewal_due"]
+    assert look["suggestions"] == [f"put a renewed certificate at {PAIR[0]}, then: fab -H {secure.name} provision"]
+    make(secure, -1)
+    secure.run("systemctl reload nginx")
+    wait_for(lambda: secure.fab("status", "--json").code == 6)
+    ended = secure.fab("status", "--json").expect(6).json
+    assert (ended["failed_check"], ended["checks"]["http_200"]) == ("certificate", True)
+    assert "certificate fails: ended on " in ended["error"]
+    refused = secure.provision().expect(4).json
+    assert f"the certificate {PAIR[0]} ended on" in refused["error"]
+
+
+def make(site: Site, days: int) -> None:
+    """Put a pair on the host, signed by itself nearly a year ago, that ends in so many days and a half."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, site.domain)])
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=350))
+        .not_valid_after(now + timedelta(days=days, hours=12))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(site.domain)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    texts = made.public_bytes(pem), key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain)
+    for place, text in zip(PAIR, texts, strict=True):
+        (site.host.root / place.lstrip("/")).write_bytes(text)
+
+
+def test_taken_away_http_is_back(secure: Site) -> None:
+    """By a deploy, which nobody feels; `provision` then says what is kept."""
+    del secure.settings["tls"]
+    document: dict[str, Any] = secure.deploy().expect(0).json
+    assert (document["activation"], document["watch"]["failed"]) == ("nginx", 0)
+    assert by_address(secure, "http").status_code == 200
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((secure.host.address, 443), 10)
+    said = secure.provision().expect(0).text
+    assert "the certificate is kept, and renewed; to end that: certbot delete --cert-name consult-django" in said
+    assert secure.run("ls /etc/nginx/snippets | grep consult; true") == ""
+    secure.fab("status").expect(0)
+
+
+def test_who_is_believed_and_lines_of_ones_own(secure: Site) -> None:
+    """X-Forwarded-For counts from a trusted proxy alone; nginx_include adds a location, and a mistake in it is told."""
+    (secure.folder / "extra.conf").write_text('location = /who {\n    return 200 "$remote_addr";\n}\n')
+    secure.settings["nginx_include"] = "extra.conf"
+
+    def who() -> str:
+        return by_address(secure, "http", "/who", X_Forwarded_For="192.0.2.9").text
+
+    secure.deploy().expect(0)
+    client = who()
+    assert client.startswith("198.18.")
+    secure.settings["trusted_proxies"] = [client]
+    secure.deploy().expect(0)
+    assert who() == "192.0.2.9"
+    (secure.folder / "extra.conf").write_text("locution = /who {\n}\n")
+    refused = secure.deploy().expect(5).json
+    assert 'unknown directive "locution"' in refused["error"]
+    assert refused["site_state"].startswith("as before")
+    assert who() == "192.0.2.9"
+    (secure.folder / "extra.conf").unlink()
+    refused = secure.deploy().expect(2).json
+    assert "nginx_include extra.conf" in refused["error"]
+    assert "cannot be read: No such file" in refused["error"]
+    secure.settings = {}
+    secure.deploy().expect(0)
+    assert "192.0.2.9" not in who()
