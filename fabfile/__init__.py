@@ -21,5 +21,6 @@ namespace = Collection(
     tasks.provision,
     check,
     link=Collection(tasks.put),
+    maintenance=Collection(tasks.on, tasks.off),
     **({"lab": lab.module("tasks").namespace} if lab.IS_THERE else {}),
 )

@@ -30,12 +30,17 @@ HELP = {
 
 
 def task(
-    help: Mapping[str, str] | None = None, *, lab: LabState = "ready", settings: Sequence[str] = ()
+    help: Mapping[str, str] | None = None,
+    *,
+    verb: str = "",
+    lab: LabState = "ready",
+    settings: Sequence[str] = (),
 ) -> Callable[[Callable[..., None]], Any]:
     """Make a task of `body(run, **options)`; it runs on each host of -H, one after the other.
 
     The task gets the options --json and --doppler-config besides its own, and one for each setting of hosts.toml named
-    in `settings`. `lab` is what a lab host must be before: made and provisioned (ready), made (up), or there (running).
+    in `settings`. `verb` is what stands on the command line, where that is not the function's name. `lab` is what a lab
+    host must be before: made and provisioned (ready), made (up), or there (running).
     """
 
     def decorate(body: Callable[..., None]) -> Any:
@@ -55,7 +60,7 @@ def task(
 
             console = Console(as_json=given.pop("json", False), echo=bool(context.config.run.echo))
             overrides = {name: given.pop(name, None) for name in over}
-            Verb(call.__name__, functools.partial(body, **given), console, lab).on_hosts_of(context, overrides)
+            Verb(verb or call.__name__, functools.partial(body, **given), console, lab).on_hosts_of(context, overrides)
 
         del call.__wrapped__
         setattr(call, "__signature__", inspect.Signature(parameters))  # noqa: B010 - where invoke finds the options

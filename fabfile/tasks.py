@@ -76,13 +76,39 @@ def logs(run: "Run", lines: int = 50, follow: bool = False, process: str = "") -
     {
         "path": "one of linked_files, or a file in one of linked_dirs",
         "file": "the file here; standard input when not given",
-    }
+    },
+    verb="link.put",
 )
 def put(run: "Run", path: str, file: str = "") -> None:
     """Put a file where releases find it, below shared/ of the host."""
     from .commands.link import put
 
     put(run, path, file)
+
+
+@task(
+    {
+        "message": "what visitors read on the page",
+        "page": "an HTML file here, instead of the tool's page",
+        "allow": "IP addresses that get in all the same, with commas",
+        "hold": "instead of a page: let requests wait, so many seconds at most (60)",
+    },
+    verb="maintenance.on",
+    lab="running",
+)
+def on(run: "Run", message: str = "", page: str = "", allow: str = "", hold: int = 0) -> None:
+    """Close the site to visitors; deploys work as ever, and its health path stays open."""
+    from .commands import maintenance
+
+    maintenance.on(run, message=message, page=page, allow=allow, hold=hold)
+
+
+@task(verb="maintenance.off", lab="running")
+def off(run: "Run") -> None:
+    """Open a site that maintenance.on has closed, and see that it answers."""
+    from .commands import maintenance
+
+    maintenance.off(run)
 
 
 @task({"message": "why, for everybody who is refused"}, lab="running")

@@ -83,6 +83,8 @@ def show(run: Run, state: HostState, checks: nginx.Checks) -> None:
         rows.append((name, f"ok{found}" if good else f"failed: {checks.details[name]}"))
     if state.maintenance:
         rows.append(("maintenance", f"the page is on, and visitors see it: {state.maintenance}"))
+    if state.hold > state.now:
+        rows.append(("maintenance", f"requests wait, for {state.hold - state.now} s more"))
     rows += [
         (f"worker {pid}", folder if folder == state.live else f"{folder} (not the live release)")
         for pid, folder in state.workers.items()

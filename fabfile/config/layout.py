@@ -151,6 +151,16 @@ class Layout:
         return self.base / "maintenance.html"
 
     @property
+    def let_in(self) -> PurePosixPath:
+        """A file for each address that gets in while the site is closed."""
+        return self.base / "maintenance.allow"
+
+    @property
+    def hold(self) -> PurePosixPath:
+        """Until when the service does not start, in seconds since 1970; requests wait in its socket meanwhile."""
+        return self.base / "hold"
+
+    @property
     def service_file(self) -> PurePosixPath:
         return PurePosixPath("/etc/systemd/system") / f"{self.unit}.service"
 
@@ -194,7 +204,7 @@ class Layout:
         names = (
             "name", "unit", "app", "base", "repo", "releases", "current", "shared", "kept_static", "staged", "cache",
             "pythons", "history", "lock", "digest_key", "secrets", "socket", "state", "pid_file", "doppler",
-            "doppler_home", "maintenance", "service_file", "site_file", "site_link", "tls_file",
+            "doppler_home", "maintenance", "let_in", "hold", "service_file", "site_file", "site_link", "tls_file",
             "acme_root",
         )  # fmt: skip
         return {name.upper(): str(getattr(self, name)) for name in names}

@@ -163,6 +163,11 @@ class Settings(Table):
     nginx_include: InnerPath | None = setting(
         None, "a file beside hosts.toml, whose lines come at the end of the site's server block", new_release=False
     )
+    error_page: InnerPath | None = setting(
+        None,
+        "HTML file of the repository that visitors get while the app does not answer (502, 504)",
+        new_release=False,
+    )
     public_url: PublicUrl | None = setting(
         None,
         "the site's address from outside, watched during a deploy; https without `tls` says that a proxy speaks it",

@@ -1,5 +1,6 @@
 """The files that a host gets, as text made from its settings alone; nothing here writes one."""
 
+import html
 import json
 from collections.abc import Iterable
 from functools import cache
@@ -46,6 +47,12 @@ def site(settings: "Settings") -> str:
         proxies=networks(settings.trusted_proxies),
         include=included(settings),
     )
+
+
+def maintenance_page(message: str) -> str:
+    """Return the page that visitors see while the site is closed."""
+    text = html.escape(message or "This site is being worked on. Please try again in a few minutes.")
+    return _render("maintenance.html.j2", message=text)
 
 
 def included(settings: "Settings") -> str:

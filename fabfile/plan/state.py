@@ -31,7 +31,8 @@ class HostState:
     """A host at one moment. Paths are the host's; `files` holds the SHA-256 of each file the tool installs.
 
     `tls` is what the certificate was made for (plan/certificate.py). `units` are those of workers and timers, with
-    systemd's word for their state. `maintenance` is the page that closes the site, if it is there.
+    systemd's word for their state. `maintenance` is the page that closes the site, if it is there; `hold` is until when
+    requests wait, in seconds since 1970.
     """
 
     now: int = 0
@@ -50,6 +51,7 @@ class HostState:
     frozen: str = ""
     maintenance: str = ""
     tls: str = ""
+    hold: int = 0
     masked: str = ""
     missing: tuple[str, ...] = ()
 
@@ -113,6 +115,7 @@ def parse(lines: Iterable[str]) -> HostState:
             inodes_free=int(single["inodes"]),
             maintenance=single.get("maintenance", ""),
             tls=single.get("tls", ""),
+            hold=int(single.get("hold") or 0),
             frozen=single.get("frozen", ""),
             masked=single.get("masked", ""),
             missing=tuple(missing),

@@ -286,7 +286,7 @@ def nginx() -> Iterator[Site]:
     site = Site(root)
     for path in ("app/apps/web/staticfiles", "srv/consult/static", "run/consult", "srv/consult/shared/var/up"):
         (root / path).mkdir(parents=True)
-    text = rendering.site(sample(body_size="1k", media={"folder": "var/up", "url": "/up/"}))
+    text = rendering.site(sample(body_size="1k", media={"folder": "var/up", "url": "/up/"}, error_page="apps/5xx.html"))
     for place in ("/app/", "/srv/consult/", "/run/consult/"):
         text = text.replace(place, f"{root}{place}")
     owner = "user root;\n" if os.geteuid() == 0 else ""
@@ -317,6 +317,7 @@ def site(nginx: Site) -> Site:
         shutil.rmtree(folder)
         folder.mkdir()
     nginx.maintenance.unlink(missing_ok=True)
+    shutil.rmtree(nginx.maintenance.with_suffix(".allow"), ignore_errors=True)
     Upstream.resets.clear()
     return nginx
 
@@ -368,6 +369,15 @@ def test_closed_connection_is_tried_again(site: Site) -> None:
 
 
 @needs_nginx
+def test_who_is_let_in_sees_the_site_all_the_same(site: Site) -> None:
+    """By the file of that name; others see the page."""
+    write(site.maintenance, "<h1>Back soon</h1>")
+    for name, status in (("192.0.2.1", 503), ("unix:", 200)):  # what nginx calls who comes by a Unix socket
+        write(site.maintenance.with_suffix(".allow") / name, "")
+        assert site.ask("/")[0].status == status
+
+
+@needs_nginx
 def test_post_is_not_repeated(site: Site) -> None:
     """What may have had an effect is not done twice."""
     answer, _ = site.ask("/reset", "POST", b"order=1")
@@ -381,6 +391,11 @@ def test_missing_socket_is_not_remembered(site: Site) -> None:
     place = site.root / "run/consult/gunicorn.sock"
     place.rename(place.with_suffix(".away"))
     assert [site.ask("/")[0].status for _ in range(3)] == [502, 502, 502]
+    assert b"<center>nginx" in site.ask("/")[1]
+    write(site.root / "app/apps/5xx.html", "<h1>Ours</h1>")
+    answer, content = site.ask("/")
+    assert (answer.status, content, answer.headers["Cache-Control"]) == (502, b"<h1>Ours</h1>", "no-store")
+    assert site.ask("/_unavailable")[0].status == 404
     place.with_suffix(".away").rename(place)
     assert site.ask("/")[0].status == 200
 

@@ -18,6 +18,7 @@ read_host() {
   read_releases
   read_files
   [ ! -f "$MAINTENANCE" ] || echo "maintenance $MAINTENANCE"
+  [ ! -f "$HOLD" ] || echo "hold $(cat "$HOLD")"
   [ ! -s "$BASE/frozen" ] || echo "frozen $(tr '\n' ' ' <"$BASE/frozen")"
   echo "tls $(sed -n 's/^# tls //p' "$TLS_FILE" 2>/dev/null || true)"
   read_services
