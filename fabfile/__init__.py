@@ -19,6 +19,7 @@ namespace = Collection(
     tasks.lock,
     tasks.unlock,
     tasks.provision,
+    tasks.remove,
     check,
     link=Collection(tasks.put),
     maintenance=Collection(tasks.on, tasks.off),

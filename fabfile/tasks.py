@@ -135,6 +135,14 @@ def provision(run: "Run", token_stdin: bool = False) -> None:
     provision(run, token=read_token(run.host, stdin=token_stdin))
 
 
+@task({"yes": "do it; without it, say what would go and what would stay"}, lab="running")
+def remove(run: "Run", yes: bool = False) -> None:
+    """Take an app off its server, but for what people left in it; nothing else there is touched."""
+    from .commands.remove import remove
+
+    remove(run, yes=yes)
+
+
 @local_task(
     {
         "repository": "a folder, or a git address; here when not given",

@@ -14,7 +14,7 @@ child='' failed='' cancelled='' held='' mute=''
 export LC_ALL=C.UTF-8
 leave() {
   for pid in "$work"/*.pid; do [ -s "$pid" ] && kill -KILL -- "-$(cat "$pid")" 2>/dev/null; done
-  [ -z "$held" ] || : >"$lock"
+  [ -z "$held" ] || [ ! -e "$lock" ] || : >"$lock" # `remove` takes it away
   rm -rf "$work"
 }
 trap leave EXIT

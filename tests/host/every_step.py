@@ -6,7 +6,7 @@ from fabfile.config.settings import Tls
 from fabfile.plan import rendering, services
 from fabfile.plan.activation import Activation, Kind
 from fabfile.plan.plan import Plan
-from fabfile.steps import logs, maintenance, nginx, release, sequence, server, survey
+from fabfile.steps import logs, maintenance, nginx, release, remove, sequence, server, survey
 from fabfile.steps.step import Step
 from testbed.sample import sample
 
@@ -56,7 +56,7 @@ def every_step() -> list[Step]:
     steps = [
         survey.read_host(), survey.holder(), survey.freeze("{}"), survey.unfreeze(), release.fetch(SETTINGS),
         release.put_link("conf/local.ini"), maintenance.close(["192.0.2.1", "2001:db8::1"]), maintenance.hold(30),
-        maintenance.open_again(),
+        maintenance.open_again(), remove.look(), remove.remove(SETTINGS),
         nginx.look_at_site(SETTINGS), logs.journal(services.web(LAYOUT), 50), logs.nginx_errors(50),
         logs.nginx(50),
         *server.provision(SETTINGS, FILES), *server.provision(SECURE, FILES), nginx.look_at_site(SECURE),

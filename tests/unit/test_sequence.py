@@ -209,6 +209,8 @@ IDS = {
     "make_the_folders", "write_the_doppler_token", "grant_the_exact_sudo_rights",
     "prepare_the_certificate", "install_the_units_and_the_nginx_site", "obtain_the_certificate",
     "forget_the_certificate", "reach_the_repository",
+    # its opposite
+    "look_what_goes", "remove_the_app",
 }  # fmt: skip
 
 
