@@ -257,12 +257,18 @@ class Settings(Table):
     def _serves_uploads_alone(self) -> Self:
         """Refuse a folder of uploads that is also something else, and addresses that mean two things."""
         if self.media.folder is None:
+            if "url" in self.media.model_fields_set:
+                raise ValueError("media.url needs media.folder, in which the uploads lie: without it nginx shows none")
             return self
         where, what = f"media.folder {self.media.folder}", posixpath.normpath(self.media.folder)
         if _one_in_the_other(what, self.static_folder):
             raise ValueError(f"{where} and static_root {self.static_folder} must lie apart: each release has its own")
         if f"{posixpath.normpath(self.project)}/".startswith(f"{what}/"):
             raise ValueError(f"{where} holds the project itself: nginx would show its source to everybody")
+        if shown := next(
+            (each for each in self.linked_files if f"{posixpath.normpath(each)}/".startswith(f"{what}/")), ""
+        ):
+            raise ValueError(f"{where} holds the linked file {shown}: nginx would show it to everybody")
         if _one_in_the_other(self.media.url.rstrip("/"), self.static_url.rstrip("/")):
             raise ValueError(f"media.url {self.media.url} and static_url {self.static_url} must lie apart")
         return self

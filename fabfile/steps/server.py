@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 from ..config.settings import Settings
+from ..plan import certificate
 from . import tls
 from .django import doppler
 from .step import Step
@@ -32,7 +33,7 @@ def provision(settings: Settings, files: Iterable[PurePosixPath]) -> list[Step]:
             "look_at_the_server",
             "Look at the server",
             "check_server",
-            {"supported": SUPPORTED, "default_server": settings.default_server},
+            {"supported": SUPPORTED, "default_server": settings.default_server, "names": certificate.names(settings)},
         ),
         Step(
             "install_the_packages", "Install the packages", "install_packages", {"programs": _programs(settings)}, 900

@@ -370,6 +370,34 @@ def test_another_default_server_is_found_beforehand(world: World, line: str, fou
     world.run(server.install_service(world.settings, world.layout.installed_files), files=service_files(world))
 
 
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("server_name api.consult.dev;", "api.consult.dev"),
+        ("listen 80; server_name  other.example   www.consult.dev;", "www.consult.dev"),
+        ("server_name old.api.consult.dev api.consult.dev.example;", ""),
+        ("# server_name api.consult.dev;", ""),
+    ],
+)
+def test_a_name_that_another_site_has_is_found_beforehand(world: World, line: str, found: str) -> None:
+    """nginx would only warn, and one of the two never answer; our own site may have it."""
+    (world.root / "os-release").write_text(DEBIAN)
+    known_server(world)
+    Path(world.layout.secrets).write_text("DOPPLER_TOKEN=x\n")
+    world.settings = world.settings.model_copy(update={"aliases": ("www.consult.dev",)})
+    read = world.root / "read"
+    world.stub("nginx", f'[ "$1" != -T ] || cat {read}')
+    look = step(world, "look_at_the_server")
+    read.write_text(NGINX_READS.format(file=world.layout.site_link, line=line))
+    world.run(look)
+    read.write_text(NGINX_READS.format(file="/etc/nginx/conf.d/shop.conf", line=line))
+    if not found:
+        world.run(look)
+        return
+    with pytest.raises(StepError, match=f"/etc/nginx/conf.d/shop.conf answers for {found} already"):
+        world.run(look)
+
+
 IPV6 = Path("/proc/net/if_inet6")
 needs_ipv6 = pytest.mark.skipif(not IPV6.exists() or not IPV6.read_text(), reason="no IPv6 here")
 LISTEN = """

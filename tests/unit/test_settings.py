@@ -186,6 +186,7 @@ def test_static_files_lie_anywhere_in_the_repository(project: str, static_root: 
         ({"folder": "../up"}, "must be a path inside the repository"),
         ({"folder": "."}, "must be a folder or file of its own"),
         ({"folder": "/srv/up"}, "must be a path inside the repository"),
+        ({"url": "/up/"}, "media.url needs media.folder, in which the uploads lie"),
         ({"folder": "up", "url": "/static/up/"}, "media.url /static/up/ and static_url /static/ must lie apart"),
         ({"folder": "up", "url": "/static/"}, "media.url /static/ and static_url /static/ must lie apart"),
         ({"folder": "up", "url": "up"}, "a path on this site that starts and ends with /"),
@@ -203,6 +204,13 @@ def test_uploads_are_linked() -> None:
     assert settings(media={"folder": "up"}, linked_dirs=("a",)).linked_folders == ("a", "up")
     assert settings(media={"folder": "up"}, linked_dirs=("up", "a")).linked_folders == ("up", "a")
     assert settings(linked_dirs=("a",)).linked_folders == ("a",)
+
+
+def test_no_linked_file_lies_among_uploads() -> None:
+    """A database there would be there for everybody."""
+    with pytest.raises(ValueError, match=r"media\.folder up holds the linked file up/db.sqlite3: nginx would show it"):
+        settings(media={"folder": "up"}, linked_files=("a.ini", "up/db.sqlite3"))
+    settings(media={"folder": "up"}, linked_files=("upper/db.sqlite3",))
 
 
 @pytest.mark.parametrize(

@@ -237,6 +237,7 @@ def test_who_comes_by_http_is_sent_to_https(nginx: Nginx) -> None:
     assert nginx.ask("/.well-known/other")[0].status == 301
     assert nginx.ask("/", source="127.0.0.3", X_Forwarded_Proto="https")[0].status == 200
     assert nginx.ask("/", source="127.0.0.3", X_Forwarded_Proto="http")[0].status == 301
+    assert nginx.ask("/", https=True, source="127.0.0.3", X_Forwarded_Proto="http")[0].status == 301
     assert nginx.ask("/", source="127.0.0.1", X_Forwarded_Proto="https")[0].status == 200
 
 

@@ -5,7 +5,7 @@ set -euo pipefail
 
 # Refuse a server that this tool does not know, or that holds something else where the app should be.
 check_server() {
-  local supported default_server
+  local supported default_server names
   local "$@"
   local etc=${SECRETS%/*} ID='' VERSION_ID='' PRETTY_NAME=''
   is_root || fail "this login is not root and has no passwordless sudo"
@@ -24,6 +24,7 @@ check_server() {
   if type -P nginx >/dev/null || [ -x /usr/sbin/nginx ]; then
     see_nginx_is_sound
     [ -z "$default_server" ] || refuse_other_default_server
+    refuse_other_site
   fi
   refuse_other_listener
 }
@@ -75,6 +76,24 @@ refuse_other_default_server() {
   [ -n "$other" ] || return 0
   echo "failed: $other is the default server of port 80 already"
   echo "next: default_server = false in hosts.toml, or take default_server out of that file"
+  exit 1
+}
+
+# Refuse a name that another site of this server has already: nginx warns of that, and one of the two never answers.
+refuse_other_site() {
+  local other
+  other=$(nginx_files | awk -v ours="$SITE_LINK" -v "names=${names//$'\n'/ }" '
+    BEGIN { split(names, list, " "); for (i in list) wanted[list[i]] = 1 }
+    /^# configuration file .*:$/ { file = $4; sub(/:$/, "", file); next }
+    { sub(/#.*/, "") }
+    file != ours && match($0, /(^|[ \t;{])server_name[ \t]/) {
+      text = substr($0, RSTART + RLENGTH); sub(/;.*/, "", text)
+      count = split(text, found, /[ \t]+/)
+      for (i = 1; i <= count; i++) if (found[i] in wanted) { print file, found[i]; exit }
+    }')
+  [ -n "$other" ] || return 0
+  echo "failed: ${other% *} answers for ${other#* } already: of two sites of one name, nginx asks one alone"
+  echo "next: give this app another domain (or alias) in hosts.toml; or take the name out of that file, then the same command again"
   exit 1
 }
 
