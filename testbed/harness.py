@@ -78,6 +78,7 @@ class Site:
 
     `settings` are the host's in hosts.toml beyond where it is, `hosts_file` is another text for the whole file.
     `branch` is what `commit` writes to and `deploy` takes. `cold` starts `fab` itself, as people do, not a warm one.
+    `scheme` is how its visitors come; by https they take any certificate.
     """
 
     host: LabHost
@@ -91,6 +92,7 @@ class Site:
     other_packages: bool = False
     hosts_file: str = ""
     cold: bool = False
+    scheme: str = "http"
 
     @property
     def name(self) -> str:
@@ -193,7 +195,13 @@ class Site:
 
     def get(self, path: str = "/", host: str | None = None) -> httpx.Response:
         """Ask the host's nginx, as a visitor does."""
-        return httpx.get(f"http://{self.host.address}{path}", headers={"Host": host or self.domain}, timeout=20)
+        with self.visitor(host) as visitor:
+            return visitor.get(path)
+
+    def visitor(self, host: str | None = None) -> httpx.Client:
+        """A browser that comes to the host by the site's name."""
+        address = f"{self.scheme}://{self.host.address}"
+        return httpx.Client(base_url=address, headers={"Host": host or self.domain}, timeout=20, verify=False)  # noqa: S501
 
     def post(self, path: str, body: bytes) -> httpx.Response:
         """Send a body of bytes."""

@@ -12,14 +12,15 @@ import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 
 from testbed.harness import PROJECT, Result, Site, throw_away, wait_for
-from testbed.lab import set_secrets
+from testbed.lab import LabHost, set_secrets, start_acme
 from testbed.lab.repository import bare_repository, commit
 
 SHAPES = PROJECT / "testbed" / "shapes"
@@ -172,12 +173,18 @@ def visit(walker: Walker, words: str) -> None:
 
 def upload(site: Site, words: dict[str, str], field_name: str, file: tuple[str, bytes]) -> None:
     """Send the form of the first page with a file, as a browser does."""
-    address = f"http://{site.host.address}/"
-    with httpx.Client(headers={"Host": site.domain}, timeout=20) as client:
-        found = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', client.get(address).text)
-        token = found[1] if found else ""
-        cookie = {"Cookie": f"csrftoken={client.cookies.get('csrftoken')}"}
-        client.post(address, data={"csrfmiddlewaretoken": token, **words}, files={field_name: file}, headers=cookie)
+    with site.visitor() as visitor:
+        submit(site, visitor, "/", words, files={field_name: file})
+
+
+def submit(site: Site, visitor: httpx.Client, path: str, words: dict[str, str], **more: Any) -> httpx.Response:
+    """Send the form of a page, with the cookie and the headers by which Django knows its own pages."""
+    page = visitor.get(path)
+    found = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page.text)
+    own = {"Origin": f"{site.scheme}://{site.domain}", "Referer": f"{site.scheme}://{site.domain}{path}"}
+    cookies = "; ".join(f"{name}={value}" for name, value in visitor.cookies.items())
+    token = found[1] if found else ""
+    return visitor.post(path, data={"csrfmiddlewaretoken": token, **words}, headers={**own, "Cookie": cookies}, **more)
 
 
 def picture(width: int = 600, height: int = 400) -> bytes:
@@ -228,20 +235,79 @@ def see_upload(walker: Walker, path: str) -> None:
 def walk(name: str, host_name: str, folder: Path) -> Transcript:
     """One shape on a fresh host: clone, init, provision, deploy, a change, deploy, rollback."""
     with throw_away(host_name) as host:
-        walker = Walker(name, Site(host, folder, app=name, domain=f"{name}.lab", cold=True))
-        at_home(walker.site)
         set_secrets(host, ALLOWED_HOSTS=f"{name}.lab,127.0.0.1,localhost", **SECRETS.get(name, {}))
-        walker.site.environment["DOPPLER_TOKEN"] = host.doppler_token
-        bare_repository(walker.origin)
-        commit(walker.origin, dict(tree(name)), message="Begin")
-        address = f"git://127.0.0.1/{name}.git"
-        walker.checkout.mkdir()
-        walker.git("clone", "--quiet", str(walker.origin), ".")
-        walker.git("remote", "set-url", "origin", address)  # as the server reaches it
-        walker.transcript.lines.append(f"$ git clone {address}")
+        walker = come(name, host, folder)
         if init(walker) and walker.well("provision") and walker.well("deploy"):
             _and_back(walker)
         return walker.transcript
+
+
+def come(name: str, host: LabHost, folder: Path) -> Walker:
+    """Somebody who has cloned the repository, and has the keys of a server."""
+    walker = Walker(name, Site(host, folder, app=name, domain=f"{name}.lab", cold=True))
+    at_home(walker.site)
+    walker.site.environment["DOPPLER_TOKEN"] = host.doppler_token
+    bare_repository(walker.origin)
+    commit(walker.origin, dict(tree(name)), message="Begin")
+    address = f"git://127.0.0.1/{name}.git"
+    walker.checkout.mkdir()
+    walker.git("clone", "--quiet", str(walker.origin), ".")
+    walker.git("remote", "set-url", "origin", address)  # as the server reaches it
+    walker.transcript.lines.append(f"$ git clone {address}")
+    return walker
+
+
+def walk_together(host_name: str, folder: Path) -> list[Transcript]:
+    """Three shapes on one fresh host, each by https and as a user of its own, to a first user; then one is removed."""
+    with throw_away(host_name) as host:
+        names = ("notes", "workspace", "oldschool")
+        domains = [f"{name}.lab" for name in names]
+        directory = start_acme(host, *domains)
+        set_secrets(host, ALLOWED_HOSTS=",".join([*domains, "127.0.0.1"]), DJANGO_SUPERUSER_PASSWORD="of-the-lab")  # noqa: S106
+        walkers = []
+        for name in names:
+            (folder / name).mkdir()
+            walkers.append(walker := come(name, host, folder / name))
+            if not init(walker):
+                continue
+            walker.site.scheme = "https"
+            lines = [
+                f'user = "{name}"', f'group = "{name}"', f'path = "/srv/{name}/app"', "default_server = false",
+                f'tls = {{ letsencrypt = "ops@{name}.lab", acme_server = "{directory}" }}',
+            ]  # fmt: skip
+            walker.site.hosts_file = walker.site.hosts_file.replace("[app]\n", "\n".join(["[app]", *lines, ""]))
+            walker.transcript.lines += [f"$ $EDITOR hosts.toml   # {line}" for line in lines]
+            if walker.well("provision") and walker.well("deploy"):
+                first_user(walker)
+                _and_back(walker)
+        last = walkers[-1]
+        last.well("remove", "--yes")
+        last.transcript.lines += [
+            "$ find / -name '*oldschool*'   # on the server",
+            found := named(last.site, "oldschool"),
+        ]
+        kept = {"/home/oldschool", "/srv/oldschool"}
+        last.transcript.promise(set(found.split()) == kept, "what is left is its data, and the user who owns it")
+        for walker in walkers[:-1]:
+            visit(walker, "<h1>")
+        return [walker.transcript for walker in walkers]
+
+
+def first_user(walker: Walker) -> None:
+    """Make one, who then gets into the admin."""
+    walker.well("manage", "createsuperuser --noinput --username ana --email ana@example.org")
+    site = walker.site
+    with site.visitor() as visitor:
+        submit(site, visitor, "/admin/login/", {"username": "ana", "password": "of-the-lab"})
+        cookies = "; ".join(f"{name}={value}" for name, value in visitor.cookies.items())
+        page = visitor.get("/admin/", headers={"Cookie": cookies})
+    walker.transcript.promise(page.status_code == 200 and "Site administration" in page.text, "ana is in the admin")
+
+
+def named(site: Site, name: str) -> str:
+    """What on the server's disk has that name, but for the repository that others serve."""
+    others = " -o ".join(f"-path {path}" for path in ("/proc", "/sys", "/srv/lab", "/tmp", "/var/log/journal"))
+    return site.run(f"find / -xdev \\( {others} \\) -prune -o -name '*{name}*' -print | sort")
 
 
 def _and_back(walker: Walker) -> None:
@@ -264,16 +330,31 @@ def _and_back(walker: Walker) -> None:
 def main() -> int:
     """Walk through the shapes named, or all."""
     parser = argparse.ArgumentParser(prog="just shapes", description=__doc__)
+    parser.add_argument("--together", action="store_true", help="three on one server, each with https and its own user")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; all when none is given")
+    given = parser.parse_args()
+    found = together() if given.together else alone(given.names or NAMES)
     failed = 0
-    for name in parser.parse_args().names or NAMES:
-        with tempfile.TemporaryDirectory() as folder:
-            transcript = walk(name, f"shape-{name}", Path(folder))
+    for name, transcript in found:
         text = "\n".join(transcript.lines)
         sys.stdout.write(f"## {name}\n\n```\n{text}\n```\n\n")
         sys.stdout.flush()
         failed += bool(transcript.broken)
     return 1 if failed else 0
+
+
+def alone(names: Iterable[str]) -> Iterator[tuple[str, Transcript]]:
+    """Each shape on a host of its own."""
+    for name in names:
+        with tempfile.TemporaryDirectory() as folder:
+            yield name, walk(name, f"shape-{name}", Path(folder))
+
+
+def together() -> Iterator[tuple[str, Transcript]]:
+    """Three on one host."""
+    with tempfile.TemporaryDirectory() as folder:
+        for number, transcript in enumerate(walk_together("shapes", Path(folder)), 1):
+            yield f"{number} of 3 on one server", transcript
 
 
 if __name__ == "__main__":

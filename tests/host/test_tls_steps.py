@@ -101,10 +101,12 @@ def wrong_pairs(folder: Path, name: str) -> dict[str, tuple[Path, Path, str]]:
     locked, binary = folder / "locked.key", folder / "binary.pem"
     openssl("pkey", "-in", key, "-aes256", "-passout", "pass:x", "-out", locked)
     openssl("x509", "-in", good, "-outform", "der", "-out", binary)
+    openssl("pkey", "-in", key, "-outform", "der", "-out", folder / "binary.key")
     return {
         "missing": (folder / "none.pem", key, f"{folder}/none.pem is not on this server"),
         "no key": (good, folder / "none.key", f"{folder}/none.key is not on this server"),
         "binary": (binary, key, "binary.pem is no certificate in PEM form"),
+        "binary key": (good, folder / "binary.key", "binary.key is no private key that can be read"),
         "passphrase": (good, locked, "locked.key is no private key that can be read without a passphrase"),
         "swapped": (key, good, "own.key is no certificate in PEM form"),
         "of another": (good, other_key, "does not fit the certificate"),
@@ -114,7 +116,7 @@ def wrong_pairs(folder: Path, name: str) -> dict[str, tuple[Path, Path, str]]:
 
 
 @pytest.mark.parametrize(
-    "case", ["missing", "no key", "binary", "passphrase", "swapped", "of another", "ended", "for others"]
+    "case", ["missing", "no key", "binary", "binary key", "passphrase", "swapped", "of another", "ended", "for others"]
 )
 def test_a_pair_that_browsers_or_nginx_would_refuse_is_not_used(case: str, world: World) -> None:
     """It is named with the reason and what mends it; what was there before stays."""
