@@ -72,6 +72,46 @@ def logs(run: "Run", lines: int = 50, follow: bool = False, process: str = "") -
     logs(run, lines=lines, follow=follow, process=process)
 
 
+@task({"command": "of manage.py, with its arguments, as one word"}, lab="running", by_hand=True)
+def manage(run: "Run", command: str | None = None) -> None:
+    """Run a manage.py command in the live release, with its secrets: fab -H NAME manage "createsuperuser"."""
+    from .commands.at_hand import manage
+
+    manage(run, command or "")
+
+
+@task({"command": "any, with its arguments, as one word"}, lab="running", by_hand=True)
+def run(run: "Run", command: str | None = None) -> None:
+    """Run any command in the live release, with its secrets and its virtualenv."""
+    from .commands.at_hand import run_any
+
+    run_any(run, command or "")
+
+
+@task(lab="running", by_hand=True, one_host=True)
+def shell(run: "Run") -> None:
+    """Open Django's shell in the live release, with its secrets."""
+    from .commands.at_hand import manage
+
+    manage(run, "shell")
+
+
+@task(lab="running", by_hand=True, one_host=True)
+def dbshell(run: "Run") -> None:
+    """Open the database's own client, as Django's settings have it."""
+    from .commands.at_hand import manage
+
+    manage(run, "dbshell")
+
+
+@task(lab="running", by_hand=True, one_host=True)
+def ssh(run: "Run") -> None:
+    """Log in to the host, as the user that deploys."""
+    from .commands.at_hand import ssh
+
+    ssh(run)
+
+
 @task(
     {
         "path": "one of linked_files, or a file in one of linked_dirs",

@@ -6,7 +6,7 @@ from fabfile.config.settings import Tls
 from fabfile.plan import rendering, services
 from fabfile.plan.activation import Activation, Kind
 from fabfile.plan.plan import Plan
-from fabfile.steps import logs, nginx, release, sequence, server, survey
+from fabfile.steps import at_hand, logs, nginx, release, sequence, server, survey
 from fabfile.steps.step import Step
 from testbed.sample import sample
 
@@ -58,6 +58,7 @@ def every_step() -> list[Step]:
         release.put_link("conf/local.ini"),
         nginx.look_at_site(SETTINGS), logs.journal(services.web(LAYOUT), 50), logs.nginx_errors(50),
         logs.nginx(50),
+        at_hand.find_live(), at_hand.run_by_hand(SETTINGS, NEW, manage=True), at_hand.end_command(),
         *server.provision(SETTINGS, FILES), *server.provision(SECURE, FILES), nginx.look_at_site(SECURE),
     ]  # fmt: skip
     for plan in plans():
