@@ -59,17 +59,19 @@ def releases(run: "Run") -> None:
 
 @task(
     {
-        "lines": "how many lines",
+        "lines": "how many lines; 50 when not given, 5000 with --since",
         "follow": "go on showing new lines until Ctrl-C",
-        "process": "a worker or timer of hosts.toml; the website when not given",
+        "process": "a worker or timer of hosts.toml, or nginx: its log of the site; the website when not given",
+        "since": "only what is younger: 30m, 1h, 2d, or what journalctl takes, as yesterday or '2026-11-26 10:00'",
+        "grep": "only lines with this text, in capitals or not",
     },
     lab="running",
 )
-def logs(run: "Run", lines: int = 50, follow: bool = False, process: str = "") -> None:
-    """Show the journal of the website, or of a process beside it."""
-    from .commands.logs import logs
+def logs(run: "Run", lines: int = 0, follow: bool = False, process: str = "", since: str = "", grep: str = "") -> None:
+    """Show the journal of the website, or of a process beside it, or nginx's log."""
+    from .commands.logs import logs, wanted
 
-    logs(run, lines=lines, follow=follow, process=process)
+    logs(run, wanted(lines, since, grep), follow=follow, process=process)
 
 
 @task({"command": "of manage.py, with its arguments, as one word"}, lab="running", by_hand=True)

@@ -7,6 +7,7 @@ from fabfile.plan import rendering, services
 from fabfile.plan.activation import Activation, Kind
 from fabfile.plan.plan import Plan
 from fabfile.steps import at_hand, logs, nginx, release, sequence, server, survey
+from fabfile.steps.logs import Lines
 from fabfile.steps.step import Step
 from testbed.sample import sample
 
@@ -30,6 +31,7 @@ BESIDE = SETTINGS.model_copy(
 )
 SECURE = SETTINGS.model_copy(update={"tls": Tls(letsencrypt="ops@example.org")})
 LAYOUT = Layout.of(SETTINGS)
+LINES = Lines(50, "-1h", "a b")
 OLD, NEW = (LAYOUT.release(name) for name in ("20260101T000000Z-abcdef0", "20260102T030405Z-abcdef0"))
 FILES = rendering.files(SETTINGS)
 KINDS: tuple[Kind, ...] = ("hup", "restart", "start")
@@ -56,8 +58,8 @@ def every_step() -> list[Step]:
     steps = [
         survey.read_host(), survey.holder(), survey.freeze("{}"), survey.unfreeze(), release.fetch(SETTINGS),
         release.put_link("conf/local.ini"),
-        nginx.look_at_site(SETTINGS), logs.journal(services.web(LAYOUT), 50), logs.nginx_errors(50),
-        logs.nginx(50),
+        nginx.look_at_site(SETTINGS), logs.journal(services.web(LAYOUT), LINES), logs.nginx_errors(LAYOUT, LINES),
+        logs.nginx(50), logs.see_since("-1h"), logs.nginx_log(LAYOUT, LINES), logs.follow_nginx_log(LAYOUT, LINES),
         at_hand.find_live(), at_hand.run_by_hand(SETTINGS, NEW, manage=True), at_hand.end_command(),
         *server.provision(SETTINGS, FILES), *server.provision(SECURE, FILES), nginx.look_at_site(SECURE),
     ]  # fmt: skip

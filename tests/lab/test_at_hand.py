@@ -239,3 +239,50 @@ def test_where_nothing_is_live_the_next_command_is_told(hand: Site) -> None:
 def test_the_database_s_client_opens(hand: Site) -> None:
     """What is piped into dbshell, the database answers."""
     assert "98" in hand.fab("dbshell", stdin="select 49 + 49;\n").expect(0).out
+
+
+def test_logs_are_asked_for_by_time_and_text(hand: Site) -> None:
+    """Of the journal: since a time that the host knows, with a text; what is no time is refused in its own words."""
+    assert "Booting worker" in hand.fab("logs", "--since", "1h").expect(0).out
+    lines = hand.fab("logs", "--since", "10 min ago", "--grep", "booting WORKER", "--json").expect(0).json["logs"]
+    assert lines["django_service"]
+    assert all("Booting worker" in line for line in lines["django_service"])
+    times = [line.split()[0] for line in lines["django_service"]]
+    assert times == sorted(times), "the newest is the last"
+    last = hand.fab("logs", "--grep", "Booting worker", "--lines", "1").expect(0).out.splitlines()
+    assert last == lines["django_service"][-1:]
+    assert "Booting" not in hand.fab("logs", "--grep", "Boot.*worker").expect(0).out
+    assert "Booting" not in hand.fab("logs", "--since", "2040-01-01").expect(0).out
+    for more in ((), ("--follow",)):
+        refused = hand.fab("logs", "--since", "half past", *more).expect(2).text
+        assert "--since half past: Failed to parse timestamp: half past" in refused
+        assert "next: --since 30m" in refused
+
+
+def test_nginx_s_log_of_the_site_is_read(hand: Site) -> None:
+    """Requests of this site with a text, since a time; --process tells that there is nginx."""
+    hand.get("/one-of-a-kind/")
+    said = hand.fab("logs", "--process", "nginx", "--since", "5m", "--grep", "One-Of-A-Kind").expect(0).out
+    assert said.count("\n") == 1, said
+    line = said.strip()
+    assert "GET /one-of-a-kind/" in line
+    assert hand.fab("logs", "--process", "nginx", "--json").expect(0).json["logs"]["nginx_site"][-1:] == [line]
+    assert "did you mean nginx?" in hand.fab("logs", "--process", "ngnx").expect(2).text
+
+
+@pytest.mark.parametrize("process", ["nginx", "web"])
+def test_logs_are_followed_until_ctrl_c(hand: Site, process: str) -> None:
+    """What comes and has the text is shown; nothing goes on reading on the host."""
+    number = time.monotonic_ns()
+    words = ("logs", "--process", process, "--follow", "--since", "1m", "--grep", f"seen-{number}")
+    seen = b""
+    with running(hand, *words) as follower:
+        assert follower.stdout
+        while f"seen-{number}".encode() not in seen:
+            assert follower.poll() is None
+            hand.get(f"/seen-{number}/")  # a 404, of which Django warns
+            if select.select([follower.stdout], [], [], 0.2)[0]:
+                seen += os.read(follower.stdout.fileno(), 65536)
+        follower.send_signal(signal.SIGINT)
+        assert follower.wait(timeout=60) == 130
+    wait_for(lambda: not hand.run("pgrep -f '[t]ail --quiet|[j]ournalctl.*--follow' || true"))
