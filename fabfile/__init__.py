@@ -16,6 +16,7 @@ namespace = Collection(
     tasks.status,
     tasks.releases,
     tasks.logs,
+    tasks.history,
     tasks.manage,
     tasks.run,
     tasks.shell,

@@ -57,6 +57,14 @@ def releases(run: "Run") -> None:
     releases(run)
 
 
+@task({"lines": "how many entries"}, lab="running")
+def history(run: "Run", lines: int = 20) -> None:
+    """Show who changed what is live, when, and how it ended."""
+    from .commands.history import history
+
+    history(run, lines)
+
+
 @task(
     {
         "lines": "how many lines; 50 when not given, 5000 with --since",

@@ -57,7 +57,7 @@ def every_step() -> list[Step]:
     """All of them, many more than once with other values."""
     steps = [
         survey.read_host(), survey.holder(), survey.freeze("{}"), survey.unfreeze(), release.fetch(SETTINGS),
-        release.put_link("conf/local.ini"),
+        release.put_link("conf/local.ini"), release.read_history(20),
         nginx.look_at_site(SETTINGS), logs.journal(services.web(LAYOUT), LINES), logs.nginx_errors(LAYOUT, LINES),
         logs.nginx(50), logs.see_since("-1h"), logs.nginx_log(LAYOUT, LINES), logs.follow_nginx_log(LAYOUT, LINES),
         at_hand.find_live(), at_hand.run_by_hand(SETTINGS, NEW, manage=True), at_hand.end_command(),

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from testbed.harness import SETTINGS, Site, running, throw_away, wait_for, watching_ps
+from testbed.harness import SETTINGS, WSGI, Site, running, throw_away, wait_for, watching_ps
 from testbed.lab import set_secrets
 
 pytestmark = pytest.mark.lab
@@ -286,3 +286,23 @@ def test_logs_are_followed_until_ctrl_c(hand: Site, process: str) -> None:
         follower.send_signal(signal.SIGINT)
         assert follower.wait(timeout=60) == 130
     wait_for(lambda: not hand.run("pgrep -f '[t]ail --quiet|[j]ournalctl.*--follow' || true"))
+
+
+def test_history_tells_how_deploys_ended(hand: Site) -> None:
+    """A deploy, one that failed, a rollback: a line each with who it was, the newest last."""
+    hand.commit(hand.titled("For the history"))
+    hand.deploy().expect(0)
+    released = hand.live()
+    hand.commit(hand.edited(WSGI, "application =", "raise RuntimeError('boom')\napplication ="))
+    hand.deploy().expect(5)
+    hand.fab("rollback", "--json").expect(0)
+    entries = hand.fab("history", "--lines", "3", "--json").expect(0).json["history"]
+    assert [entry["verb"] for entry in entries] == ["deploy", "deploy", "rollback"]
+    assert [entry["outcome"] == "live" for entry in entries] == [True, False, True]
+    head, *rows = hand.fab("history", "--lines", "3").expect(0).out.splitlines()
+    assert head.split()[:4] == ["when", "(UTC)", "who", "verb"]
+    assert all(" ana " in row for row in rows)
+    assert released in rows[0]
+    assert "live (hup)" in rows[0]
+    assert "boom" in rows[1]
+    assert "rollback" in rows[2]

@@ -11,7 +11,13 @@ import pytest
 PROJECT = Path(__file__).parents[2]
 # From the lowest to the highest; a room may use those below it.
 ROOMS = ("errors", "config", "repository", "plan", "steps", "output", "ssh", "session", "commands", "entrance")
-ENTRANCE = {"fabfile", "fabfile.executor", "fabfile.task", "fabfile.tasks"}  # what the command line finds
+ENTRANCE = {
+    "fabfile",
+    "fabfile.completion",
+    "fabfile.executor",
+    "fabfile.task",
+    "fabfile.tasks",
+}  # what the command line finds
 SEAM = "fabfile.lab"
 USES_SEAM = {"fabfile", "fabfile.task", "fabfile.commands.provision"}
 # Besides ssh/: what makes tasks of functions.

@@ -189,7 +189,7 @@ IDS = {
     # reading
     "read_the_host", "see_who_works_on_it", "fetch_the_repository", "look_at_the_site", "read_the_journal",
     "read_nginx_s_error_log", "see_what_nginx_says", "lock_the_host", "unlock_the_host", "put_the_file_in_place",
-    "see_the_time", "read_the_site_s_nginx_logs", "follow_the_site_s_nginx_logs",
+    "see_the_time", "read_the_history", "read_the_site_s_nginx_logs", "follow_the_site_s_nginx_logs",
     # a person's commands
     "find_the_live_release", "run_the_command", "end_the_command",
     # build and proof

@@ -227,7 +227,7 @@ def test_every_verb_is_there_with_help_for_each_option() -> None:
     said = subprocess.run([sys.executable, "-c", LIST], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
     tasks = json.loads(said)
     verbs = {"deploy", "rollback", "restart", "reload", "status", "releases", "logs", "lock", "unlock", "provision"}
-    verbs |= {"manage", "run", "shell", "dbshell", "ssh"}
+    verbs |= {"history", "manage", "run", "shell", "dbshell", "ssh"}
     assert verbs <= set(tasks)
     for name in verbs:
         text, options = tasks[name]
