@@ -4,9 +4,11 @@ from invoke import Collection
 
 from . import lab, tasks
 from .commands.check import check
+from .completion import complete_hosts
 from .executor import serve_fab
 
 serve_fab()
+complete_hosts()
 namespace = Collection(
     tasks.init,
     tasks.deploy,

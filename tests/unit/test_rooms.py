@@ -22,7 +22,7 @@ SEAM = "fabfile.lab"
 USES_SEAM = {"fabfile", "fabfile.task", "fabfile.commands.provision"}
 # Besides ssh/: what makes tasks of functions.
 USES_FABRIC = {"fabfile.executor"}
-USES_INVOKE = {"fabfile", "fabfile.executor", "fabfile.task", "fabfile.commands.check"}
+USES_INVOKE = {"fabfile", "fabfile.completion", "fabfile.executor", "fabfile.task", "fabfile.commands.check"}
 # Other projects, with packages of their own.
 SITES = {PROJECT / "testbed/lab/site", PROJECT / "testbed/shapes"}
 
