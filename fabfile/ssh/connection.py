@@ -104,7 +104,7 @@ class Connection:
     def attach(self, step: Step, work: str, ends: terminal.Ends) -> int:
         """Run a step's function beside the runner whose folder is `work`, joined to `ends`; return its exit code.
 
-        In its channel there is nothing but what the function reads and writes. Raises ConnectionLost.
+        In its channel there is nothing but what the function reads and writes. Raises ConnectError.
         """
         places = {"DEPLOY_WORK": work, "DEPLOY_FILES": f"{work}/files", "DEPLOY_LIBRARY": f"{work}/library"}
         words = ["env", *(f"{name}={place}" for name, place in places.items())]
@@ -112,12 +112,13 @@ class Connection:
         return self._join(ends, "exec " + shlex.join(words))
 
     def log_in(self, ends: terminal.Ends) -> int:
-        """Join `ends` to a login shell until it is left; return its exit code. Raises ConnectionLost."""
+        """Join `ends` to a login shell until it is left; return its exit code. Raises ConnectError."""
         return self._join(ends)
 
     def _join(self, ends: terminal.Ends, command: str = "") -> int:
+        transport = self._transport
         try:
-            channel = self._transport.open_session(timeout=30)
+            channel = transport.open_session(timeout=30)
             if ends.terminal:
                 width, height = terminal.size()
                 channel.get_pty(term=os.environ.get("TERM", "vt100"), width=width, height=height)
@@ -126,10 +127,15 @@ class Connection:
             else:
                 channel.invoke_shell()
         except (paramiko.SSHException, OSError, EOFError) as error:
-            raise ConnectionLost(self.host.name, None) from error
+            if not transport.is_active():
+                raise ConnectionLost(self.host.name, None) from error
+            raise ConnectError(
+                f"{self.host.name}: its sshd opens no session for a command: {error}",
+                hint="see MaxSessions and PermitTTY in the host's /etc/ssh/sshd_config",
+            ) from error
         with contextlib.closing(channel):
             code = terminal.join(channel, ends)
-        if code == -1 and not self._transport.is_active():
+        if code == -1 and not transport.is_active():
             raise ConnectionLost(self.host.name, None)
         return code
 

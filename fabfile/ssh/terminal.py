@@ -9,9 +9,7 @@ import os
 import select
 import signal
 import sys
-import termios
 import threading
-import tty
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from types import FrameType
@@ -110,6 +108,8 @@ def _writer(descriptor: int) -> Callable[[bytes], None]:
 @contextlib.contextmanager
 def _raw(channel: Channel) -> Generator[None]:
     """Let every key, Ctrl-C too, go to the far side, and tell it of a new size of the window."""
+    import termios  # not everywhere, and no deploy needs them
+    import tty
 
     def resized(_number: int, _frame: FrameType | None) -> None:
         # A thread, as the main one may hold locks that this needs.

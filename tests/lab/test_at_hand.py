@@ -173,6 +173,16 @@ def test_a_command_without_a_terminal_goes_with_this_side(hand: Site, number: si
     wait_for(lambda: not sleeping(hand))
 
 
+def test_a_shell_is_at_hand(hand: Site) -> None:
+    """Django's, at a terminal, until Ctrl-D."""
+    with at_terminal(hand, "shell") as terminal:
+        terminal.expect(">>> ")
+        terminal.type("from pages.models import Note; 49 + Note.objects.count() * 0 + 49\r")
+        terminal.expect("\r\n98\r\n")
+        terminal.type("\x04")
+        assert terminal.end() == 0
+
+
 def test_the_far_terminal_has_the_size_of_this_one(hand: Site) -> None:
     """At the start, and after a change of the window."""
     with at_terminal(hand, "run", "sh -c 'stty size; read x; stty size'") as terminal:
