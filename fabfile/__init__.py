@@ -4,9 +4,11 @@ from invoke import Collection
 
 from . import lab, tasks
 from .commands.check import check
+from .completion import complete_hosts
 from .executor import serve_fab
 
 serve_fab()
+complete_hosts()
 namespace = Collection(
     tasks.init,
     tasks.deploy,
@@ -16,6 +18,12 @@ namespace = Collection(
     tasks.status,
     tasks.releases,
     tasks.logs,
+    tasks.history,
+    tasks.manage,
+    tasks.run,
+    tasks.shell,
+    tasks.dbshell,
+    tasks.ssh,
     tasks.lock,
     tasks.unlock,
     tasks.provision,

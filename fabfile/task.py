@@ -35,12 +35,16 @@ def task(
     verb: str = "",
     lab: LabState = "ready",
     settings: Sequence[str] = (),
+    by_hand: bool = False,
+    one_host: bool = False,
 ) -> Callable[[Callable[..., None]], Any]:
     """Make a task of `body(run, **options)`; it runs on each host of -H, one after the other.
 
     The task gets the options --json and --doppler-config besides its own, and one for each setting of hosts.toml named
     in `settings`. `verb` is what stands on the command line, where that is not the function's name. `lab` is what a lab
     host must be before: made and provisioned (ready), made (up), or there (running).
+    `by_hand` leaves stdout to a command on the host; the first argument of `body`, None when not given, needs no flag.
+    With `one_host`, -H may name no more.
     """
 
     def decorate(body: Callable[..., None]) -> Any:
@@ -58,15 +62,18 @@ def task(
         def call(context: Context, **given: Any) -> None:
             from .output.console import Console
 
-            console = Console(as_json=given.pop("json", False), echo=bool(context.config.run.echo))
+            stream = sys.stderr if by_hand else None
+            console = Console(as_json=given.pop("json", False), echo=bool(context.config.run.echo), stream=stream)
             overrides = {name: given.pop(name, None) for name in over}
-            Verb(verb or call.__name__, functools.partial(body, **given), console, lab).on_hosts_of(context, overrides)
+            called = Verb(verb or call.__name__, functools.partial(body, **given), console, lab, one_host=one_host)
+            called.on_hosts_of(context, overrides)
 
         del call.__wrapped__
         setattr(call, "__signature__", inspect.Signature(parameters))  # noqa: B010 - where invoke finds the options
         names = {parameter.name for parameter in parameters}
         texts = {name: text for name, text in {**HELP, **(help or {})}.items() if name in names}
-        return invoke_task(help=texts, optional=sorted(names & {"wait"}))(call)
+        kind = MayBeNamed if by_hand and own else Task
+        return invoke_task(help=texts, optional=sorted(names & {"wait"}), klass=kind)(call)
 
     return decorate
 
@@ -129,6 +136,7 @@ class Verb:
     body: Callable[["Run"], None]
     console: "Console"
     lab: LabState
+    one_host: bool = False
 
     def on_hosts_of(self, context: Context, overrides: Mapping[str, Any]) -> None:
         """Run on every host of -H until one fails; raise Exit with the worst exit code."""
@@ -136,8 +144,9 @@ class Verb:
 
         outcomes: list[Outcome] = []
         try:
-            for host in self._hosts(context, overrides):
-                outcomes.append(self._on(host))
+            hosts = self._hosts(context, overrides)
+            for host in hosts:
+                outcomes.append(self._on(host, alone=len(hosts) == 1))
                 if outcomes[-1].exit_code:
                     break
         except DeployError as error:
@@ -154,14 +163,20 @@ class Verb:
 
         known = hosts_file.load()
         if names := hosts_of(context):
-            return known.select(names, overrides)
+            hosts = known.select(names, overrides)
+            if self.one_host and len(hosts) > 1:
+                raise ConfigError(
+                    f"{self.name} is for one host, and {names} are {len(hosts)}: {', '.join(h.name for h in hosts)}",
+                    hint=f"fab -H {hosts[0].name} {self.name}",
+                )
+            return hosts
         names = ", ".join(dict.fromkeys([*known.environments, *known.hosts]))
         raise ConfigError(
             f"{self.name} needs to know where: -H with a host or an environment of hosts.toml ({names})",
             hint=f"fab -H {known.hosts[0] if known.hosts else 'NAME'} {self.name}",
         )
 
-    def _on(self, host: "Host") -> "Outcome":
+    def _on(self, host: "Host", *, alone: bool) -> "Outcome":
         from .output.outcome import Outcome
         from .session.run import Run
 
@@ -173,7 +188,7 @@ class Verb:
                 from . import lab
 
                 host = lab.module("prepare").prepare(host, self.console, self.lab)
-            self.body(Run(host, self.console, outcome))
+            self.body(Run(host, self.console, outcome, alone))
         except DeployError as error:
             outcome.fail(error)
             self.console.error(error)

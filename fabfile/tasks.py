@@ -57,19 +57,69 @@ def releases(run: "Run") -> None:
     releases(run)
 
 
+@task({"lines": "how many entries"}, lab="running")
+def history(run: "Run", lines: int = 20) -> None:
+    """Show who changed what is live, when, and how it ended."""
+    from .commands.history import history
+
+    history(run, lines)
+
+
 @task(
     {
-        "lines": "how many lines",
+        "lines": "how many lines; 50 when not given, 5000 with --since",
         "follow": "go on showing new lines until Ctrl-C",
-        "process": "a worker or timer of hosts.toml; the website when not given",
+        "process": "a worker or timer of hosts.toml, or nginx: its log of the site; the website when not given",
+        "since": "only what is younger: 30m, 1h, 2d, or what journalctl takes, as yesterday or '2026-11-26 10:00'",
+        "grep": "only lines with this text, in capitals or not",
     },
     lab="running",
 )
-def logs(run: "Run", lines: int = 50, follow: bool = False, process: str = "") -> None:
-    """Show the journal of the website, or of a process beside it."""
-    from .commands.logs import logs
+def logs(run: "Run", lines: int = 0, follow: bool = False, process: str = "", since: str = "", grep: str = "") -> None:
+    """Show the journal of the website, or of a process beside it, or nginx's log."""
+    from .commands.logs import logs, wanted
 
-    logs(run, lines=lines, follow=follow, process=process)
+    logs(run, wanted(lines, since, grep), follow=follow, process=process)
+
+
+@task({"command": "of manage.py, with its arguments, as one word"}, lab="running", by_hand=True)
+def manage(run: "Run", command: str | None = None) -> None:
+    """Run a manage.py command in the live release, with its secrets: fab -H NAME manage "createsuperuser"."""
+    from .commands.at_hand import manage
+
+    manage(run, command or "")
+
+
+@task({"command": "any, with its arguments, as one word"}, lab="running", by_hand=True)
+def run(run: "Run", command: str | None = None) -> None:
+    """Run any command in the live release, with its secrets and its virtualenv."""
+    from .commands.at_hand import run_any
+
+    run_any(run, command or "")
+
+
+@task(lab="running", by_hand=True, one_host=True)
+def shell(run: "Run") -> None:
+    """Open Django's shell in the live release, with its secrets."""
+    from .commands.at_hand import manage
+
+    manage(run, "shell")
+
+
+@task(lab="running", by_hand=True, one_host=True)
+def dbshell(run: "Run") -> None:
+    """Open the database's own client, as Django's settings have it."""
+    from .commands.at_hand import manage
+
+    manage(run, "dbshell")
+
+
+@task(lab="running", by_hand=True, one_host=True)
+def ssh(run: "Run") -> None:
+    """Log in to the host, as the user that deploys."""
+    from .commands.at_hand import ssh
+
+    ssh(run)
 
 
 @task(

@@ -115,8 +115,8 @@ class Site:
         rest = [word for word in words if word != "-e"]
         return self.start_raw(*flags, "-H", name or self.name, *rest)
 
-    def start_raw(self, *words: str) -> subprocess.Popen[str]:
-        """Start `fab` with exactly these words."""
+    def start_raw(self, *words: str, terminal: int = subprocess.PIPE) -> subprocess.Popen[str]:
+        """Start `fab` with exactly these words; `terminal` is one end of a pty, in place of pipes."""
         hosts = self.folder / "hosts.toml"
         hosts.write_text(self.hosts_file or hosts_toml({self.name: self.host_settings()}))
         clean = {name: value for name, value in os.environ.items() if not FOREIGN.fullmatch(name)}
@@ -125,9 +125,9 @@ class Site:
             [*([str(FAB)] if self.cold else warm.command("fab")), *words],
             cwd=PROJECT,
             env=clean | own | self.environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
             text=True,
             start_new_session=True,
         )

@@ -306,7 +306,7 @@ def first_user(walker: Walker) -> None:
 
 def named(site: Site, name: str) -> str:
     """What on the server's disk has that name, but for the repository that others serve."""
-    others = " -o ".join(f"-path {path}" for path in ("/proc", "/sys", "/srv/lab", "/tmp", "/var/log/journal"))
+    others = " -o ".join(f"-path {path}" for path in ("/proc", "/sys", "/srv/lab", "/var/log/journal"))
     return site.run(f"find / -xdev \\( {others} \\) -prune -o -name '*{name}*' -print | sort")
 
 

@@ -177,6 +177,14 @@ class Layout:
         return PurePosixPath("/etc/nginx/sites-enabled") / self.unit
 
     @property
+    def access_log(self) -> PurePosixPath:
+        return PurePosixPath("/var/log/nginx") / f"{self.unit}.access.log"
+
+    @property
+    def error_log(self) -> PurePosixPath:
+        return PurePosixPath("/var/log/nginx") / f"{self.unit}.error.log"
+
+    @property
     def tls_file(self) -> PurePosixPath:
         """Where nginx finds the certificate; written by `provision`, included by the site."""
         return PurePosixPath("/etc/nginx/snippets") / f"{self.unit}-tls.conf"

@@ -10,7 +10,7 @@ ORDER = (
     "name", "repo", "branch", "domain", "aliases", "project", "wsgi", "static_root", "static_url", "health_path",
     "media", "linked_dirs", "linked_files", "python", "sync_args",
 )  # fmt: skip
-HTTPS = '# tls = { letsencrypt = "you@example.com" } # https, as soon as the domain leads to the server; then provision'
+HTTPS = '# tls = { letsencrypt = "you@example.com" } # https, once the domain leads to the server: then provision'
 FILL_IN = {
     "repo": "the address that the server clones from",
     "domain": "the server name, like shop.example.com",

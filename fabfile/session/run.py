@@ -10,11 +10,15 @@ from ..output.outcome import Outcome
 
 @dataclass
 class Run:
-    """The host, the console that tells of progress, and the outcome that the recipe fills."""
+    """The host, the console that tells of progress, and the outcome that the recipe fills.
+
+    `alone` says that the command is for no other host: what is piped into it is this one's.
+    """
 
     host: Host
     console: Console
     outcome: Outcome
+    alone: bool = True
 
     @property
     def name(self) -> str:

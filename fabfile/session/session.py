@@ -17,6 +17,7 @@ from ..plan.state import HostState, parse
 from ..ssh.connection import Connection, connect
 from ..ssh.runner import Runner
 from ..steps import logs, survey
+from ..steps.logs import Lines
 from ..steps.step import Results, Step
 from .run import Run
 
@@ -128,7 +129,10 @@ def require_ready(state: HostState, host: Host) -> None:
 
 def read_logs(runner: Runner, layout: Layout, failed: str | None) -> dict[str, list[str]]:
     """The ends of the logs, for the outcome; with nginx's own if it was nginx that `failed`, the first failed check."""
-    steps = {"django_service": logs.journal(services.web(layout), 40), "nginx_error": logs.nginx_errors(20)}
+    steps = {
+        "django_service": logs.journal(services.web(layout), Lines(40)),
+        "nginx_error": logs.nginx_errors(layout, Lines(20)),
+    }
     if failed == "nginx_running":
         steps["nginx"] = logs.nginx(20)
     results = runner.run(list(steps.values()))

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import logging
+import os
 import random
 import secrets
 import shlex
@@ -22,7 +23,8 @@ from paramiko.ssh_exception import NoValidConnectionsError
 from ..config.inventory import Host
 from ..errors import ConnectError, NoForwarding, ProvisionError
 from ..plan.lock import Lock
-from . import host_keys, library
+from ..steps.step import Step
+from . import host_keys, library, terminal
 from .runner import BashFailed, ConnectionLost, Progress, Runner, Silence, runner_command
 
 logging.getLogger("paramiko").addHandler(logging.NullHandler())  # what it would print, the errors here say
@@ -98,6 +100,44 @@ class Connection:
         while data := channel.recv(65536):
             write(data.decode(errors="replace"))
         return channel.recv_exit_status()
+
+    def attach(self, step: Step, work: str, ends: terminal.Ends) -> int:
+        """Run a step's function beside the runner whose folder is `work`, joined to `ends`; return its exit code.
+
+        In its channel there is nothing but what the function reads and writes. Raises ConnectError.
+        """
+        places = {"DEPLOY_WORK": work, "DEPLOY_FILES": f"{work}/files", "DEPLOY_LIBRARY": f"{work}/library"}
+        words = ["env", *(f"{name}={place}" for name, place in places.items())]
+        words += ["bash", "--norc", "-euo", "pipefail", f"{work}/library/main.sh", *step.words]
+        return self._join(ends, "exec " + shlex.join(words))
+
+    def log_in(self, ends: terminal.Ends) -> int:
+        """Join `ends` to a login shell until it is left; return its exit code. Raises ConnectError."""
+        return self._join(ends)
+
+    def _join(self, ends: terminal.Ends, command: str = "") -> int:
+        transport = self._transport
+        try:
+            channel = transport.open_session(timeout=30)
+            if ends.terminal:
+                width, height = terminal.size()
+                channel.get_pty(term=os.environ.get("TERM", "vt100"), width=width, height=height)
+            if command:
+                channel.exec_command(command)
+            else:
+                channel.invoke_shell()
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            if not transport.is_active():
+                raise ConnectionLost(self.host.name, None) from error
+            raise ConnectError(
+                f"{self.host.name}: its sshd opens no session for a command: {error}",
+                hint="see MaxSessions and PermitTTY in the host's /etc/ssh/sshd_config",
+            ) from error
+        with contextlib.closing(channel):
+            code = terminal.join(channel, ends)
+        if code == -1 and not transport.is_active():
+            raise ConnectionLost(self.host.name, None)
+        return code
 
     def close(self) -> None:
         with contextlib.suppress(Exception):

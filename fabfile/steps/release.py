@@ -5,6 +5,7 @@ from ..config.settings import Settings
 from .step import Step
 
 FETCH = "fetch_the_repository"
+HISTORY = "read_the_history"
 
 
 def fetch(settings: Settings) -> Step:
@@ -58,6 +59,11 @@ def mark_good(release: Release, leaves: Release | None = None) -> Step:
 def record(entry: str) -> Step:
     """Append one line of JSON to the host's history."""
     return Step("record_the_deploy", "Record the deploy", "record", {"entry": entry})
+
+
+def read_history(lines: int) -> Step:
+    """Answer with the newest entries of the host's history."""
+    return Step(HISTORY, "Read the history", "read_history", {"lines": lines})
 
 
 def prune(settings: Settings) -> Step:

@@ -6,7 +6,8 @@ from fabfile.config.settings import Tls
 from fabfile.plan import rendering, services
 from fabfile.plan.activation import Activation, Kind
 from fabfile.plan.plan import Plan
-from fabfile.steps import logs, maintenance, nginx, release, remove, sequence, server, survey
+from fabfile.steps import at_hand, logs, maintenance, nginx, release, remove, sequence, server, survey
+from fabfile.steps.logs import Lines
 from fabfile.steps.step import Step
 from testbed.sample import sample
 
@@ -30,6 +31,7 @@ BESIDE = SETTINGS.model_copy(
 )
 SECURE = SETTINGS.model_copy(update={"tls": Tls(letsencrypt="ops@example.org")})
 LAYOUT = Layout.of(SETTINGS)
+LINES = Lines(50, "-1h", "a b")
 OLD, NEW = (LAYOUT.release(name) for name in ("20260101T000000Z-abcdef0", "20260102T030405Z-abcdef0"))
 FILES = rendering.files(SETTINGS)
 KINDS: tuple[Kind, ...] = ("hup", "restart", "start")
@@ -57,8 +59,10 @@ def every_step() -> list[Step]:
         survey.read_host(), survey.holder(), survey.freeze("{}"), survey.unfreeze(), release.fetch(SETTINGS),
         release.put_link("conf/local.ini"), maintenance.close(["192.0.2.1", "2001:db8::1"]), maintenance.hold(30),
         maintenance.open_again(), remove.look(), remove.remove(SETTINGS),
-        nginx.look_at_site(SETTINGS), logs.journal(services.web(LAYOUT), 50), logs.nginx_errors(50),
-        logs.nginx(50),
+        release.read_history(20),
+        nginx.look_at_site(SETTINGS), logs.journal(services.web(LAYOUT), LINES), logs.nginx_errors(LAYOUT, LINES),
+        logs.nginx(50), logs.see_since("-1h"), logs.nginx_log(LAYOUT, LINES), logs.follow_nginx_log(LAYOUT, LINES),
+        at_hand.find_live(), at_hand.run_by_hand(SETTINGS, NEW, manage=True), at_hand.end_command(),
         *server.provision(SETTINGS, FILES), *server.provision(SECURE, FILES), nginx.look_at_site(SECURE),
     ]  # fmt: skip
     for plan in plans():

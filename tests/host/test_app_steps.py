@@ -18,11 +18,11 @@ from fabfile.config.settings import Settings, Timeouts
 from fabfile.config.texts import VALUED_SYNC_OPTIONS
 from fabfile.plan.activation import Comparison, choose
 from fabfile.ssh.runner import StepError
-from fabfile.steps import django, proof
+from fabfile.steps import at_hand, django, proof
 from fabfile.steps.step import Step
 from testbed.bash import shell
 from testbed.sample import VALUES, sample
-from tests.host.local_host import World, alive, eventually
+from tests.host.local_host import HOSTILE, World, alive, eventually
 
 ID = "20260102T030405Z-abcdef0"
 TOKEN = "dp.st.prd.SENTINEL"  # noqa: S105 - made up
@@ -717,3 +717,60 @@ def test_no_running_master_to_compare_with(world: World, release: Release, live:
     """No file, half a file, a master that is dead: the service does not run."""
     Path(release.project, "master.json").write_text(json.dumps(master(release.root, 1)))
     assert compare(world, release, live) == {"running": False}
+
+
+TELL = "import json, os, sys; print(json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]))"
+
+
+def by_hand(world: World, release: Release, *words: str, manage: bool = False) -> str:
+    """What a person's command says."""
+    files = {at_hand.WORDS: at_hand.words(words)}
+    return world.output(at_hand.run_by_hand(world.settings, release, manage=manage), files)
+
+
+def test_a_person_s_command_has_its_words_the_secrets_and_the_virtualenv(world: World, release: Release) -> None:
+    """No shell reads a word; the folder is that of manage.py, `python` the release's, the environment the service's."""
+    words = (HOSTILE, "", "two\nlines", "-x")
+    told, folder, environment = json.loads(by_hand(world, release, "python", "-c", TELL, *words))
+    assert told == list(words)
+    assert folder == str(release.project)
+    assert environment["VIRTUAL_ENV"] == str(release.venv)
+    assert environment["PATH"].startswith(f"{release.venv}/bin:")
+    assert environment["DOPPLER_TOKEN"] == TOKEN
+    assert not world.bait()
+
+
+def test_a_person_s_manage_command_is_the_website_s(world: World, release: Release) -> None:
+    """manage.py gets the words, and may run under the website's settings alone, unless others are named."""
+    by_hand(world, release, "loaddata", HOSTILE, manage=True)
+    by_hand(world, release, "check", "--settings=shop.other", manage=True)
+    first, second = (json.loads(line) for line in (world.root / "home/manage").read_text().splitlines())
+    assert first[0] == ["manage.py", "loaddata", HOSTILE]
+    assert first[2]["DEPLOY_WEBSITE"] == f"{world.layout.state}/up"
+    assert "DEPLOY_WEBSITE" not in second[2]
+
+
+def test_a_person_s_command_ends_with_its_own_code(world: World, release: Release) -> None:
+    """That of the command is the step's."""
+    with pytest.raises(StepError) as refused:
+        by_hand(world, release, "sh", "-c", "exit 7")
+    assert refused.value.failed.code == 7
+
+
+def test_without_a_live_release_there_is_nothing_at_hand(world: World, release: Release) -> None:
+    """It is told by its real folder; where there is none, the next command is a deploy."""
+    with pytest.raises(StepError) as refused:
+        world.output(at_hand.find_live())
+    assert (refused.value.message[-22:], refused.value.hint) == ("no release is live yet", "fab -H there deploy")
+    world.link(release)
+    assert f"release {release.root}\n" in world.output(at_hand.find_live())
+
+
+def test_a_command_is_ended_with_its_children(world: World) -> None:
+    """Those that ignore TERM too; twice is once, and without a command there is nothing to end."""
+    world.output(at_hand.end_command())
+    group = subprocess.Popen(["sh", "-c", "trap '' TERM; sleep 300 & wait"], start_new_session=True)
+    note = shell("note it", f'echo {group.pid} >"$DEPLOY_WORK/command.pid"')
+    again = Step("again", "Again", "end_command")
+    world.run(note, at_hand.end_command(), again)
+    assert group.wait(timeout=20) == -9

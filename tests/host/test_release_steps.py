@@ -470,6 +470,14 @@ def test_history_takes_any_text(world: World) -> None:
     assert not world.bait()
 
 
+def test_history_is_read_from_its_end(world: World) -> None:
+    """The newest entries, the newest last; none where nothing was deployed."""
+    assert world.output(steps.read_history(2)) == ""
+    for number in range(3):
+        world.run(steps.record(json.dumps({"number": number})))
+    assert world.output(steps.read_history(2)) == '{"number": 1}\n{"number": 2}'
+
+
 def test_history_after_a_cut_line(world: World) -> None:
     """Half a line, left by a power cut, does not swallow the next one."""
     Path(world.layout.history).write_text('{"at": "2026')

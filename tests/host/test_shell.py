@@ -125,6 +125,7 @@ def test_words_are_quoted_in_few_places() -> None:
         "fabfile/ssh/runner.py:runner_command",
         "fabfile/ssh/library.py:context",
         "fabfile/ssh/connection.py:stream",
+        "fabfile/ssh/connection.py:attach",
         "fabfile/repository/processes.py:_without_wrappers",
     }
 

@@ -215,12 +215,12 @@ def test_the_public_address_is_watched_too(site: Site) -> None:
     site.fab("restart", "--json").expect(0)
     site.settings["public_url"] = f"http://{site.host.address}"
     site.commit(site.titled("Seen from outside"))
-    site.run(": >/var/log/nginx/access.log")
+    site.run(": >/var/log/nginx/consult-django.access.log")
     try:
         watch = site.deploy().expect(0).json["watch"]
         assert watch["public_requests"] > 5
         assert (watch["public_failed"], watch["failed"]) == (0, 0)
-        asked = site.run("grep -c 'GET /healthz.*python-httpx' /var/log/nginx/access.log || true")
+        asked = site.run("grep -c 'GET /healthz.*python-httpx' /var/log/nginx/consult-django.access.log || true")
         assert int(asked) == watch["public_requests"]
     finally:
         set_secrets(site.host, ALLOWED_HOSTS="consult.lab,127.0.0.1,localhost")
@@ -228,9 +228,9 @@ def test_the_public_address_is_watched_too(site: Site) -> None:
 
 def test_the_numbers_of_the_watch_are_those_of_nginx(site: Site) -> None:
     """As many requests as nginx logged, many a second, and the slowest is as slow as a restart."""
-    site.run(": >/var/log/nginx/access.log")
+    site.run(": >/var/log/nginx/consult-django.access.log")
     document = site.fab("restart", "--json").expect(0).json
-    log = site.run("cat /var/log/nginx/access.log").splitlines()
+    log = site.run("cat /var/log/nginx/consult-django.access.log").splitlines()
     lines = [line for line in log if '"django-deploy (watch)"' in line]
     watch = document["watch"]
     assert watch["requests"] == len(lines) > 3

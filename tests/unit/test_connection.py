@@ -15,6 +15,7 @@ from fabfile.config.inventory import Host
 from fabfile.config.settings import Timeouts
 from fabfile.errors import ConfigError, ConnectError, DeployError
 from fabfile.ssh.connection import connect
+from fabfile.ssh.terminal import Ends
 from testbed.sample import sample
 
 SERVER_KEY = paramiko.ECDSAKey.generate(bits=256)
@@ -84,6 +85,17 @@ def log_in(port: int, **settings: object) -> None:
     given = {"key_text": text_of(USER_KEY), "timeouts": Timeouts(connect=5), **settings}
     with connect(Host("web1", "test", sample(**({"address": "127.0.0.1", "port": port} | given)))):
         pass
+
+
+def test_a_server_that_opens_no_session_is_not_taken_for_a_lost_one(port: int) -> None:
+    """sshd may allow no second session, or no terminal: what to look at is told."""
+    settings = {"key_text": text_of(USER_KEY), "host_key": public(SERVER_KEY), "address": "127.0.0.1", "port": port}
+    with (
+        connect(Host("web1", "test", sample(**settings))) as connection,
+        pytest.raises(ConnectError, match=r"^web1: its sshd opens no session for a command: ") as caught,
+    ):
+        connection.log_in(Ends(None, bytearray().extend, bytearray().extend))
+    assert "MaxSessions" in caught.value.hint
 
 
 def refusal(port: int, **settings: object) -> DeployError:

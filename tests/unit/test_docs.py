@@ -120,8 +120,11 @@ def test_the_readme_has_every_command() -> None:
 
 
 def commands(text: str) -> list[list[str]]:
-    """The words of every `fab [-H NAME] VERB ...`, in the text or in a block of code, without comments."""
-    found = re.findall(r"\bfab (?:-e )?(?:-H [\w,]+ )?([a-z][^`\n]*)", text)
+    """The words of every `fab [-H NAME] VERB ...`, in the text or in a block of code, without comments.
+
+    What stands in quotes is for a program on the host.
+    """
+    found = re.findall(r"\bfab (?:-e )?(?:-H [\w,]+ )?([a-z][^`\n]*)", re.sub(r'"[^"\n]*"', '""', text))
     return [re.split(r"  +#| #", each)[0].replace("[", " ").replace("]", " ").split() for each in found]
 
 
@@ -147,6 +150,7 @@ def test_a_command_that_is_not_understood_is_seen() -> None:
         ["deploy", "--force"],
         ["status"],
     ]
+    assert commands('`fab -H web manage "check --deploy"`') == [["manage", '""']]
     assert unknown(["deply"]) == {"deply"}
     assert unknown(["deploy", "--forse", "--branch=x"]) == {"--forse"}
 

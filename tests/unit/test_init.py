@@ -153,7 +153,7 @@ def test_an_app_in_one_folder(repository: Any) -> None:
         health_path = "/healthz"
         media = { folder = "media" } # uploads (MEDIA_ROOT)
         linked_files = ["db.sqlite3"] # the database
-        # tls = { letsencrypt = "you@example.com" } # https, as soon as the domain leads to the server; then provision
+        # tls = { letsencrypt = "you@example.com" } # https, once the domain leads to the server: then provision
 
         [environments.production.hosts.web]
         address = "" # FILL IN: the server's IP address or DNS name
@@ -231,7 +231,7 @@ def test_settings_in_a_package(repository: Any) -> None:
         health_path = "/users/ping/"
         media = { folder = "my_shop/media" } # uploads (MEDIA_ROOT)
         sync_args = ["--frozen", "--group=production"] # gunicorn is in the group production
-        # tls = { letsencrypt = "you@example.com" } # https, as soon as the domain leads to the server; then provision
+        # tls = { letsencrypt = "you@example.com" } # https, once the domain leads to the server: then provision
 
         [app.processes] # beside the website
         worker = { command = "celery -A config.celery_app worker" }
@@ -291,7 +291,7 @@ def test_a_member_of_a_workspace(repository: Any) -> None:
         health_path = "/up/"
         media = { folder = "var/media" } # uploads (MEDIA_ROOT)
         linked_dirs = ["var/cache"] # cache of files
-        # tls = { letsencrypt = "you@example.com" } # https, as soon as the domain leads to the server; then provision
+        # tls = { letsencrypt = "you@example.com" } # https, once the domain leads to the server: then provision
 
         [app.processes] # beside the website
         worker = { command = "manage.py db_worker --queue-name mail" }

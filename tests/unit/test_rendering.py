@@ -24,6 +24,9 @@ from fabfile.config.layout import Layout
 from fabfile.config.settings import Settings, Timeouts
 from fabfile.plan import rendering
 from fabfile.plan.request import MARK, mark
+from fabfile.steps import logs
+from fabfile.steps.logs import Lines
+from fabfile.steps.step import as_text
 from testbed.sample import sample
 
 HASHED = "css/site.0123456789ab.css"
@@ -516,11 +519,13 @@ def test_a_health_path_of_visitors_is_not_kept_open(health_path: str) -> None:
     assert "location = /_maintenance" in text
 
 
-def test_the_site_has_an_error_log_of_its_own() -> None:
-    """Where `logs` and `status` look for it."""
-    log = "/var/log/nginx/consult-django.error.log"
-    assert f"error_log {log};" in rendering.site(sample())
-    assert log.replace("consult-django", "$UNIT") in (rendering.ROLL.parent / "lib/logs.sh").read_text()
+def test_the_site_has_logs_of_its_own() -> None:
+    """Where `logs` and `status` look for them."""
+    site = rendering.site(sample())
+    files = as_text(logs.nginx_log(Layout.of(sample()), Lines(1)).parameters["files"]).splitlines()
+    assert files == ["/var/log/nginx/consult-django.access.log", "/var/log/nginx/consult-django.error.log"]
+    for path, kind in zip(files, ("access_log", "error_log"), strict=True):
+        assert f"{kind} {path};" in site
 
 
 @needs_nginx

@@ -11,12 +11,18 @@ import pytest
 PROJECT = Path(__file__).parents[2]
 # From the lowest to the highest; a room may use those below it.
 ROOMS = ("errors", "config", "repository", "plan", "steps", "output", "ssh", "session", "commands", "entrance")
-ENTRANCE = {"fabfile", "fabfile.executor", "fabfile.task", "fabfile.tasks"}  # what the command line finds
+ENTRANCE = {
+    "fabfile",
+    "fabfile.completion",
+    "fabfile.executor",
+    "fabfile.task",
+    "fabfile.tasks",
+}  # what the command line finds
 SEAM = "fabfile.lab"
 USES_SEAM = {"fabfile", "fabfile.task", "fabfile.commands.provision"}
 # Besides ssh/: what makes tasks of functions.
 USES_FABRIC = {"fabfile.executor"}
-USES_INVOKE = {"fabfile", "fabfile.executor", "fabfile.task", "fabfile.commands.check"}
+USES_INVOKE = {"fabfile", "fabfile.completion", "fabfile.executor", "fabfile.task", "fabfile.commands.check"}
 # Other projects, with packages of their own.
 SITES = {PROJECT / "testbed/lab/site", PROJECT / "testbed/shapes"}
 

@@ -227,6 +227,7 @@ def test_every_verb_is_there_with_help_for_each_option() -> None:
     said = subprocess.run([sys.executable, "-c", LIST], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
     tasks = json.loads(said)
     verbs = {"deploy", "rollback", "restart", "reload", "status", "releases", "logs", "lock", "unlock", "provision"}
+    verbs |= {"history", "manage", "run", "shell", "dbshell", "ssh"}
     assert verbs <= set(tasks)
     for name in verbs:
         text, options = tasks[name]
@@ -308,3 +309,36 @@ print("LOADED", *sys.modules, file=sys.stderr)
     assert "fabfile.task" in loaded
     heavy = {"pydantic", "jinja2", "httpx", "httpcore", "fabfile.config.settings", "fabfile.ssh.connection"}
     assert loaded & heavy == set()
+
+
+def by_hand(*words: str, one_host: bool = False) -> list[tuple[str, str, bool]]:
+    """Which hosts a verb with a command ran on, with which, and whether alone."""
+    seen: list[tuple[str, str, bool]] = []
+
+    def take(run: Run, command: str | None = None) -> None:
+        """Take a command."""
+        seen.append((run.name, command or "", run.alone))
+        run.console.say("taken")
+
+    namespace = Collection(task({"command": "any"}, by_hand=True, one_host=one_host)(take))
+    program = Fab(version="1", executor_class=Executor, config_class=Config, namespace=namespace)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["fab", *words])
+        program.run(["fab", *words], exit=False)
+    return seen
+
+
+def test_a_command_is_one_word_or_none(capsys: pytest.CaptureFixture[str]) -> None:
+    """It needs no flag, and stdout has no word of ours; each host is told whether it is the only one."""
+    assert by_hand("-H", "web1", "take", "x --y") == [("web1", "x --y", True)]
+    assert by_hand("-H", "web1", "take") == [("web1", "", True)]
+    assert by_hand("-H", "web1,web2", "take", "x") == [("web1", "x", False), ("web2", "x", False)]
+    assert capsys.readouterr().out == ""
+
+
+def test_a_verb_for_one_host_refuses_several(capsys: pytest.CaptureFixture[str]) -> None:
+    """None of them is begun; the next command names one."""
+    assert by_hand("-H", "production", "take", one_host=True) == []
+    said = capsys.readouterr().err
+    assert "take is for one host, and production are 2: web1, web2\n  next: fab -H web1 take" in said
+    assert by_hand("-H", "stage", "take", one_host=True) == [("stage", "", True)]

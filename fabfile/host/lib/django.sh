@@ -126,16 +126,21 @@ doppler_run() {
   doppler+=(--)
 }
 
-# Run a manage.py command of the caller's release with its secrets: manage COMMAND...
+# Run a manage.py command of the caller's release with its secrets, as the service would: manage COMMAND...
 manage() {
+  load_service_environment
+  run_manage "$@"
+}
+
+# The same in the environment as it is.
+run_manage() {
   local code
   local -a doppler
-  load_service_environment
   cd "$release/$project"
   doppler_run "$doppler_project" "$doppler_config"
   "${doppler[@]}" "$release/.venv/bin/python" "$DEPLOY_LIBRARY/programs/manage.py" "$manage_py" "$@" || {
     code=$?
-    blame_missing_link || true
+    blame_missing_link >&2 || true
     return "$code"
   }
 }

@@ -225,6 +225,13 @@ record() {
   printf '%s\n' "$entry" >>"$HISTORY"
 }
 
+# The newest entries of the host's history.
+read_history() {
+  local lines
+  local "$@"
+  tail --lines "$lines" "$HISTORY" 2>/dev/null || true
+}
+
 # Names of the releases that are live or that a process still uses, in spaces: " a b ".
 releases_in_use() {
   local live master

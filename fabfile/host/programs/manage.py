@@ -30,10 +30,10 @@ def insist_on(website):
 
     execute = BaseCommand.execute
 
-    def execute_if_the_same(command, *arguments, **options):
+    def execute_if_the_same(command, /, *arguments, **options):  # `shell` has an option of that name
         own = os.environ.get("DJANGO_SETTINGS_MODULE")
         if own != website:
-            sys.stdout.write(
+            sys.stderr.write(
                 f"failed: manage.py takes the settings {own}, the website {website}: "
                 "set DJANGO_SETTINGS_MODULE in Doppler, or make both fall back to the same\n"
             )

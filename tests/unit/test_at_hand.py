@@ -1,0 +1,141 @@
+"""A person's commands: their words, and which ends of this side they are joined to."""
+
+import os
+import pty
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from fabfile.commands import at_hand
+from fabfile.config.inventory import Host
+from fabfile.errors import ConfigError
+from fabfile.output.console import Console
+from fabfile.output.outcome import Outcome
+from fabfile.session.run import Run
+from fabfile.ssh import terminal
+from fabfile.ssh.terminal import Ends
+from testbed.sample import sample
+
+
+def words(command: str) -> list[str]:
+    run = Run(
+        Host("web", "test", sample(repo="git@example.org:team/app.git")), Console(), Outcome("manage", server="web")
+    )
+    return at_hand.words_of(run, command, "check")
+
+
+def test_a_command_is_parted_as_a_shell_would() -> None:
+    """Quotes keep words together; nothing is expanded."""
+    assert words("""loaddata 'a b' "c;d" $HOME *""") == ["loaddata", "a b", "c;d", "$HOME", "*"]
+
+
+@pytest.mark.parametrize(
+    ("command", "why"),
+    [
+        ("", "manage needs a command, as one word"),
+        ("  ", "manage needs a command, as one word"),
+        ("shell -c 'x", "manage: no closing quotation in: shell -c 'x"),
+        ("shell \\", "manage: no escaped character in: shell \\"),
+    ],
+)
+def test_a_command_that_is_none_is_refused(command: str, why: str) -> None:
+    """With an example, before anything connects."""
+    with pytest.raises(ConfigError) as refused:
+        words(command)
+    assert (refused.value.message, refused.value.hint) == (why, 'fab -H web manage "check"')
+
+
+@pytest.mark.parametrize(
+    ("stdin", "stdout", "alone", "expected"),
+    [
+        ("terminal", "terminal", True, (True, True)),
+        ("terminal", "terminal", False, (True, True)),
+        ("terminal", "pipe", True, (False, False)),
+        ("pipe", "terminal", True, (True, False)),
+        ("pipe", "pipe", True, (True, False)),
+        ("pipe", "pipe", False, (False, False)),
+    ],
+)
+def test_what_is_read_and_when_there_is_a_terminal(
+    stdin: str, stdout: str, alone: bool, expected: tuple[bool, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A terminal needs both ends; a pipe is read for one host alone; of a terminal beside a pipe nothing is taken."""
+
+    class Stdin:
+        isatty = staticmethod(lambda: stdin == "terminal")
+
+    monkeypatch.setattr(sys, "__stdin__", Stdin)
+    monkeypatch.setattr(os, "isatty", lambda _descriptor: stdout == "terminal")
+    ends = terminal.ends_here(alone=alone)
+    assert (ends.stdin is not None, ends.terminal) == expected
+
+
+@dataclass
+class Command:
+    """A far command that says what it is given, until that ends."""
+
+    code: int = 0
+    takes: int = 1 << 30
+    given: bytes = b""
+    told: threading.Event = field(default_factory=threading.Event)
+
+    def recv(self, _size: int, /) -> bytes:
+        assert self.told.wait(20)
+        said, self.given = self.given, b""
+        return said
+
+    def recv_stderr(self, _size: int, /) -> bytes:
+        return b""
+
+    def sendall(self, data: bytes, /) -> None:
+        self.given += data
+        if len(self.given) > self.takes:
+            self.told.set()
+            raise OSError
+
+    def shutdown_write(self) -> None:
+        self.told.set()
+
+    def resize_pty(self, *, width: int, height: int) -> None:  # noqa: ARG002
+        raise AssertionError
+
+    def recv_exit_status(self) -> int:
+        return self.code
+
+
+def joined(command: Command, stdin: int | None, write: Callable[[bytes], None]) -> int:
+    return terminal.join(command, Ends(stdin, write, write))
+
+
+def test_bytes_go_through_as_they_are(tmp_path: Path) -> None:
+    """No text is made of them, none is lost, and the exit code is the command's."""
+    content = bytes(range(256)) * 1000
+    (tmp_path / "in").write_bytes(content)
+    said = bytearray()
+    with (tmp_path / "in").open("rb") as file:
+        assert joined(Command(code=3), file.fileno(), said.extend) == 3
+    assert bytes(said) == content
+    assert joined(Command(), None, said.extend) == 0
+
+
+def test_a_command_need_not_read_all(tmp_path: Path) -> None:
+    """One that ends before is no trouble."""
+    (tmp_path / "in").write_bytes(b"x" * 1_000_000)
+    with (tmp_path / "in").open("rb") as file:
+        assert joined(Command(takes=10), file.fileno(), bytearray().extend) == 0
+
+
+def test_what_is_typed_after_the_command_is_not_taken() -> None:
+    """The next to read gets it: a command that is over reads no more."""
+    master, slave = pty.openpty()
+    command = Command()
+    command.told.set()
+    assert joined(command, slave, bytearray().extend) == 0
+    os.write(master, b"next\n")
+    assert os.read(slave, 100) == b"next\n"
+    os.close(master)
+    os.close(slave)
