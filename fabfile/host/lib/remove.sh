@@ -38,7 +38,7 @@ own() {
     unit_files
     for path in "$SITE_LINK" "$SITE_FILE" "$TLS_FILE" "${TLS_FILE%.conf}-placeholder" "$CERTBOT_LIVE" \
       "/etc/sudoers.d/$UNIT" "${SECRETS%/*}" "$SERVICE_FILE.d" "/usr/local/lib/$NAME-processes.sh" "${DOPPLER_HOME%/*}" \
-      "/run/$NAME" "/run/$UNIT" /var/log/nginx/"$UNIT".error.log*; do
+      "/run/$NAME" "/run/$UNIT" /var/log/nginx/"$UNIT".{access,error}.log*; do
       echo "$path"
     done
     for path in "$BASE"/* "$BASE"/.[!.]*; do
@@ -46,7 +46,7 @@ own() {
     done
     for path in "$SHARED" $(process_folders); do has_something "$path" || echo "$path"; done
     [ "$(readlink "$APP" || true)" != "$CURRENT" ] || echo "$APP"
-  } | while read -r path; do if [ -e "$path" ] || [ -L "$path" ]; then echo "$path"; fi; done
+  } | sort -u | while read -r path; do if [ -e "$path" ] || [ -L "$path" ]; then echo "$path"; fi; done
 }
 
 # The unit files of website, processes and what starts them.
