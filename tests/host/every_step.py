@@ -28,6 +28,13 @@ BESIDE = SETTINGS.model_copy(
         }
     }
 )
+COMMANDED = SETTINGS.model_copy(
+    update={
+        "build": ("npm ci",),
+        "before_switch": ("manage.py loaddata 'the groups'",),
+        "after_switch": ("sh -c 'echo $HOME'",),
+    }
+)
 SECURE = SETTINGS.model_copy(update={"tls": Tls(letsencrypt="ops@example.org")})
 LAYOUT = Layout.of(SETTINGS)
 OLD, NEW = (LAYOUT.release(name) for name in ("20260101T000000Z-abcdef0", "20260102T030405Z-abcdef0"))
@@ -42,6 +49,7 @@ def plans() -> list[Plan]:
     return [
         Plan(BESIDE, *beside, OLD, rendering.files(BESIDE), commit="a" * 40),
         Plan(BESIDE, *beside, NEW, amiss=("the timer of nightly does not run",)),
+        Plan(COMMANDED, LAYOUT, NEW, OLD, commit="a" * 40),
         Plan(SETTINGS, LAYOUT, NEW, OLD, FILES, commit="a" * 40),
         Plan(SETTINGS, LAYOUT, NEW, OLD, commit="a" * 40),
         Plan(SETTINGS, LAYOUT, OLD, NEW, leaves=NEW),
@@ -63,6 +71,7 @@ def every_step() -> list[Step]:
     ]  # fmt: skip
     for plan in plans():
         steps += [*sequence.build_and_boot(plan), *sequence.abandon_build(plan), *sequence.finish(plan, "{}")]
+        steps += sequence.after_switch(plan)
         for activation in [plan.beside] if plan.beside else [Activation(kind, "") for kind in KINDS]:
             steps += [*sequence.switch(plan, activation), *sequence.revert(plan, activation)]
     return steps
