@@ -190,11 +190,15 @@ class Settings(Table):
         ("--frozen",), 'arguments of `uv sync`, e.g. ["--frozen", "--group", "prod"]', new_release=True
     )
     build: tuple[ReleaseCommand, ...] = setting(
-        (), 'commands that finish a new release, e.g. ["npm ci", "npm run build"]', new_release=True
+        (),
+        'commands that make what no commit has, before static files are collected, e.g. ["npm ci", "npm run build"]',
+        new_release=True,
     )
     # What these two do is done to the database and the world around, and again with each release.
     before_switch: tuple[ReleaseCommand, ...] = setting(
-        (), 'commands of a new release after its migrations, e.g. ["manage.py loaddata groups"]', new_release=False
+        (),
+        'commands of a new release after its migrations, before its health counts, e.g. ["manage.py loaddata groups"]',
+        new_release=False,
     )
     after_switch: tuple[ReleaseCommand, ...] = setting(
         (), 'commands of a new release that is live and healthy, e.g. ["manage.py clear_cache"]', new_release=False

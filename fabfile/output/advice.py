@@ -43,8 +43,8 @@ NEXT = (
     ),
     (
         r" needs \S+, which is not in ",
-        "commit that file, or build it before (npm run build, say); or see whether static_root and static_url in "
-        "hosts.toml are STATIC_ROOT and STATIC_URL",
+        'commit that file, or have it built (build = ["npm ci", "npm run build"], say); or see whether static_root and '
+        "static_url in hosts.toml are STATIC_ROOT and STATIC_URL",
     ),
     (
         r" needs \S+, which the app answers with 404",
