@@ -110,7 +110,7 @@ def command_words(value: str) -> list[str]:
     try:
         return shlex.split(value)
     except ValueError as error:
-        raise ValueError(f"cannot be split into words: {str(error).lower()}") from None
+        raise ValueError(f"must be words as a shell splits them ({str(error).lower()})") from None
 
 
 def release_command(value: str) -> str:
@@ -118,17 +118,17 @@ def release_command(value: str) -> str:
     words = command_words(value)
     program = words[0] if words else ""
     if not program:
-        raise ValueError("is empty: name a manage.py command or a program with its arguments")
+        raise ValueError("must name a manage.py command, or a program with its arguments")
     if program.startswith("-"):
         raise ValueError("must begin with a program, not with an option")
     if words == [MANAGE]:
-        raise ValueError("names no command of manage.py")
+        raise ValueError("must name a command of manage.py")
     if program == f"./{MANAGE}" or (PYTHON.fullmatch(program) and MANAGE in words):
         raise ValueError("must begin with manage.py itself, which runs with the release's Python and secrets")
     if re.fullmatch(r"[A-Za-z_]\w*=.*", program):
-        raise ValueError(f"begins with {program.partition('=')[0]}=, which only a shell takes: write env before it")
+        raise ValueError(f"must not begin with {program.partition('=')[0]}=, for no shell runs it: write env before it")
     if sign := _sign_of_a_shell(value):
-        raise ValueError(f"has {sign} in it, and no shell runs it: write two commands, quote it, or use sh -c '...'")
+        raise ValueError(f"must not have {sign} outside of quotes, for no shell runs it: two commands, or sh -c '...'")
     return value
 
 

@@ -257,11 +257,11 @@ def test_commands_of_a_release_are_taken(setting: str, command: str) -> None:
 @pytest.mark.parametrize(
     ("command", "told"),
     [
-        ("", "is empty"), ("  ", "is empty"), ("'' x", "is empty"), ("manage.py", "names no command of manage.py"),
-        ("npm 'ci", "cannot be split into words: no closing quotation"), ("a\nb", "one line of printable text"),
-        ("-x", "not with an option"), ("NODE_ENV=production npm ci", "begins with NODE_ENV=, which only a shell takes"),
-        ("npm ci && npm test", "has && in it, and no shell runs it"), ("npm ci; ls", "has ; in it"),
-        ("npm ci>log", "has > in it"), ("./manage.py x", "must begin with manage.py itself"),
+        ("", "must name a"), ("  ", "must name a"), ("'' x", "must name a"), ("manage.py", "a command of manage.py"),
+        ("npm 'ci", "words as a shell splits them (no closing quotation)"), ("a\nb", "one line of printable text"),
+        ("-x", "not with an option"), ("NODE_ENV=production npm ci", "must not begin with NODE_ENV=, for no shell"),
+        ("npm ci && npm test", "must not have && outside of quotes"), ("npm ci; ls", "not have ; outside"),
+        ("npm ci>log", "not have > outside"), ("./manage.py x", "must begin with manage.py itself"),
         ("python manage.py x", "must begin with manage.py itself"), ("uv run manage.py x", "must begin with manage.py"),
         (".venv/bin/python3.12 manage.py x", "must begin with manage.py itself"),
     ],
