@@ -20,7 +20,10 @@ NEEDS_DATA = f"""if not Note.objects.filter(text="the data").exists():
 FIXTURE = [
     {"model": "pages.note", "pk": 1, "fields": {"text": "the data", "created": "2026-01-01T00:00:00Z"}},
 ]
-BUILD = 'sh -c \'echo "body { color: teal; }" >pages/static/pages/built.css; mkdir -p ~/.npm; echo "TOKEN=$DOPPLER_TOKEN"; pwd\''
+BUILD = (
+    """sh -c 'mkdir -p ~/.npm; echo "body { color: teal; }" >pages/static/pages/built.css; """
+    """echo "TOKEN=$DOPPLER_TOKEN"; pwd'"""
+)
 LOAD = "manage.py loaddata the_data"
 NOTE = """manage.py shell -c 'from pages.models import Note; Note.objects.create(text="after the switch")'"""
 ENDLESS = "sh -c 'sleep 98765 & wait'"
@@ -49,7 +52,7 @@ def first(server: Site) -> dict[str, Any]:
 
 
 @pytest.fixture
-def site(server: Site, first: dict[str, Any]) -> Iterator[Site]:  # noqa: ARG001 - something is live  # noqa: ARG001 - something is live
+def site(server: Site, first: dict[str, Any]) -> Iterator[Site]:  # noqa: ARG001 - something is live
     """The same, live, with no commands but those that a test names."""
     for setting in ("build", "before_switch", "after_switch"):
         server.settings.pop(setting, None)
