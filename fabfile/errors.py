@@ -59,6 +59,13 @@ class Unhealthy(DeployError):
     phase = "health"
 
 
+class AfterSwitchFailed(DeployError):
+    """A command of after_switch failed; the new release is live and healthy, and stays."""
+
+    exit_code = 8
+    phase = "after_switch"
+
+
 class Locked(DeployError):
     """Somebody else's work holds the host."""
 

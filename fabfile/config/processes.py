@@ -7,11 +7,10 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from .table import Table, setting
-from .texts import UnitOption, UnitValue, one_line
+from .texts import MANAGE, UnitOption, UnitValue, command_words
 
 Kind = Literal["worker", "singleton", "timer"]
 
-MANAGE = "manage.py"
 PROGRAM = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 # No hyphen: with one, the unit of the app `a-b` with a process `c` and that of `a` with `b-c` would have one name.
 NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
@@ -21,11 +20,7 @@ RESERVED = ("web", "django", "processes")
 
 def command_line(value: str) -> str:
     """Return `value` if it can be run without a shell; ValueError says why not."""
-    one_line(value)
-    try:
-        words = shlex.split(value)
-    except ValueError as error:
-        raise ValueError(f"cannot be split into words: {str(error).lower()}") from None
+    words = command_words(value)
     if not words:
         raise ValueError("is empty: name a manage.py command or a program of the virtualenv")
     if not PROGRAM.fullmatch(words[0]):

@@ -27,6 +27,7 @@ from .texts import (
     PublicUrl,
     PythonVersion,
     RelativePath,
+    ReleaseCommand,
     Repository,
     StaticUrl,
     SyncArguments,
@@ -48,6 +49,7 @@ class Timeouts(Table):
     sync: Seconds = setting(600, "uv sync", new_release=False)
     collectstatic: Seconds = setting(300, "manage.py collectstatic", new_release=False)
     migrate: Seconds = setting(900, "manage.py migrate", new_release=False)
+    commands: Seconds = setting(600, "each command of `build`, `before_switch` and `after_switch`", new_release=False)
     boot: Seconds = setting(
         60, "the first answer of the new release's gunicorn, in the proof and in a restart", new_release=False
     )
@@ -186,6 +188,20 @@ class Settings(Table):
     )
     sync_args: SyncArguments = setting(
         ("--frozen",), 'arguments of `uv sync`, e.g. ["--frozen", "--group", "prod"]', new_release=True
+    )
+    build: tuple[ReleaseCommand, ...] = setting(
+        (),
+        'commands that make what no commit has, before static files are collected, e.g. ["npm ci", "npm run build"]',
+        new_release=True,
+    )
+    # What these two do is done to the database and the world around, and again with each release.
+    before_switch: tuple[ReleaseCommand, ...] = setting(
+        (),
+        'commands of a new release after its migrations, before its health counts, e.g. ["manage.py loaddata groups"]',
+        new_release=False,
+    )
+    after_switch: tuple[ReleaseCommand, ...] = setting(
+        (), 'commands of a new release that is live and healthy, e.g. ["manage.py clear_cache"]', new_release=False
     )
     linked_dirs: tuple[InnerPath, ...] = setting(
         (), "folders that outlive releases, e.g. apps/web/media", new_release=True

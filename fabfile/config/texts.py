@@ -2,12 +2,16 @@
 
 import ipaddress
 import re
+import shlex
 from typing import Annotated
 
 from pydantic import AfterValidator
 
 # git itself allows more; the rest means something to a shell, to git's options or to its revision syntax.
 REF = re.compile(r"(?!.*(\.\.|//|@\{|/\.|\.lock$|\.lock/|[/.]$))[A-Za-z0-9_][A-Za-z0-9._/@+#=-]{0,199}")
+
+MANAGE = "manage.py"  # how a command begins that Django runs, wherever manage.py lies
+PYTHON = re.compile(r"(.*/)?python[0-9.]*|uv")  # what people put before manage.py
 
 # The service cannot see them (ProtectHome, PrivateTmp), or the machine owns or empties them.
 NO_PLACE_FOR_THE_APP = re.compile(r"/(bin|boot|dev|etc|home|lib|proc|root|run|sbin|sys|tmp|usr|var/tmp)(/.*)?")
@@ -98,6 +102,41 @@ def one_line(value: str) -> str:
     if not value.isprintable():
         raise ValueError("must be one line of printable text")
     return value
+
+
+def command_words(value: str) -> list[str]:
+    """Return the words of a command that no shell runs; ValueError says why it has none."""
+    one_line(value)
+    try:
+        return shlex.split(value)
+    except ValueError as error:
+        raise ValueError(f"must be words as a shell splits them ({str(error).lower()})") from None
+
+
+def release_command(value: str) -> str:
+    """Return `value` if a release can run it; ValueError says why not, and what to write instead."""
+    words = command_words(value)
+    program = words[0] if words else ""
+    if not program:
+        raise ValueError("must name a manage.py command, or a program with its arguments")
+    if program.startswith("-"):
+        raise ValueError("must begin with a program, not with an option")
+    if words == [MANAGE]:
+        raise ValueError("must name a command of manage.py")
+    if program == f"./{MANAGE}" or (PYTHON.fullmatch(program) and MANAGE in words):
+        raise ValueError("must begin with manage.py itself, which runs with the release's Python and secrets")
+    if re.fullmatch(r"[A-Za-z_]\w*=.*", program):
+        raise ValueError(f"must not begin with {program.partition('=')[0]}=, for no shell runs it: write env before it")
+    if sign := _sign_of_a_shell(value):
+        raise ValueError(f"must not have {sign} outside of quotes, for no shell runs it: two commands, or sh -c '...'")
+    return value
+
+
+def _sign_of_a_shell(value: str) -> str:
+    """Return the first sign outside of quotes by which a shell would begin something new."""
+    tokens = shlex.shlex(value, posix=True, punctuation_chars=";<>|&")
+    tokens.whitespace_split, tokens.commenters = True, ""
+    return next((token for token in tokens if token and not token.strip(";<>|&")), "")
 
 
 def unit_value(value: str) -> str:
@@ -192,6 +231,7 @@ PythonVersion = Annotated[
     str, matching(r"[A-Za-z0-9][A-Za-z0-9.@+-]*", "must be a version or name that uv knows, like 3.12")
 ]
 RelativePath = Annotated[str, AfterValidator(relative_path)]
+ReleaseCommand = Annotated[str, AfterValidator(release_command)]
 Repository = Annotated[str, AfterValidator(repository)]
 StaticUrl = Annotated[
     str,

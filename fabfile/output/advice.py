@@ -9,7 +9,7 @@ EXCEPTION = re.compile(
     r"\s*[A-Za-z_][\w.]*(Error|Exception|Configured|Missing|NotFound|DoesNotExist|Canceled)\b.*: \S.*"
 )
 DISK = re.compile(r".*(No space left on device|unable to write file).*")  # the second is git's word for the first
-VERDICT = re.compile(r"(?i)(error|fatal|doppler error|sudo)\b.*|.*\[emerg\].*")
+VERDICT = re.compile(r"(?i)(error|fatal|doppler error|sudo)\b.*|.*\[emerg\].*|Unknown command: '.*")  # Django's
 TROUBLE = re.compile(r"(?i).*\b(error|failed|denied|refused|cannot|could not|no space|not found|timed? ?out)\b.*")
 LONGEST = 300  # characters of a line that go into a message
 
@@ -43,8 +43,8 @@ NEXT = (
     ),
     (
         r" needs \S+, which is not in ",
-        "commit that file, or build it before (npm run build, say); or see whether static_root and static_url in "
-        "hosts.toml are STATIC_ROOT and STATIC_URL",
+        'commit that file, or have it built (build = ["npm ci", "npm run build"], say); or see whether static_root and '
+        "static_url in hosts.toml are STATIC_ROOT and STATIC_URL",
     ),
     (
         r" needs \S+, which the app answers with 404",

@@ -2,16 +2,17 @@
 
 import contextlib
 import json
+import re
 from datetime import UTC, datetime
 
-from ..errors import DeployError, StepFailed, Unhealthy
+from ..errors import AfterSwitchFailed, DeployError, StepFailed, Unhealthy
 from ..output import advice
 from ..plan import certificate
 from ..plan.activation import Activation, Comparison, choose
 from ..plan.lock import operator
 from ..plan.plan import Plan
 from ..ssh.runner import StepError
-from ..steps import django, nginx, proof, sequence
+from ..steps import commands, django, nginx, proof, sequence
 from ..steps.step import Results
 from . import watch
 from .session import Session, evidence, read_logs
@@ -32,10 +33,14 @@ def deploy(session: Session, plan: Plan) -> None:
             if isinstance(error, Unhealthy):
                 show_logs(session, error)
         raise
-    finish(session, plan)
-    if session.runner.interrupted:
+    failure = after_switch(session, plan)
+    how = "live" if failure is None else f"live; {str(failure) or 'after_switch was interrupted'}"
+    finish(session, plan, how)
+    if session.runner.interrupted or isinstance(failure, KeyboardInterrupt):
         raise KeyboardInterrupt
-    announce(session, plan)
+    announce(session, plan, failure)
+    if failure:
+        raise failure
 
 
 def prove(session: Session, plan: Plan) -> Activation:
@@ -131,18 +136,46 @@ def tell_of_the_visitor(session: Session, *found: str) -> None:
             session.run.console.say(f"  a visitor finds: {text}")
 
 
-def finish(session: Session, plan: Plan) -> None:
+def after_switch(session: Session, plan: Plan) -> AfterSwitchFailed | KeyboardInterrupt | None:
+    """Run the commands for a release that is live; return what ended them, for there is no way back from here."""
+    steps, outcome = sequence.after_switch(plan), session.outcome
+    if not steps:
+        return None
+    live = outcome.site_state
+    outcome.site_state = f"{live}; of its after_switch commands nothing is known"
+    try:
+        session.runner.run(steps)
+    except StepError as error:
+        outcome.site_state = f"{live}, but {error.failed.step.title}: failed"
+        # The same command would find nothing to do.
+        mend = re.sub("[,;] then the same command again$", "", error.hint)
+        return AfterSwitchFailed(
+            f"{error.message}; {live} all the same",
+            hint=f"{mend}, and let a new release run it again: fab -H {session.run.name} deploy --force",
+            evidence=error.evidence,
+            shown=True,
+        )
+    except KeyboardInterrupt as interrupt:
+        if not session.runner.busy:
+            outcome.site_state = f"{live}, but its after_switch commands were interrupted"
+            return interrupt
+        raise
+    outcome.site_state = live
+    return None
+
+
+def finish(session: Session, plan: Plan, how: str) -> None:
     """Note the success and prune; what fails here is told and no more, for the release is live and healthy."""
     run = session.run
     try:
-        session.runner.run(sequence.finish(plan, history_entry(session, plan, "live")))
+        session.runner.run(sequence.finish(plan, history_entry(session, plan, how)))
     except StepError as error:
         run.console.say(f"  {error.message}; the release is live all the same, and the next deploy tries it again")
         run.outcome.suggestions.append(f"{error.message}: look at it with fab -H {run.name} status")
 
 
-def announce(session: Session, plan: Plan) -> None:
-    """Say what is live now."""
+def announce(session: Session, plan: Plan, failure: AfterSwitchFailed | None) -> None:
+    """Say what is live now, and that it is not all that was wanted if there is a `failure`."""
     run, outcome, watched = session.run, session.outcome, session.outcome.watch
     outcome.release, outcome.url = plan.release.id, run.url
     outcome.admin_url = f"{run.url}/admin/"
@@ -161,9 +194,13 @@ def announce(session: Session, plan: Plan) -> None:
     if refused := outcome.details.get("certificate_trouble"):
         seen += f"; BUT the certificate {refused}"
         outcome.suggestions.append(certificate.renewal(run.name, session.settings))
+    if failure:
+        seen += "; BUT a command of after_switch failed"
     ahead = outcome.details.get("migrations_ahead")
     schema = f"; {_stay(ahead)}, which this release does not know" if ahead else ""
-    run.headline(f"{plan.release.id} is live ({outcome.activation}){seen}{schema}", good=not (trouble or refused))
+    run.headline(
+        f"{plan.release.id} is live ({outcome.activation}){seen}{schema}", good=not (trouble or refused or failure)
+    )
 
 
 def _public_trouble(session: Session, trouble: str) -> str:
@@ -209,12 +246,13 @@ def history_entry(session: Session, plan: Plan, how: str) -> str:
 
 
 def add_migrations(session: Session, results: Results) -> str:
-    """Add the migrations that were applied to the outcome; return what the site's state is to say of the schema."""
+    """Add the migrations that were applied to the outcome; return what the site's state is to say of the data."""
     applied, begun = django.migrations(results.output(django.MIGRATE))
     session.outcome.details["migrations"] = applied
     kept = [f"{', '.join(applied)} stays applied"] if applied else []
     kept += [f"{begun} had begun (if it is not atomic, a part of it may stay)"] if begun else []
-    return f", but the schema: {'; '.join(kept)}" if kept else ""
+    schema = f", but the schema: {'; '.join(kept)}" if kept else ""
+    return f"{schema}, and what before_switch did stays" if commands.began(results, "before_switch") else schema
 
 
 def _failed(session: Session, plan: Plan, error: StepError) -> DeployError:

@@ -51,7 +51,7 @@ class StepError(StepFailed):
 
     def _next(self, host: str, *, late: bool) -> str:
         if late:
-            return "see why, or raise its limit (timeouts in hosts.toml)"
+            return f"see why, or raise its limit ({self.failed.step.limit} in hosts.toml)"
         if self.failed.code == NO_RIGHT:
             return f"fab -H {host} provision"
         return advice.next_command(host, self.failed.output)

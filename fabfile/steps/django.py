@@ -25,14 +25,14 @@ def collect_static(settings: Settings, release: Release) -> Step:
         "collect_the_static_files",
         "Collect the static files",
         "collect_static",
-        {**_manage(settings, release), "static_root": settings.static_folder},
+        {**manage(settings, release), "static_root": settings.static_folder},
         timeout=settings.timeouts.collectstatic,
     )
 
 
 def migrate(settings: Settings, release: Release) -> Step:
     """Apply the migrations of the release."""
-    parameters, timeout = _manage(settings, release), settings.timeouts.migrate
+    parameters, timeout = manage(settings, release), settings.timeouts.migrate
     return Step(MIGRATE, "Migrate the database", "migrate", parameters, timeout=timeout)
 
 
@@ -41,7 +41,8 @@ def doppler(settings: Settings) -> dict[str, Value]:
     return {"doppler_project": settings.doppler_project, "doppler_config": settings.doppler_config}
 
 
-def _manage(settings: Settings, release: Release) -> dict[str, Value]:
+def manage(settings: Settings, release: Release) -> dict[str, Value]:
+    """The parameters of every function that runs manage.py of a release."""
     where = {"release": release.root, "project": settings.project, "manage_py": settings.manage}
     return {**where, **doppler(settings)}
 

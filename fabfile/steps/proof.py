@@ -26,7 +26,11 @@ def _start(settings: Settings, release: Release) -> dict[str, Value]:
         "project": settings.project,
         "wsgi": settings.wsgi,
         **doppler(settings),
-        "patience": limits.boot + limits.collectstatic + limits.migrate + 120,
+        "patience": limits.boot
+        + limits.collectstatic
+        + limits.migrate
+        + limits.commands * len(settings.before_switch)
+        + 120,
     }
 
 

@@ -3,15 +3,19 @@
 from ..plan import rights
 from ..plan.activation import Activation
 from ..plan.plan import Plan
-from . import django, nginx, processes, proof, release, service
+from . import commands, django, nginx, processes, proof, release, service
 from .step import Step
 
 
 def build_and_boot(plan: Plan) -> list[Step]:
     """Build the release if it is new, and boot it on a private socket. Nothing live changes."""
     settings, new = plan.settings, plan.release
-    build = [release.check_out(settings, new, plan.commit), django.build_virtualenv(settings, new)]
-    while_it_boots = [django.collect_static(settings, new)]
+    build = [
+        release.check_out(settings, new, plan.commit),
+        django.build_virtualenv(settings, new),
+        *commands.run(settings, new, "build"),  # the app may need what they make to boot, as collectstatic does
+    ]
+    while_it_boots = [django.collect_static(settings, new), *commands.prove(settings, new)]
     return [
         *(build if plan.commit else []),
         proof.start(settings, new),
@@ -53,9 +57,13 @@ def switch(plan: Plan, activation: Activation) -> list[Step]:
 
 def _take_up(plan: Plan, activation: Activation, change_files: list[Step]) -> list[Step]:
     settings, kind = plan.settings, activation.kind
-    migrate = [django.migrate(settings, plan.release), release.mark_built(plan.release)] if plan.commit else []
+    bring_data = [
+        django.migrate(settings, plan.release),
+        *commands.run(settings, plan.release, "before_switch"),
+        release.mark_built(plan.release),
+    ]
     return [
-        *migrate,
+        *(bring_data if plan.commit else []),
         proof.health(settings),
         proof.visitors(settings, plan.release, new=bool(plan.commit)),
         proof.stop(),
@@ -78,6 +86,11 @@ def _rolls(plan: Plan, activation: Activation) -> bool:
 def revert(plan: Plan, activation: Activation) -> list[Step]:
     """The way back from any point of the switch."""
     return [service.revert(plan, activation.kind, roll=_rolls(plan, activation))]
+
+
+def after_switch(plan: Plan) -> list[Step]:
+    """What hosts.toml wants done once a new release is live and stays."""
+    return commands.run(plan.settings, plan.release, "after_switch") if plan.commit else []
 
 
 def finish(plan: Plan, entry: str) -> list[Step]:

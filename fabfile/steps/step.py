@@ -14,7 +14,7 @@ class Step:
     """One thing to do on the host: a function of `host/lib`, with its parameters by name.
 
     `id` names the step in results and in the JSON document, `title` is the sentence that a person reads. `timeout` is
-    in seconds. `live` says that what the site serves may change from here on.
+    in seconds, and `limit` names its setting. `live` says that what the site serves may change from here on.
     """
 
     id: str
@@ -23,6 +23,7 @@ class Step:
     parameters: Mapping[str, Value] = field(default_factory=dict)
     timeout: int = 60
     live: bool = False
+    limit: str = "timeouts"
 
     @property
     def words(self) -> list[str]:

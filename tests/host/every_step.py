@@ -29,6 +29,13 @@ BESIDE = SETTINGS.model_copy(
         }
     }
 )
+COMMANDED = SETTINGS.model_copy(
+    update={
+        "build": ("npm ci",),
+        "before_switch": ("manage.py loaddata 'the groups'",),
+        "after_switch": ("sh -c 'echo $HOME'",),
+    }
+)
 SECURE = SETTINGS.model_copy(update={"tls": Tls(letsencrypt="ops@example.org")})
 LAYOUT = Layout.of(SETTINGS)
 LINES = Lines(50, "-1h", "a b")
@@ -44,6 +51,7 @@ def plans() -> list[Plan]:
     return [
         Plan(BESIDE, *beside, OLD, rendering.files(BESIDE), commit="a" * 40),
         Plan(BESIDE, *beside, NEW, amiss=("the timer of nightly does not run",)),
+        Plan(COMMANDED, LAYOUT, NEW, OLD, commit="a" * 40),
         Plan(SETTINGS, LAYOUT, NEW, OLD, FILES, commit="a" * 40),
         Plan(SETTINGS, LAYOUT, NEW, OLD, commit="a" * 40),
         Plan(SETTINGS, LAYOUT, OLD, NEW, leaves=NEW),
@@ -67,6 +75,7 @@ def every_step() -> list[Step]:
     ]  # fmt: skip
     for plan in plans():
         steps += [*sequence.build_and_boot(plan), *sequence.abandon_build(plan), *sequence.finish(plan, "{}")]
+        steps += sequence.after_switch(plan)
         for activation in [plan.beside] if plan.beside else [Activation(kind, "") for kind in KINDS]:
             steps += [*sequence.switch(plan, activation), *sequence.revert(plan, activation)]
     return steps

@@ -40,6 +40,10 @@ RIGHTS = "failed: web may not run as root: /usr/bin/systemctl daemon-reload\n"
         ("failed: first\nfailed: last\nold lines", "last"),
         ("failed:\nbuild failed: x", "build failed: x"),
         ("error: unable to write file a\nfatal: Could not reset index file.\n", "error: unable to write file a"),
+        (
+            "Unknown command: 'a'. Did you mean b?\nType 'manage.py help' for usage.",
+            "Unknown command: 'a'. Did you mean b?",
+        ),
         ("one\n\ntwo\n\n", "two"),
         ("", ""),
         (f"error: {'x' * 999}", f"error: {'x' * 293}"),
@@ -107,6 +111,14 @@ def test_a_step_that_took_too_long_says_so(code: int) -> None:
     late = StepError("api", [ended("slow", code, "error: ended", timeout=7)])
     assert late.message == "Slow: failed (took longer than 7 s and was ended)"
     assert "timeouts in hosts.toml" in late.hint
+
+
+def test_a_step_that_took_too_long_names_its_limit() -> None:
+    """A command of hosts.toml is told with the one setting that is to be raised."""
+    step = Step("build_1", "build: npm ci", "run_command", timeout=7, limit="timeouts.commands")
+    late = StepError("api", [StepResult(step, 124, "", 7.1)])
+    assert late.message == "build: npm ci: failed (took longer than 7 s and was ended)"
+    assert late.hint == "see why, or raise its limit (timeouts.commands in hosts.toml)"
 
 
 def test_a_right_that_is_missing_is_mended_by_provision() -> None:

@@ -1,5 +1,6 @@
 """A plan carried out against a runner that plays a host: what is run, and what each end comes to."""
 
+import dataclasses
 import io
 import json
 from collections import deque
@@ -25,7 +26,7 @@ from fabfile.session.session import Session
 from fabfile.session.watch import STEADY, Watch
 from fabfile.ssh.runner import ConnectionLost, StepError
 from fabfile.steps.step import Results, Step, StepResult
-from tests.unit.test_sequence import LAYOUT, NEW, OLD, SETTINGS, SITE
+from tests.unit.test_sequence import COMMANDED, LAYOUT, NEW, OLD, SETTINGS, SITE
 
 SAME = Path(__file__).with_name("comparison.json").read_text().replace("\n", " ")
 CHECKS = ["gunicorn_socket", "systemd_active", "nginx_running", "http_200", "visitor"]
@@ -251,6 +252,83 @@ def test_a_failed_migration_is_told_with_what_it_left(stage: Stage) -> None:
         "notes.0002_more had begun (if it is not atomic, a part of it may stay)"
     )
     assert session.outcome.details["migrations"] == ["notes.0001_initial"]
+
+
+def test_a_command_before_the_switch_that_fails_is_told(stage: Stage) -> None:
+    """Exit 5: nothing was switched, and what stays in the database is said, what the command did itself too."""
+    stage.plan = dataclasses.replace(stage.plan, settings=COMMANDED)
+    stage.ends["before_switch_1"] = (1, "CommandError: No fixture named 'groups' found.")
+    session, error = stage.fail()
+    assert error.exit_code == 5
+    assert str(error) == (
+        "before_switch: manage.py loaddata groups: failed (exit 1): CommandError: No fixture named 'groups' found."
+    )
+    assert session.outcome.site_state == (
+        "as before, but the schema: notes.0001_initial stays applied, and what before_switch did stays"
+    )
+    assert not [step for step in played(session).ran if step.startswith("after_switch")]
+
+
+def test_what_a_command_did_stays_when_its_release_is_not_healthy(stage: Stage) -> None:
+    """The release goes, the data does not."""
+    stage.plan = dataclasses.replace(stage.plan, settings=COMMANDED)
+    stage.ends |= {"prove_that_it_is_healthy": (1, "failed: 503"), "migrate_the_database": (0, "nothing to apply")}
+    session, error = stage.fail()
+    assert error.exit_code == 5
+    assert session.outcome.site_state == "as before, and what before_switch did stays"
+
+
+def test_commands_after_the_switch_run_when_the_release_stays(stage: Stage) -> None:
+    """After the last check, and before the run is recorded; each can be stopped by Ctrl-C."""
+    stage.plan = dataclasses.replace(stage.plan, settings=COMMANDED)
+    session, error = stage.deploy()
+    assert error is None
+    ran = ["mark_the_release_as_good", "after_switch_1", "after_switch_2", "record_the_deploy", "prune_old_releases"]
+    assert played(session).ran[-5:] == ran
+    assert played(session).finishes == [False, True, False, False]
+    assert session.outcome.site_state == f"{NEW.id} is live"
+    stage.settle.return_value = "502"
+    session, _ = stage.fail()
+    assert "after_switch_1" not in played(session).ran
+
+
+def test_a_command_after_the_switch_that_fails_leaves_the_release_live(stage: Stage) -> None:
+    """No way back, for the site is healthy: exit 8, told in the last line, in the history and in the site's state."""
+    stage.plan = dataclasses.replace(stage.plan, settings=COMMANDED)
+    stage.ends["after_switch_1"] = (1, "redis.exceptions.ConnectionError: refused")
+    session, error = stage.fail()
+    assert (error.exit_code, error.phase, error.status) == (8, "after_switch", "failed")
+    assert str(error) == (
+        "after_switch: manage.py clear_cache: failed (exit 1): redis.exceptions.ConnectionError: refused; "
+        f"{NEW.id} is live all the same"
+    )
+    assert error.hint == "mend that, and let a new release run it again: fab -H api deploy --force"
+    outcome = session.outcome
+    assert outcome.site_state == f"{NEW.id} is live, but after_switch: manage.py clear_cache: failed"
+    assert outcome.release == NEW.id
+    assert played(session).ran[-3:] == ["after_switch_1", "record_the_deploy", "prune_old_releases"]
+    assert played(session).entries[0]["outcome"] == f"live; {error}"
+    last = stage.stream.getvalue().splitlines()[-1]
+    assert last == f"api: {NEW.id} is live (hup); BUT a command of after_switch failed"
+
+
+def test_a_command_after_the_switch_may_be_interrupted(stage: Stage) -> None:
+    """The release is live and recorded as such, and the run ends as one that was interrupted."""
+    stage.plan = dataclasses.replace(stage.plan, settings=COMMANDED)
+    stage.ends["after_switch_1"] = KeyboardInterrupt()
+    session, error = stage.deploy()
+    assert isinstance(error, KeyboardInterrupt)
+    assert session.outcome.site_state == f"{NEW.id} is live, but its after_switch commands were interrupted"
+    assert played(session).entries[0]["outcome"] == "live; after_switch was interrupted"
+
+
+def test_a_connection_lost_after_the_switch_claims_nothing_of_its_commands(stage: Stage) -> None:
+    """The release is live; whether the host had begun with them is not known."""
+    stage.plan = dataclasses.replace(stage.plan, settings=COMMANDED)
+    stage.ends["after_switch_2"] = ConnectionLost("api", None)
+    session, error = stage.fail()
+    assert isinstance(error, ConnectionLost)
+    assert session.outcome.site_state == f"{NEW.id} is live; of its after_switch commands nothing is known"
 
 
 @pytest.mark.parametrize("step", ["switch_to_the_new_release_hup", "see_only_new_workers_answer"])

@@ -29,7 +29,7 @@ def test_a_process_needs_a_command_alone() -> None:
     [
         ("", "is empty"),
         ("   ", "is empty"),
-        ("manage.py send 'half", "cannot be split into words: no closing quotation"),
+        ("manage.py send 'half", "words as a shell splits them .no closing quotation"),
         ("celery worker\nrm x", "must be one line"),
         ("./manage.py send", "must begin with manage.py or a program of the virtualenv"),
         ("/usr/bin/celery worker", "named without its folder"),

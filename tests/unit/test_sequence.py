@@ -9,11 +9,11 @@ import pytest
 
 from fabfile.config.layout import Layout
 from fabfile.config.processes import Process
-from fabfile.config.settings import Tls
+from fabfile.config.settings import Timeouts, Tls
 from fabfile.plan import rendering, services
 from fabfile.plan.activation import Activation, Kind
 from fabfile.plan.plan import Plan
-from fabfile.steps import nginx, sequence, server, service
+from fabfile.steps import commands, nginx, proof, sequence, server, service
 from fabfile.steps.step import Results, Step, StepResult, as_text
 from testbed.sample import sample
 from tests.host.every_step import every_step
@@ -22,6 +22,13 @@ PRODUCT = Path(__file__).parents[2] / "fabfile"
 SETTINGS = sample(repo="git@example.org:team/app.git")
 LAYOUT = Layout.of(SETTINGS)
 BESIDE = SETTINGS.model_copy(update={"processes": {"worker": Process(command="celery worker", instances=2)}})
+COMMANDED = SETTINGS.model_copy(
+    update={
+        "build": ("npm ci", "npm run build"),
+        "before_switch": ("manage.py loaddata groups",),
+        "after_switch": ("manage.py clear_cache", "warm --all"),
+    }
+)
 OLD = LAYOUT.release("20260101T000000Z-1111111")
 NEW = LAYOUT.release("20260102T000000Z-2222222")
 FILES = rendering.files(SETTINGS)
@@ -86,6 +93,18 @@ CASES = {
         "hup",
         BUILD,
         [*RIGHTS, *MIGRATE, *HEALTH, *STAGE, *TEST, "switch_to_the_new_release_hup", *WORKERS, *NGINX, *END],
+    ),
+    "new release with commands": Case(
+        Plan(COMMANDED, LAYOUT, NEW, OLD, commit="2" * 40),
+        "hup",
+        [*BUILD[:2], "build_1", "build_2", *BUILD[2:4], "prove_that_its_commands_can_start", *BUILD[4:]],
+        [MIGRATE[0], "before_switch_1", MIGRATE[1], *HEALTH, "switch_to_the_new_release_hup", *WORKERS, *END],
+    ),
+    "rollback with commands": Case(
+        Plan(COMMANDED, LAYOUT, OLD, NEW, leaves=NEW),
+        "hup",
+        BOOT,
+        [*HEALTH, "switch_to_the_new_release_hup", *WORKERS, *END],
     ),
     "rollback": Case(
         Plan(SETTINGS, LAYOUT, OLD, NEW, leaves=NEW),
@@ -197,6 +216,7 @@ IDS = {
     "lay_out_the_release", "build_the_virtualenv", "start_the_new_release_on_a_private_socket",
     "collect_the_static_files", "prove_that_it_boots", "compare_it_with_the_running_gunicorn",
     "prove_that_its_data_outlives_it", "stop_the_private_socket", "remove_the_unfinished_release",
+    "build_1", "prove_that_its_commands_can_start",
     # switch
     "ask_sudo_for_the_rights_it_needs", "migrate_the_database", "mark_the_release_as_whole",
     "prove_that_it_is_healthy", "prove_that_visitors_get_in",
@@ -204,7 +224,7 @@ IDS = {
     "switch_to_the_new_release_hup", "switch_to_the_new_release_restart", "switch_to_the_new_release_start",
     "reload_gunicorn_hup", "restart_gunicorn_behind_its_socket", "start_gunicorn", "see_only_new_workers_answer",
     "reload_nginx", "check_the_site", "prove_that_workers_and_timers_can_start", "bring_workers_and_timers_to_it",
-    "mark_the_release_as_good",
+    "mark_the_release_as_good", "before_switch_1", "after_switch_1",
     # way back and end
     "put_the_old_release_back", "put_everything_back", "record_the_deploy", "prune_old_releases",
     # provision
@@ -270,6 +290,40 @@ def test_every_run_is_recorded_and_tidied(case: Case) -> None:
     assert ids(sequence.finish(case.plan, "{}")) == ["record_the_deploy", "prune_old_releases"]
 
 
+def test_only_a_new_release_runs_commands() -> None:
+    """Those of after_switch too: what they do was done when the release that comes back was new."""
+    after = {name: ids(sequence.after_switch(case.plan)) for name, case in CASES.items()}
+    assert {name: found for name, found in after.items() if found} == {
+        "new release with commands": ["after_switch_1", "after_switch_2"]
+    }
+
+
+def test_a_command_is_a_step_that_names_it() -> None:
+    """Its setting and its words are what a person reads; the words travel one by one, a long one is told in part."""
+    long = SETTINGS.model_copy(update={"build": (f"echo '{'x' * 80}  y'",), "timeouts": Timeouts(commands=7)})
+    (step,) = commands.run(long, NEW, "build")
+    assert step.title == f"build: echo '{'x' * 51}..."
+    assert step.parameters["words"] == ["echo", f"{'x' * 80}  y"]
+    assert step.timeout == 7
+    before, after = (commands.run(COMMANDED, NEW, when)[0] for when in ("before_switch", "after_switch"))
+    assert (before.title, after.title) == (
+        "before_switch: manage.py loaddata groups",
+        "after_switch: manage.py clear_cache",
+    )
+
+
+def test_a_build_has_no_secrets() -> None:
+    """What a package of npm runs while it is installed does not see them; later commands work with the app's data."""
+    given = {step.id: step.parameters["secrets"] for step in every_step() if step.function == "run_command"}
+    assert given == {"build_1": False, "before_switch_1": True, "after_switch_1": True}
+
+
+def test_the_proof_waits_for_the_commands_before_the_switch() -> None:
+    """Its gunicorn ends by itself, as late as the longest way to the health check may be."""
+    patience = [proof.start(settings, NEW).parameters["patience"] for settings in (SETTINGS, COMMANDED)]
+    assert patience[1] == patience[0] + SETTINGS.timeouts.commands  # ty: ignore[unsupported-operator]
+
+
 def test_a_rollback_marks_what_it_left() -> None:
     """The release that a rollback goes back from is named where the new one is marked good; else none is."""
     marks = {name: sequence.switch(case.plan, case.activation)[-1].parameters["left"] for name, case in CASES.items()}
@@ -277,6 +331,7 @@ def test_a_rollback_marks_what_it_left() -> None:
         "rollback",
         "rollback to another Python",
         "rollback with processes",
+        "rollback with commands",
     }
     assert marks["rollback"] == NEW.root
 

@@ -241,6 +241,37 @@ def test_unit_options_stay_on_their_line(value: str) -> None:
         settings(unit_options={"Nice": value})
 
 
+@pytest.mark.parametrize("setting", ["build", "before_switch", "after_switch"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "npm ci", "manage.py loaddata groups", "./build.sh", "sh -c 'cd ui && npm ci; ls > x'", "echo ''",
+        "env NODE_ENV=production npm ci", "curl 'http://127.0.0.1/?a=1&b=2'", "rm manage.py", "pip-compile", "a # b",
+    ],
+)  # fmt: skip
+def test_commands_of_a_release_are_taken(setting: str, command: str) -> None:
+    """A program or manage.py, with words as a shell would split them."""
+    assert getattr(settings(**{setting: (command,)}), setting) == (command,)
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("", "must name a"), ("  ", "must name a"), ("'' x", "must name a"), ("manage.py", "a command of manage.py"),
+        ("npm 'ci", "words as a shell splits them (no closing quotation)"), ("a\nb", "one line of printable text"),
+        ("-x", "not with an option"), ("NODE_ENV=production npm ci", "must not begin with NODE_ENV=, for no shell"),
+        ("npm ci && npm test", "must not have && outside of quotes"), ("npm ci; ls", "not have ; outside"),
+        ("npm ci>log", "not have > outside"), ("./manage.py x", "must begin with manage.py itself"),
+        ("python manage.py x", "must begin with manage.py itself"), ("uv run manage.py x", "must begin with manage.py"),
+        (".venv/bin/python3.12 manage.py x", "must begin with manage.py itself"),
+    ],
+)  # fmt: skip
+def test_commands_that_no_release_can_run_are_refused(command: str, told: str) -> None:
+    """Each with what to write instead, before any host is asked."""
+    with pytest.raises(ValidationError, match=re.escape(told)):
+        settings(build=(command,))
+
+
 def test_settings_cannot_be_changed() -> None:
     """What was checked stays as it was."""
     with pytest.raises(ValidationError, match="frozen"):
@@ -283,7 +314,7 @@ def test_a_setting_without_an_answer_is_found() -> None:
         {"static_root": "out"}, {"python": "3.13"}, {"sync_args": ("--no-dev",)}, {"linked_dirs": ("media",)},
         {"linked_files": ("a.ini",)}, {"health_path": "/up"}, {"workers": 4}, {"path": "/opt/app"}, {"name": "shop"},
         {"domain": "x.example"}, {"warm_up": ()}, {"doppler_config": "prd"}, {"doppler_project": "shop"},
-        {"timeouts": Timeouts(reload=9)},
+        {"timeouts": Timeouts(reload=9)}, {"build": ("npm ci",)},
     ],
 )  # fmt: skip
 def test_what_a_release_is_built_from(changes: dict[str, object]) -> None:
@@ -296,6 +327,7 @@ def test_what_a_release_is_built_from(changes: dict[str, object]) -> None:
     [
         {"keep": 9}, {"branch": "dev"}, {"address": "192.0.2.1"}, {"body_size": "1m"}, {"aliases": ("x.example",)},
         {"static_url": "/assets/"}, {"unit_options": {"Nice": "1"}}, {"timeouts": Timeouts(boot=9)}, {"user": "ana"},
+        {"before_switch": ("manage.py loaddata groups",)}, {"after_switch": ("manage.py clear_cache",)},
     ],
 )  # fmt: skip
 def test_what_no_release_is_built_from(changes: dict[str, object]) -> None:

@@ -15,7 +15,16 @@ from pytest_mock import MockerFixture
 
 from fabfile.config.inventory import Host
 from fabfile.config.places import PROJECT
-from fabfile.errors import ConfigError, ConnectError, DeployError, Locked, ProvisionError, StepFailed, Unhealthy
+from fabfile.errors import (
+    AfterSwitchFailed,
+    ConfigError,
+    ConnectError,
+    DeployError,
+    Locked,
+    ProvisionError,
+    StepFailed,
+    Unhealthy,
+)
 from fabfile.executor import Executor
 from fabfile.session.run import Run
 from fabfile.ssh.runner import StepError
@@ -117,7 +126,8 @@ def test_a_wrong_option_is_refused_before_any_host(capsys: pytest.CaptureFixture
     ("error", "code"),
     [
         (ConfigError("x"), 2), (ConnectError("x"), 3), (ProvisionError("x"), 4), (StepFailed("x"), 5),
-        (DeployError("x"), 5), (Unhealthy("x"), 6), (Locked("x"), 7), (KeyboardInterrupt(), 130),
+        (DeployError("x"), 5), (Unhealthy("x"), 6), (Locked("x"), 7), (AfterSwitchFailed("x"), 8),
+        (KeyboardInterrupt(), 130),
     ],
 )  # fmt: skip
 def test_every_trouble_has_its_exit_code(error: BaseException, code: int, capsys: pytest.CaptureFixture[str]) -> None:

@@ -102,14 +102,19 @@ explain_gunicorn() {
   exit 1
 }
 
-# Make the environment the service's, in which `doppler run` knows its token.
-# The token is in no argument (decision 12). What SSH and PAM set is gone: a proof with other variables proves less, and
+# Export nothing that SSH and PAM set beside what programs need to run: a proof with other variables proves less, and
 # looks as if secrets had changed.
-load_service_environment() {
+forget_login() {
   local name
   for name in $(compgen -e); do
     case $name in HOME | USER | LOGNAME | SHELL | PATH | LANG | TMPDIR | DEPLOY_*) ;; *) export -n "${name?}" ;; esac
   done
+}
+
+# Make the environment the service's, in which `doppler run` knows its token.
+# The token is in no argument (decision 12).
+load_service_environment() {
+  forget_login
   export PYTHONUNBUFFERED=1 DOPPLER_ENABLE_VERSION_CHECK=false DOPPLER_CONFIG_DIR=$DOPPLER_HOME
   set -a
   # shellcheck source=/dev/null # made by provision
@@ -143,6 +148,17 @@ run_manage() {
     blame_missing_link >&2 || true
     return "$code"
   }
+}
+
+# See that commands, lines like `worker manage.py work`, can start from the caller's release, without running them:
+# prove_starts LINES
+prove_starts() {
+  local -a doppler lines
+  mapfile -t lines <<<"$1"
+  load_service_environment
+  cd "$release/$project"
+  doppler_run "$doppler_project" "$doppler_config"
+  "${doppler[@]}" "$release/.venv/bin/python" "$DEPLOY_LIBRARY/programs/prove_processes.py" "$manage_py" "${lines[@]}"
 }
 
 # Collect the static files into the release (static_root= is seen from it), and keep those with hashed names for pages

@@ -7,19 +7,15 @@ ROLLED=$DEPLOY_WORK/rolled
 # See that all of them can start from this release, without taking any work: `commands` has lines like `worker celery -A
 # config worker`, `schedules` lines like `nightly daily`.
 prove_processes() {
+  # shellcheck disable=SC2034 # those that prove_starts reads
   local release project manage_py doppler_project doppler_config commands schedules
   local "$@"
   local name schedule said
-  local -a doppler lines
   while read -r name schedule; do
     [ -n "$name" ] || continue
     said=$(systemd-analyze calendar "$schedule" 2>&1) || fail "$name: systemd knows no schedule like $schedule: ${said##*$'\n'}"
   done <<<"$schedules"
-  mapfile -t lines <<<"$commands"
-  load_service_environment
-  cd "$release/$project"
-  doppler_run "$doppler_project" "$doppler_config"
-  "${doppler[@]}" "$release/.venv/bin/python" "$DEPLOY_LIBRARY/programs/prove_processes.py" "$manage_py" "${lines[@]}"
+  prove_starts "$commands"
 }
 
 # Start workers and timers of the live release, and stop the old ones without waiting for the end of their work.

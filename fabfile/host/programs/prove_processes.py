@@ -1,17 +1,22 @@
-"""Whether processes could start from a release: arguments are manage.py, and for each process its name and command.
+"""Whether commands could start from a release: arguments are manage.py, and for each its name and the command.
+
+The name is that of a process, or of the setting that the command stands in.
 
 Runs with the release's Python and secrets, in its project folder. Programs must be in the virtualenv. Of a manage.py
 command all happens but the command itself: Django is set up, the command imported, its arguments are parsed.
 """
 
 import os
+import re
 import runpy
 import shlex
 import sys
+import tempfile
 import traceback
 from pathlib import Path
 
 MANAGE = "manage.py"
+USAGE = re.compile("Type '.* help' for usage")  # what Django says behind its reason
 
 
 def main(manage: str, processes: list[str]) -> int:
@@ -34,11 +39,20 @@ def main(manage: str, processes: list[str]) -> int:
 def try_manage(manage: str, arguments: list[str]) -> str:
     """Try a manage.py command in a child of its own, for Django can be set up once; return what is wrong with it."""
     sys.stdout.flush()
-    child = os.fork()
-    if not child:
-        run_but_execute(manage, arguments)
-    _, status = os.waitpid(child, 0)
-    return f"manage.py {' '.join(arguments)} does not start" if status else ""
+    with tempfile.TemporaryFile("w+", errors="replace") as output:
+        child = os.fork()
+        if not child:
+            os.dup2(output.fileno(), 1)
+            os.dup2(output.fileno(), 2)
+            run_but_execute(manage, arguments)
+        _, status = os.waitpid(child, 0)
+        output.seek(0)
+        said = output.read().strip()
+    if not status:
+        return ""
+    sys.stdout.write(f"{said}\n")
+    why = [line for line in said.splitlines() if not USAGE.match(line)][-1:]
+    return ": ".join([f"manage.py {' '.join(arguments)} does not start", *why])
 
 
 def run_but_execute(manage: str, arguments: list[str]) -> None:
