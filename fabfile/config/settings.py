@@ -273,7 +273,7 @@ class Settings(Table):
     def _serves_uploads_alone(self) -> Self:
         """Refuse a folder of uploads that is also something else, and addresses that mean two things."""
         if self.media.folder is None:
-            if "url" in self.media.model_fields_set:
+            if self.media.url != Media().url:
                 raise ValueError("media.url needs media.folder, in which the uploads lie: without it nginx shows none")
             return self
         where, what = f"media.folder {self.media.folder}", posixpath.normpath(self.media.folder)
