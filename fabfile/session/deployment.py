@@ -148,10 +148,11 @@ def after_switch(session: Session, plan: Plan) -> AfterSwitchFailed | KeyboardIn
     except StepError as error:
         outcome.site_state = f"{live}, but {error.failed.step.title}: failed"
         # The same command would find nothing to do.
-        mend = re.sub("[,;] then the same command again$", "", error.hint)
+        mend, name = re.sub("[,;] then the same command again$", "", error.hint), session.run.name
         return AfterSwitchFailed(
             f"{error.message}; {live} all the same",
-            hint=f"{mend}, and let a new release run it again: fab -H {session.run.name} deploy --force",
+            hint=f"{mend}, and do what is left by hand (fab -H {name} manage, or run), "
+            f"or with a new release: fab -H {name} deploy --force",
             evidence=error.evidence,
             shown=True,
         )

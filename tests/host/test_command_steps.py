@@ -90,6 +90,7 @@ def test_a_command_of_the_build_has_its_words_and_no_secrets(world: World, relea
     assert folder == str(release.project)
     assert environment["PATH"].startswith(f"{release.venv}/bin:")
     assert environment["HOME"] == str(world.root / "home")
+    assert environment["LANG"] == "C.UTF-8"  # a build has files with any name
     assert not {"SECRET", "DOPPLER_TOKEN"} & set(environment)
     assert not world.bait()
 

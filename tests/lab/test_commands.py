@@ -137,7 +137,7 @@ def test_a_command_that_does_not_exist_is_known_before_the_database_changes(site
 def test_a_command_after_the_switch_that_fails(site: Site) -> None:
     """The new release stays live, and the exit code is one of its own."""
     site.settings["after_switch"] = ["sh -c 'echo error: no cache; exit 4'", "touch never"]
-    failed = fails(site, 8, "error: no cache", "is live all the same", "deploy --force")
+    failed = fails(site, 8, "error: no cache", "is live all the same", "deploy --force", "manage")
     assert failed["release"] == site.live()
     assert (failed["phase"], failed["status"]) == ("after_switch", "failed")
     assert "good" in site.marks(site.live())

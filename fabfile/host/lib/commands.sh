@@ -30,7 +30,7 @@ run_command() {
 # Go to where the caller's commands run, with the programs of the virtualenv before all others.
 enter_project() {
   cd "$release/$project"
-  PATH=$release/.venv/bin:$PATH
+  export LANG=${LANG:-C.UTF-8} PATH=$release/.venv/bin:$PATH
 }
 
 # Leave with a code that says no more than that the command failed: the runner takes some for its own.
