@@ -31,5 +31,8 @@ namespace = Collection(
     check,
     link=Collection(tasks.put),
     maintenance=Collection(tasks.on, tasks.off),
+    secrets=Collection(
+        list=tasks.list_secrets, set=tasks.set_secret, unset=tasks.unset_secret, token=tasks.replace_token
+    ),
     **({"lab": lab.module("tasks").namespace} if lab.IS_THERE else {}),
 )

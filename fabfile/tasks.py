@@ -161,6 +161,48 @@ def off(run: "Run") -> None:
     maintenance.off(run)
 
 
+@task(verb="secrets.list", lab="running")
+def list_secrets(run: "Run") -> None:
+    """Show the names of the app's secrets; values are never shown."""
+    from .commands import secrets
+
+    secrets.list_names(run)
+
+
+LATER = "change it only; `restart` or the next deploy takes it up"
+
+
+@task(
+    {"name": "of the variable", "file": "whose content is the value; standard input when not given", "later": LATER},
+    verb="secrets.set",
+)
+def set_secret(run: "Run", name: str, file: str = "", later: bool = False) -> None:
+    """Set a secret in the file on the host (secrets = "file"), and restart gunicorn behind its socket."""
+    from .commands import secrets
+
+    secrets.set_value(run, name, file, later=later)
+
+
+@task({"name": "of the variable", "later": LATER}, verb="secrets.unset")
+def unset_secret(run: "Run", name: str, later: bool = False) -> None:
+    """Take a secret out of the file on the host, and restart gunicorn behind its socket."""
+    from .commands import secrets
+
+    secrets.unset(run, name, later=later)
+
+
+@task(
+    {"token_stdin": "read the Doppler service token from standard input instead of DOPPLER_TOKEN", "later": LATER},
+    verb="secrets.token",
+)
+def replace_token(run: "Run", token_stdin: bool = False, later: bool = False) -> None:
+    """Give the host another Doppler token, if Doppler takes it, and restart gunicorn behind its socket."""
+    from .commands import secrets
+    from .commands.provision import read_token
+
+    secrets.token(run, read_token(run.host, stdin=token_stdin), later=later)
+
+
 @task({"message": "why, for everybody who is refused"}, lab="running")
 def lock(run: "Run", message: str = "") -> None:
     """Close the host to deploys by hand, until unlock."""

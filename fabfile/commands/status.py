@@ -8,7 +8,7 @@ from ..session.run import Run
 from ..session.session import evidence, read_logs
 from ..ssh import http
 from ..ssh.connection import connect
-from ..steps import nginx, survey
+from ..steps import nginx, secrets, survey
 
 # What a timer's job does, by systemd's word for the state of its unit.
 JOBS = {"activating": "runs now", "active": "runs now", "failed": "failed when it last ran"}
@@ -17,7 +17,7 @@ JOBS = {"activating": "runs now", "active": "runs now", "failed": "failed when i
 def status(run: Run) -> None:
     """Read the host and make the checks. Raises Unhealthy that names the first that fails."""
     settings, outcome = run.settings, run.outcome
-    look = [survey.read_host(), nginx.look_at_site(settings), survey.holder()]
+    look = [survey.read_host(), nginx.look_at_site(settings), survey.holder(), secrets.look(settings)]
     with connect(run.host) as connection, connection.runner() as runner:
         results = runner.run(look)
         with http.client(connection, settings) as client:
@@ -37,6 +37,9 @@ def status(run: Run) -> None:
             outcome.details["certificate"] = shown.document(state.now)
             if shown.due(state.now):
                 outcome.suggestions.append(certificate.renewal(run.name, settings))
+        outcome.details["secrets_changed"] = changed = results.output(secrets.LOOK).splitlines()
+        if changed:
+            outcome.suggestions.append(f"fab -H {run.name} restart takes up {', '.join(changed)}")
         outcome.details["visitor"] = (checks.found | checks.details).get("visitor", "")
         show(run, state, checks)
         for text in outcome.suggestions:
@@ -91,6 +94,8 @@ def show(run: Run, state: HostState, checks: nginx.Checks) -> None:
     ]
     rows += processes(run, state)
     rows += [(key, outcome.details[key]) for key in ("locked", "frozen") if outcome.details[key]]
+    if changed := outcome.details["secrets_changed"]:
+        rows.append(("secrets", f"set otherwise since gunicorn started: {', '.join(changed)}"))
     rows += [("missing", text) for text in state.missing]
     for name, text in rows:
         run.console.say(f"  {name:<16} {text}")

@@ -50,6 +50,7 @@ class Layout:
     project: str
     static_root: str
     processes: tuple[tuple[str, "Kind"], ...] = field(default=(), kw_only=True)
+    secrets_in: str = field(default="doppler", kw_only=True)
 
     @classmethod
     def of(cls, settings: "Settings") -> "Layout":
@@ -58,6 +59,7 @@ class Layout:
             app=PurePosixPath(settings.path),
             project=settings.project,
             static_root=settings.static_folder,
+            secrets_in=settings.secrets,
             processes=tuple((name, process.kind) for name, process in settings.processes.items()),
         )
 
@@ -119,8 +121,13 @@ class Layout:
         return self.base / "digest.key"
 
     @property
+    def etc(self) -> PurePosixPath:
+        return PurePosixPath("/etc") / self.name
+
+    @property
     def secrets(self) -> PurePosixPath:
-        return PurePosixPath("/etc") / self.name / "doppler.env"
+        """Doppler's token, or the secrets themselves: in a folder of the user's, who replaces the file as a whole."""
+        return self.etc / ("secrets/app.env" if self.secrets_in == "file" else "doppler.env")
 
     @property
     def socket(self) -> PurePosixPath:
@@ -211,8 +218,8 @@ class Layout:
         """The names and places that functions on the host know as constants, by their names there."""
         names = (
             "name", "unit", "app", "base", "repo", "releases", "current", "shared", "kept_static", "staged", "cache",
-            "pythons", "history", "lock", "digest_key", "secrets", "socket", "state", "pid_file", "doppler",
-            "doppler_home", "maintenance", "let_in", "hold", "service_file", "site_file", "site_link", "tls_file",
-            "acme_root",
+            "pythons", "history", "lock", "digest_key", "etc", "secrets", "secrets_in", "socket", "state", "pid_file",
+            "doppler", "doppler_home", "maintenance", "let_in", "hold", "service_file", "site_file", "site_link",
+            "tls_file", "acme_root",
         )  # fmt: skip
         return {name.upper(): str(getattr(self, name)) for name in names}

@@ -29,6 +29,7 @@ from .texts import (
     RelativePath,
     ReleaseCommand,
     Repository,
+    SecretsPlace,
     StaticUrl,
     SyncArguments,
     UnitOption,
@@ -213,6 +214,12 @@ class Settings(Table):
     )
     keep_static: Annotated[int, Field(ge=1, le=1000)] = setting(
         20, "releases whose hashed static files stay served", new_release=False
+    )
+    # Another place may hold another database.
+    secrets: SecretsPlace = setting(
+        "doppler",
+        "where the app's secrets are: `doppler`, or `file`, one on the host that `secrets.set` writes",
+        new_release=True,
     )
     # Another config may name another database and another storage: only a new release migrates and collects into it.
     doppler_project: DopplerName | None = setting(

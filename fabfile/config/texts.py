@@ -233,6 +233,7 @@ PythonVersion = Annotated[
 RelativePath = Annotated[str, AfterValidator(relative_path)]
 ReleaseCommand = Annotated[str, AfterValidator(release_command)]
 Repository = Annotated[str, AfterValidator(repository)]
+SecretsPlace = Annotated[str, matching(r"doppler|file", "must be doppler or file")]
 StaticUrl = Annotated[
     str,
     matching(

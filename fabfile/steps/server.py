@@ -27,7 +27,7 @@ SUPPORTED = ("debian 12", "debian 13", "ubuntu 22.04", "ubuntu 24.04")
 
 def provision(settings: Settings, files: Iterable[PurePosixPath]) -> list[Step]:
     """All of them, in order; need the files sent by their names, `sudoers`, and `doppler.env` for a new token."""
-    owner = {"user": settings.user, "group": settings.group}
+    owner, own = {"user": settings.user, "group": settings.group}, settings.secrets == "file"
     return [
         Step(
             "look_at_the_server",
@@ -39,10 +39,12 @@ def provision(settings: Settings, files: Iterable[PurePosixPath]) -> list[Step]:
             "install_the_packages", "Install the packages", "install_packages", {"programs": _programs(settings)}, 900
         ),
         Step("install_uv", "Install uv", "install_uv", timeout=600),
-        Step("install_the_doppler_cli", "Install the Doppler CLI", "install_doppler", timeout=600),
+        *([] if own else [Step("install_the_doppler_cli", "Install the Doppler CLI", "install_doppler", timeout=600)]),
         Step("make_the_user", "Make the user", "make_user", {**owner, "keys": settings.authorized_keys}),
         Step("make_the_folders", "Make the folders", "make_folders", owner),
-        Step("write_the_doppler_token", "Write the Doppler token", "write_token", {**owner, **doppler(settings)}),
+        Step("make_the_secrets_file", "Make the secrets file", "make_secrets_file", owner)
+        if own
+        else Step("write_the_doppler_token", "Write the Doppler token", "write_token", {**owner, **doppler(settings)}),
         Step("grant_the_exact_sudo_rights", "Grant the exact sudo rights", "grant_rights"),
         *([tls.prepare(settings)] if settings.tls else []),
         install_service(settings, files),

@@ -6,7 +6,7 @@ from fabfile.config.settings import Tls
 from fabfile.plan import rendering, services
 from fabfile.plan.activation import Activation, Kind
 from fabfile.plan.plan import Plan
-from fabfile.steps import at_hand, logs, maintenance, nginx, release, remove, sequence, server, survey
+from fabfile.steps import at_hand, logs, maintenance, nginx, release, remove, secrets, sequence, server, survey
 from fabfile.steps.logs import Lines
 from fabfile.steps.step import Step
 from testbed.sample import sample
@@ -36,6 +36,7 @@ COMMANDED = SETTINGS.model_copy(
         "after_switch": ("sh -c 'echo $HOME'",),
     }
 )
+IN_A_FILE = SETTINGS.model_copy(update={"secrets": "file"})
 SECURE = SETTINGS.model_copy(update={"tls": Tls(letsencrypt="ops@example.org")})
 LAYOUT = Layout.of(SETTINGS)
 LINES = Lines(50, "-1h", "a b")
@@ -66,6 +67,8 @@ def every_step() -> list[Step]:
     steps = [
         survey.read_host(), survey.holder(), survey.freeze("{}"), survey.unfreeze(), release.fetch(SETTINGS),
         release.put_link("conf/local.ini"), maintenance.close(["192.0.2.1", "2001:db8::1"]), maintenance.hold(30),
+        secrets.names(SETTINGS), secrets.set_value("MOTTO"), secrets.unset("MOTTO"), secrets.replace_token(SETTINGS),
+        secrets.look(SETTINGS), *server.provision(IN_A_FILE, FILES),
         maintenance.open_again(), remove.look(), remove.remove(SETTINGS),
         release.read_history(20),
         nginx.look_at_site(SETTINGS), logs.journal(services.web(LAYOUT), LINES), logs.nginx_errors(LAYOUT, LINES),

@@ -130,8 +130,8 @@ class TemporaryLayout(Layout):
         return self.root / "bin/doppler"
 
     @property
-    def secrets(self) -> PurePosixPath:
-        return self._below(super().secrets)
+    def etc(self) -> PurePosixPath:
+        return self._below(super().etc)
 
     @property
     def doppler_home(self) -> PurePosixPath:
@@ -201,6 +201,7 @@ class World:
             plain.static_root,
             PurePosixPath(self.root),
             PurePosixPath(self.run_folder),
+            secrets_in=self.settings.secrets,
         )
 
     @property

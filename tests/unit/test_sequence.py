@@ -208,6 +208,7 @@ IDS = {
     # reading
     "read_the_host", "see_who_works_on_it", "fetch_the_repository", "look_at_the_site", "read_the_journal",
     "read_nginx_s_error_log", "see_what_nginx_says", "lock_the_host", "unlock_the_host", "put_the_file_in_place",
+    "list_the_secrets", "change_the_secret", "replace_the_token", "look_at_the_secrets",
     "close_the_site", "let_requests_wait", "open_the_site",
     "see_the_time", "read_the_history", "read_the_site_s_nginx_logs", "follow_the_site_s_nginx_logs",
     # a person's commands
@@ -229,7 +230,7 @@ IDS = {
     "put_the_old_release_back", "put_everything_back", "record_the_deploy", "prune_old_releases",
     # provision
     "look_at_the_server", "install_the_packages", "install_uv", "install_the_doppler_cli", "make_the_user",
-    "make_the_folders", "write_the_doppler_token", "grant_the_exact_sudo_rights",
+    "make_the_folders", "write_the_doppler_token", "make_the_secrets_file", "grant_the_exact_sudo_rights",
     "prepare_the_certificate", "install_the_units_and_the_nginx_site", "obtain_the_certificate",
     "forget_the_certificate", "reach_the_repository",
     # its opposite

@@ -111,11 +111,16 @@ forget_login() {
   done
 }
 
-# Make the environment the service's, in which `doppler run` knows its token.
+# Make the environment the service's: with the secrets of the file, or such that `doppler run` knows its token.
 # The token is in no argument (decision 12).
 load_service_environment() {
   forget_login
-  export PYTHONUNBUFFERED=1 DOPPLER_ENABLE_VERSION_CHECK=false DOPPLER_CONFIG_DIR=$DOPPLER_HOME
+  export PYTHONUNBUFFERED=1
+  if [ "$SECRETS_IN" = file ]; then
+    load_secrets_file
+    return
+  fi
+  export DOPPLER_ENABLE_VERSION_CHECK=false DOPPLER_CONFIG_DIR=$DOPPLER_HOME
   set -a
   # shellcheck source=/dev/null # made by provision
   . "$SECRETS"
@@ -123,8 +128,20 @@ load_service_environment() {
   mkdir -p "$DOPPLER_CONFIG_DIR"
 }
 
-# Words of `doppler run ... --` in front of a command, as the array `doppler`: doppler_run PROJECT CONFIG
+# Export what stands in the secrets file.
+load_secrets_file() {
+  local pair
+  while IFS= read -rd '' pair; do export "${pair?}"; done < <(secrets_file read)
+  wait "$!"
+}
+
+secrets_file() { python3 -IS "$DEPLOY_LIBRARY/programs/secrets_file.py" "$SECRETS" "$@"; }
+
+# Words of `doppler run ... --` in front of a command, as the array `doppler`, none where secrets are in the environment
+# already: doppler_run PROJECT CONFIG
 doppler_run() {
+  doppler=()
+  [ "$SECRETS_IN" != file ] || return 0
   doppler=("$DOPPLER" run --silent)
   [ -z "$1" ] || doppler+=(--project "$1")
   [ -z "$2" ] || doppler+=(--config "$2")

@@ -7,20 +7,20 @@ set -euo pipefail
 check_server() {
   local supported default_server names
   local "$@"
-  local etc=${SECRETS%/*} ID='' VERSION_ID='' PRETTY_NAME=''
+  local ID='' VERSION_ID='' PRETTY_NAME=''
   is_root || fail "this login is not root and has no passwordless sudo"
   has_systemd || fail "systemd does not run here"
   load_os_release
   grep -qxF "$ID $VERSION_ID" <<<"$supported" || fail "$PRETTY_NAME is not one of: ${supported//$'\n'/, }"
   if [ -e "$APP" ] && [ ! -L "$APP" ]; then fail "$APP is a real folder; move it away first: mv $APP $APP.old"; fi
-  if [ -d "$etc" ] && [ -n "$(ls -A "$etc")" ] && [ ! -e "$SECRETS" ]; then
-    fail "$etc belongs to something else: give the app another name in hosts.toml"
+  if [ -d "$ETC" ] && [ -n "$(ls -A "$ETC")" ] && [ ! -e "$ETC/doppler.env" ] && [ ! -e "$ETC/secrets" ]; then
+    fail "$ETC belongs to something else: give the app another name in hosts.toml"
   fi
   if [ -L "$APP" ] && [ "$(readlink "$APP")" != "$CURRENT" ]; then
     fail "$APP is a link to $(readlink "$APP"), not to $CURRENT; move it away first, or" \
       "give this app another path in hosts.toml: path = \"$BASE/app\""
   fi
-  [ -e "$DEPLOY_FILES/doppler.env" ] || [ -s "$SECRETS" ] || lacks_token
+  [ "$SECRETS_IN" = file ] || [ -e "$DEPLOY_FILES/doppler.env" ] || [ -s "$SECRETS" ] || lacks_token
   if type -P nginx >/dev/null || [ -x /usr/sbin/nginx ]; then
     see_nginx_is_sound
     [ -z "$default_server" ] || refuse_other_default_server
@@ -225,7 +225,7 @@ make_folders() {
     folder "$user" "$group" 755 "$path"
   done
   for path in "${DOPPLER_HOME%/*}" "$DOPPLER_HOME"; do folder "$user" "$group" 700 "$path"; done
-  folder root "$group" 750 "${SECRETS%/*}"
+  folder root "$group" 750 "$ETC"
   if [ ! -e "$LOCK" ]; then
     install -m 644 -o "$user" -g "$group" /dev/null "$LOCK"
     echo "changed: lock file"
@@ -240,6 +240,16 @@ make_folders() {
     ln -s "$CURRENT" "$APP"
     echo "changed: link $APP"
   fi
+}
+
+# Make the folder and the file of secrets, which are the user's own.
+make_secrets_file() {
+  local user group
+  local "$@"
+  folder "$user" "$group" 700 "${SECRETS%/*}"
+  [ ! -e "$SECRETS" ] || return 0
+  install -m 600 -o "$user" -g "$group" /dev/null "$SECRETS"
+  echo "changed: secrets file $SECRETS, still empty (fab secrets.set NAME)"
 }
 
 # Write the token file from the file doppler.env sent to the runner, if one was; refuse to go without, and to put one

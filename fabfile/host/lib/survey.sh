@@ -5,10 +5,11 @@ read_host() {
   local name space inodes disk=$BASE
   echo "now $(date +%s)"
   for name in git uv doppler nginx curl flock python3; do
+    [ "$name $SECRETS_IN" != "doppler file" ] || continue
     type -P "$name" >/dev/null || [ -x "/usr/sbin/$name" ] || echo "missing the program $name"
   done
   for name in "$RELEASES" "$SHARED" "$STAGED"; do [ -w "$name" ] || echo "missing the folder $name"; done
-  [ -r "$SECRETS" ] || echo "missing the token file $SECRETS"
+  [ -r "$SECRETS" ] || echo "missing the $([ "$SECRETS_IN" = file ] && echo secrets || echo token) file $SECRETS"
   if [ -L "$APP" ]; then echo "app link"; elif [ -e "$APP" ]; then echo "app folder"; else echo "app nothing"; fi
   echo "live $(readlink -e "$CURRENT" || true)"
   [ -d "$disk" ] || disk=/
