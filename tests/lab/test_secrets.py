@@ -1,4 +1,4 @@
-"""Secrets in a file on the host: set, taken up, told of, and nowhere to be seen; and the verbs that Doppler has, too."""
+"""Secrets in a file on the host: set, taken up, told of, and nowhere to be seen; and what Doppler has of it, too."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -24,10 +24,8 @@ def host(base: str, own: Callable[[str], str]) -> Iterator[LabHost]:
 @pytest.fixture(scope="module")
 def shop(host: LabHost, tmp_path_factory: pytest.TempPathFactory) -> Site:
     """Another app there, that has its secrets in a file."""
-    site = Site(
-        host, tmp_path_factory.mktemp("shop"), "t/shop", {"secrets": "file", "default_server": False}, "shop", "shop.lab",
-        "/srv/shop/app",
-    )  # fmt: skip
+    folder, settings = tmp_path_factory.mktemp("shop"), {"secrets": "file", "default_server": False}
+    site = Site(host, folder, "t/shop", settings, "shop", "shop.lab", "/srv/shop/app")
     site.settings["processes"] = {"ticker": {"command": "python -c 'import time; time.sleep(86400)'"}}
     site.commit(site.titled("Secrets in a file"))
     return site
@@ -98,8 +96,8 @@ def test_no_value_is_seen_anywhere(shop: Site) -> None:
     ]
     said += [shop.fab("-e", "secrets.set", "TOKEN", stdin=f"{SENTINEL}2")]
     said += [shop.fab(*flags, *words) for flags in ((), ("-e",)) for words in (
-        ["status"], ["secrets.list"], ["restart"], ["deploy", "--branch", shop.branch, "--force"], ["logs"], ["history"],
-        ["releases"], ["rollback"], ["manage", "check"], ["reload"], ["status", "--json"], ["logs", "--json"],
+        ["status"], ["secrets.list"], ["restart"], ["deploy", "--branch", shop.branch, "--force"], ["logs"],
+        ["history"], ["releases"], ["rollback"], ["manage", "check"], ["reload"], ["status", "--json"], ["logs", "--json"],
     )]  # fmt: skip
     assert [result.code for result in said[:3]] == [0, 2, 2]
     assert not [result.text for result in said if SENTINEL in result.text]
@@ -117,7 +115,7 @@ def test_doppler_has_its_own(host: LabHost, tmp_path_factory: pytest.TempPathFac
     refused = set_secret(site, "A", "1", "--json").expect(2).json
     assert "has its secrets in Doppler" in refused["error"]
     with contextlib.ExitStack() as stack:
-        site.environment["DOPPLER_TOKEN"] = "dp.st.lab.WRONG"
+        site.environment["DOPPLER_TOKEN"] = "dp.st.lab.WRONG"  # noqa: S105
         stack.callback(site.environment.pop, "DOPPLER_TOKEN")
         wrong = site.fab("secrets.token", "--json").expect(5).json
         assert "Doppler refuses the token that was given" in wrong["error"]
