@@ -131,7 +131,7 @@ def test_visitors_who_would_not_get_in(untouched: Site) -> None:
 
 def test_an_app_that_speaks_https_behind_a_proxy(site: Site) -> None:
     """SECURE_SSL_REDIRECT with an https `public_url`: visitors come as from the proxy; that it is not there is told."""
-    site.settings["public_url"] = "https://127.0.0.1:9"
+    site.settings |= {"public_url": "https://127.0.0.1:9", "trusted_proxies": ["127.0.0.1"]}
     site.commit(site.edited(SETTINGS, "STATIC_URL =", "SECURE_SSL_REDIRECT = True\nSTATIC_URL ="))
     result = site.deploy().expect(0)
     assert (result.json["checks"]["visitor"], result.json["visitor"]) == (True, "/ answers 200")

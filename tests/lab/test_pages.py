@@ -91,6 +91,7 @@ def test_a_server_of_your_own(site: Site) -> None:
     site.app, site.domain = "consult", "api.consult.dev"
     secrets = {name: value.replace("queueapp", "config") for name, value in SECRETS["queue"].items()}
     set_secrets(site.host, ALLOWED_HOSTS=site.domain, DATABASE_URL="sqlite:///db.sqlite3", **secrets)
+    set_secrets(site.host, DJANGO_SUPERUSER_PASSWORD="of-the-lab")  # noqa: S106
     (health,) = blocks("docs/your-app.md", "python")
     urls, words = "src/config/urls.py", "src/config/words"
     heading = "\nimport configparser\n\nlocal = configparser.ConfigParser()\nlocal.read(BASE_DIR / 'conf/local.ini')\n"
@@ -112,12 +113,15 @@ def test_a_server_of_your_own(site: Site) -> None:
 
     (put,) = re.findall(r"`(fab -H NAME link\.put .+?)`", (PROJECT / "docs/your-app.md").read_text())
     put = put.replace("fab -H NAME", "uv run fab -H api").replace("--file local.ini", f"--file {local}")
-    *before, last = filled(blocks("README.md", "sh")[1], site, repo).strip().splitlines()
+    *before, deploy, first_user = filled(blocks("README.md", "sh")[1], site, repo).strip().splitlines()
     said = typed(site, "\n".join(before))
     (key,) = re.findall(r"^ +(ssh-ed25519 .+)$", said, re.MULTILINE)
     assert f"ready for deploys as soon as it can read {repo}" in said
     let_read(key)
-    typed(site, "\n".join([before[0], put, last]))
+    typed(site, "\n".join([before[0], put, deploy]))
+    # What createsuperuser would ask at a terminal.
+    answers = 'createsuperuser --noinput --username ana --email ana@example.com"'
+    assert "Superuser created" in typed(site, f"{before[0]}\n{first_user.replace('createsuperuser"', answers)}")
 
     assert site.heading() == "Counted here"
     assert site.run("ls /srv/consult/shared").split() == ["conf", "db.sqlite3", "media", "var"]

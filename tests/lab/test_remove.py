@@ -73,6 +73,7 @@ def test_two_apps_live_side_by_side(first: Site, second: Site) -> None:
 
 def test_what_would_go_is_said_first(first: Site, second: Site) -> None:
     """And nothing is done; what others lean on is not taken away, nor what somebody works on."""
+    live(second)
     first.run("install -o second -g second -m 644 /dev/null /srv/second/shared/apps/web/media/a.png")
     refused = second.fab("remove").expect(2)
     assert "would go: /etc/nginx/sites-available/second-django" in refused.text
@@ -106,6 +107,11 @@ def left_of(site: Site, name: str) -> list[str]:
 
 def test_removed_it_leaves_what_it_said(first: Site, second: Site) -> None:
     """Other apps do not notice, not even one whose name begins so; what people left is there when it comes back."""
+    second.commit(second.titled("To be removed"))
+    live(second)
+    first.run("install -o second -g second -m 644 /dev/null /srv/second/shared/apps/web/media/a.png")
+    first.commit(first.titled("The first stays"))
+    first.deploy().expect(0)
     first.run("mkdir /var/lib/second-hand-django")
     answers: list[int] = []
     over = threading.Event()
@@ -130,12 +136,12 @@ def test_removed_it_leaves_what_it_said(first: Site, second: Site) -> None:
     first.run("rmdir /var/lib/second-hand-django")
     assert first.run("ls -A /srv/second").split() == ["shared"]
     assert first.run("systemctl list-units --all --plain --no-legend 'second*'") == ""
-    assert "consult, at the same time" in page(second), "the default server answers that name now"
+    assert "The first stays" in page(second), "the default server answers that name now"
     first.fab("status").expect(0)
     assert second.fab("remove", "--yes", "--json").expect(0).json["status"] == "unchanged"
 
     live(second)
-    assert "While it is deployed" in page(second)
+    assert "To be removed" in page(second)
     assert first.run("ls /srv/second/app/apps/web/media").split() == ["a.png"]
     first.run("rm /srv/second/shared/apps/web/media/a.png")
     document = second.fab("remove", "--yes", "--json").expect(0).json

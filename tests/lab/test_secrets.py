@@ -97,7 +97,8 @@ def test_no_value_is_seen_anywhere(shop: Site) -> None:
     said += [shop.fab("-e", "secrets.set", "TOKEN", stdin=f"{SENTINEL}2")]
     said += [shop.fab(*flags, *words) for flags in ((), ("-e",)) for words in (
         ["status"], ["secrets.list"], ["restart"], ["deploy", "--branch", shop.branch, "--force"], ["logs"],
-        ["history"], ["releases"], ["rollback"], ["manage", "check"], ["reload"], ["status", "--json"], ["logs", "--json"],
+        ["history"], ["releases"], ["rollback"], ["manage", "check"], ["reload"], ["status", "--json"],
+        ["logs", "--json"],
     )]  # fmt: skip
     assert [result.code for result in said[:3]] == [0, 2, 2]
     assert not [result.text for result in said if SENTINEL in result.text]
