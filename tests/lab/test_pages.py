@@ -120,8 +120,8 @@ def test_a_server_of_your_own(site: Site) -> None:
     let_read(key)
     typed(site, "\n".join([before[0], put, deploy]))
     # What createsuperuser would ask at a terminal.
-    answers = 'createsuperuser --noinput --username ana --email ana@example.com"'
-    assert "Superuser created" in typed(site, f"{before[0]}\n{first_user.replace('createsuperuser"', answers)}")
+    answered = first_user.replace("createsuperuser", "createsuperuser --noinput --username ana --email ana@example.com")
+    assert "Superuser created" in typed(site, f"{before[0]}\n{answered}")
 
     assert site.heading() == "Counted here"
     assert site.run("ls /srv/consult/shared").split() == ["conf", "db.sqlite3", "media", "var"]
