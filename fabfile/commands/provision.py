@@ -3,7 +3,6 @@
 import os
 import re
 import sys
-from dataclasses import replace
 
 from ..config.inventory import Host
 from ..errors import ConfigError, ProvisionError
@@ -23,10 +22,9 @@ CHANGED, DEPLOY_KEY = "changed: ", "deploy-key "  # begin the lines of host/lib/
 def provision(run: Run, *, token: str | None) -> None:
     """The recipe: look, install, make, write, grant; every step may run again and says what it changed."""
     host, settings = run.host, run.settings
-    admin = replace(host, settings=settings.model_copy(update={"user": settings.admin}))
     files = rendering.files(settings)
     with (
-        connect(admin) as connection,
+        connect(host.as_admin()) as connection,
         connection.runner(run.console, as_root=settings.admin != "root") as runner,
     ):
         if token:
@@ -37,10 +35,14 @@ def provision(run: Run, *, token: str | None) -> None:
         try:
             results = runner.run(server.provision(settings, files))
         except StepError as error:
-            then = advice.said_next(run.name, error.evidence) or f"fab -H {run.name} provision"
-            message = f"{run.name}: {error.message}"
-            raise ProvisionError(message, evidence=error.evidence, hint=then, shown=True) from error
+            raise not_done(run, error) from error
     show(run, results)
+
+
+def not_done(run: Run, error: StepError) -> ProvisionError:
+    """The error for a step of root's that failed."""
+    then = advice.said_next(run.name, error.evidence) or f"fab -H {run.name} {run.outcome.verb}"
+    return ProvisionError(f"{run.name}: {error.message}", evidence=error.evidence, hint=then, shown=True)
 
 
 def show(run: Run, results: Results) -> None:

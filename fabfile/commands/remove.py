@@ -1,22 +1,19 @@
 """remove: an app taken off its server; what people left in it stays, and so does everything else there."""
 
-from dataclasses import replace
-
-from ..errors import ConfigError, ProvisionError
-from ..output import advice
+from ..errors import ConfigError
 from ..plan import lock
 from ..plan.lock import Lock, lock_info
 from ..session.run import Run
 from ..ssh.connection import Connection, connect
 from ..ssh.runner import StepError
 from ..steps import remove as steps
+from .provision import not_done
 
 
 def remove(run: Run, *, yes: bool) -> None:
     """Say what goes and what stays; with `yes`, take it off. Raises ConfigError without it, Locked, ProvisionError."""
     settings = run.settings
-    admin = replace(run.host, settings=settings.model_copy(update={"user": settings.admin}))
-    with connect(admin) as connection:
+    with connect(run.host.as_admin()) as connection:
         goes, stays = look(run, connection)
         run.outcome.details = {"gone": [], "kept": stays}
         if not goes:
@@ -37,7 +34,7 @@ def remove(run: Run, *, yes: bool) -> None:
             try:
                 results = runner.run([steps.look(), steps.remove(settings)], finish=True)
             except StepError as error:
-                raise failed(run, error) from error
+                raise not_done(run, error) from error
     show(run, results.output(steps.REMOVE).splitlines())
 
 
@@ -47,7 +44,7 @@ def look(run: Run, connection: Connection) -> tuple[list[str], list[str]]:
         try:
             lines = runner.run([steps.look()]).output(steps.LOOK).splitlines()
         except StepError as error:
-            raise failed(run, error) from error
+            raise not_done(run, error) from error
     if frozen := told(lines, "frozen"):
         raise lock.frozen(run.name, frozen[0])
     return told(lines, "gone"), told(lines, "kept")
@@ -56,12 +53,6 @@ def look(run: Run, connection: Connection) -> tuple[list[str], list[str]]:
 def told(lines: list[str], word: str) -> list[str]:
     """What stands behind a word."""
     return [line.removeprefix(f"{word} ") for line in lines if line.startswith(f"{word} ")]
-
-
-def failed(run: Run, error: StepError) -> ProvisionError:
-    """The error for a step that did not go well."""
-    hint = advice.said_next(run.name, error.evidence) or f"fab -H {run.name} remove"
-    return ProvisionError(f"{run.name}: {error.message}", evidence=error.evidence, hint=hint, shown=True)
 
 
 def show(run: Run, lines: list[str]) -> None:

@@ -12,7 +12,7 @@ from ..ssh.connection import connect
 from ..steps import secrets as steps
 from ..steps.step import Step
 from .link import read_content
-from .restart import restart
+from .restart import restart_live
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 # What systemd, the login or the tool itself decides.
@@ -63,16 +63,16 @@ def _change(run: Run, step: Step, sent: Mapping[str, bytes], said: Mapping[str, 
             session.runner.put(name, content)
         answer = session.runner.run([step]).output(step.id).strip()
         live = session.live
-    if answer != "changed":
-        run.outcome.status = "unchanged"
-        run.headline(said[answer])
-    elif later or live is None:
-        then = f"fab -H {run.name} {'restart' if live else 'deploy'}"
-        run.outcome.suggestions.append(then)
-        run.headline(f"{said[answer]}, and {then} takes it up")
-    else:
-        run.console.say(f"  {said[answer]}")
-        restart(run, kind="restart", wait=0)
+        if answer != "changed":
+            run.outcome.status = "unchanged"
+            run.headline(said[answer])
+        elif later or live is None:
+            then = f"fab -H {run.name} {'restart' if live else 'deploy'}"
+            run.outcome.suggestions.append(then)
+            run.headline(f"{said[answer]}, and {then} takes it up")
+        else:
+            run.console.say(f"  {said[answer]}")
+            restart_live(session, live, "restart")
 
 
 def require_file(run: Run, instead: str) -> None:

@@ -35,7 +35,7 @@ def status(run: Run) -> None:
         add_state(run, state, results[survey.HOLDER].output)
         if shown:
             outcome.details["certificate"] = shown.document(state.now)
-            if shown.due(state.now):
+            if shown.trouble(state.now):
                 outcome.suggestions.append(certificate.renewal(run.name, settings))
         outcome.details["secrets_changed"] = changed = results.output(secrets.LOOK).splitlines()
         if changed:
@@ -49,10 +49,17 @@ def status(run: Run) -> None:
             raise Unhealthy(
                 f"{run.name}: {checks.trouble}",
                 evidence=evidence(outcome.logs, checks.failed),
-                hint=advice.look(run.name, checks.failed, checks.trouble)
-                if state.live
-                else f"fab -H {run.name} deploy",
+                hint=next_command(run, state, checks),
             )
+
+
+def next_command(run: Run, state: HostState, checks: nginx.Checks) -> str:
+    """What to do about the check that fails."""
+    if not state.live:
+        return f"fab -H {run.name} deploy"
+    if checks.failed == "certificate":
+        return certificate.renewal(run.name, run.settings)
+    return advice.look(run.name, checks.failed, checks.trouble)
 
 
 def add_state(run: Run, state: HostState, holder: str) -> None:

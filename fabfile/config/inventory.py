@@ -24,6 +24,10 @@ class Host:
     def layout(self) -> Layout:
         return Layout.of(self.settings)
 
+    def as_admin(self) -> "Host":
+        """The same, for whoever `admin` is: the login by which a server is made ready, and an app taken off."""
+        return replace(self, settings=self.settings.model_copy(update={"user": self.settings.admin}))
+
     @property
     def address(self) -> str:
         """Where SSH goes; without an address that is the host's own name, which ssh_config may know."""

@@ -33,7 +33,14 @@ def provision(settings: Settings, files: Iterable[PurePosixPath]) -> list[Step]:
             "look_at_the_server",
             "Look at the server",
             "check_server",
-            {"supported": SUPPORTED, "default_server": settings.default_server, "names": certificate.names(settings)},
+            {
+                "supported": SUPPORTED,
+                "default_server": settings.default_server,
+                "names": certificate.names(settings),
+                "tls": bool(settings.tls),
+                "certificate": settings.tls.certificate,
+                "key": settings.tls.key,
+            },
         ),
         Step(
             "install_the_packages", "Install the packages", "install_packages", {"programs": _programs(settings)}, 900

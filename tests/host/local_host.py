@@ -6,6 +6,7 @@ import os
 import shlex
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -23,6 +24,11 @@ from fabfile.steps.step import Results, Step
 from testbed import bash
 from testbed.bash import shell
 
+DJANGO = """
+class BaseCommand:
+    def execute(self):
+        open("taken", "w").close()
+"""
 # What a shell, a marker or a terminal could take for something else. None of them may do anything.
 HOSTILE = """a'b"c`touch bait`$(touch bait);touch bait|touch bait&\\\\ * ? [x] {a,b} ~ ! #$HOME $$ %s \\n ünï→ -x"""
 
@@ -289,6 +295,17 @@ class World:
         if notes is not None:
             text = notes if isinstance(notes, str) else json.dumps(notes) + "\n"
             (folder / "release.json").write_text(text)
+        return release
+
+    def release_of_django(self, release_id: str, manage: str) -> Release:
+        """Make a release with a Python, a Django of few lines that notes that it was executed, and a manage.py."""
+        release = self.release(release_id)
+        Path(self.layout.secrets).write_text("DOPPLER_TOKEN=token\n")
+        subprocess.run(["uv", "venv", "--quiet", "--python", sys.executable, str(release.venv)], check=True)
+        package = next(Path(release.venv).glob("lib/python*/site-packages")) / "django/core/management"
+        package.mkdir(parents=True)
+        (package / "base.py").write_text(DJANGO)
+        Path(release.project, "manage.py").write_text(manage)
         return release
 
     def link(self, release: Release) -> None:

@@ -4,8 +4,6 @@ doppler is a stand-in that adds a secret, and so is Django, of a few lines; test
 """
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -22,11 +20,6 @@ from tests.host.local_host import HOSTILE, World, alive, eventually
 TELL = """#!/usr/bin/env python3
 import json, os, sys
 print(json.dumps([sys.argv, os.getcwd(), dict(os.environ)]))
-"""
-DJANGO = """
-class BaseCommand:
-    def execute(self):
-        open("taken", "w").close()
 """
 MANAGE = """
 import json, os, sys
@@ -46,14 +39,8 @@ Told = tuple[list[str], str, dict[str, str]]
 @pytest.fixture
 def release(world: World) -> Release:
     """A release with a Python, a Django, a manage.py and a program of its own in the virtualenv."""
-    release = world.release("20260102T030405Z-abcdef0")
+    release = world.release_of_django("20260102T030405Z-abcdef0", MANAGE)
     world.stub("doppler", 'while [ "$1" != -- ]; do shift; done; shift; SECRET=SENTINEL exec "$@"')
-    Path(world.layout.secrets).write_text("DOPPLER_TOKEN=token\n")
-    subprocess.run(["uv", "venv", "--quiet", "--python", sys.executable, str(release.venv)], check=True)
-    package = next(Path(release.venv).glob("lib/python*/site-packages")) / "django/core/management"
-    package.mkdir(parents=True)
-    (package / "base.py").write_text(DJANGO)
-    Path(release.project, "manage.py").write_text(MANAGE)
     program(Path(release.venv, "bin/tell"), TELL)
     return release
 

@@ -5,7 +5,6 @@ doppler, sudo, systemctl and systemd-analyze are stand-ins, and so is Django, of
 
 import contextlib
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,11 +18,6 @@ from fabfile.steps import processes, service, survey
 from tests.host.local_host import World
 
 OLD, NEW = "20260101T000000Z-abcdef0", "20260102T000000Z-abcdef1"
-DJANGO = """
-class BaseCommand:
-    def execute(self):
-        open("taken", "w").close()
-"""
 MANAGE = """
 import sys
 from django.core.management.base import BaseCommand
@@ -38,15 +32,9 @@ BaseCommand().execute()
 @pytest.fixture
 def release(world: World) -> Release:
     """A release with a Python, a Django and a manage.py."""
-    release = world.release(NEW)
+    release = world.release_of_django(NEW, MANAGE)
     world.stub("doppler", 'while [ "$1" != -- ]; do shift; done; shift; exec "$@"')
     world.stub("systemd-analyze", '[ "$2" != nonsense ] || { echo "Failed to parse calendar: nonsense"; exit 1; }')
-    Path(world.layout.secrets).write_text("DOPPLER_TOKEN=token\n")
-    subprocess.run(["uv", "venv", "--quiet", "--python", sys.executable, str(release.venv)], check=True)
-    package = next(Path(release.venv).glob("lib/python*/site-packages")) / "django/core/management"
-    package.mkdir(parents=True)
-    (package / "base.py").write_text(DJANGO)
-    Path(release.project, "manage.py").write_text(MANAGE)
     return release
 
 

@@ -9,16 +9,13 @@ from pathlib import Path
 import pytest
 
 from fabfile.config.places import PROJECT
+from testbed.sample import APP
 
-HOSTS = """
+HOSTS = f"""
 [app]
-repo = "git@example.org:team/app.git"
-name = "shop"
-wsgi = "shop.wsgi:application"
-domain = "shop.example"
-
+{APP}
 [environments.production.hosts.web1]
-address = { env = "NOT_SET" }
+address = {{ env = "NOT_SET" }}
 
 [environments.production.hosts.web2]
 """

@@ -7,14 +7,10 @@ import os
 import runpy
 import shutil
 import socket
-import socketserver
 import subprocess
 import tempfile
-import threading
-import time
 import urllib.parse
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -28,9 +24,9 @@ from fabfile.steps import logs
 from fabfile.steps.logs import Lines
 from fabfile.steps.step import as_text
 from testbed.sample import sample
+from tests.unit.nginx import Upstream, needs_nginx, serving
 
 HASHED = "css/site.0123456789ab.css"
-needs_nginx = pytest.mark.skipif(not find("nginx"), reason="nginx is not installed")
 needs_systemd = pytest.mark.skipif(not find("systemd-analyze"), reason="systemd-analyze is not installed")
 
 ODD = sample(
@@ -201,38 +197,6 @@ def test_broken_site_is_told(tmp_path: Path) -> None:
     assert 'unknown directive "proxy_past"' in verify_site(broken, tmp_path)
 
 
-class Upstream(BaseHTTPRequestHandler):
-    """Stands in for gunicorn: tells what it was asked; closes the first connection that asks for /reset."""
-
-    resets: list[str] = []  # noqa: RUF012 -- cleared by the fixture
-
-    def answer(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        if self.path.startswith("/reset"):
-            self.resets.append(self.command)
-            if len(self.resets) == 1:
-                self.connection.shutdown(socket.SHUT_RDWR)
-                return
-        told = {"path": self.path, "headers": dict(self.headers.items()), "body": len(body)}
-        answer = json.dumps(told).encode() + b" " * 2000
-        self.send_response(503 if self.path == "/unwell" else 200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(answer)))
-        if self.path == "/careful":
-            self.send_header("X-Content-Type-Options", "nosniff")
-            self.send_header("Referrer-Policy", "no-referrer")
-        self.end_headers()
-        self.wfile.write(answer)
-
-    do_GET = do_POST = answer  # noqa: N815 -- the names that http.server calls
-
-    def address_string(self) -> str:
-        return "nginx"
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
 def test_static_files_above_the_project_are_served_from_there() -> None:
     """nginx gets the folder's own path, without .. and as the live release has it."""
     text = rendering.site(ABOVE)
@@ -241,8 +205,10 @@ def test_static_files_above_the_project_are_served_from_there() -> None:
     assert ".." not in text.replace("[.]", "")
 
 
-class Threaded(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-    daemon_threads = True
+def accepts(path: Path) -> bool:
+    """Whether somebody listens at a socket: its file is there a moment before."""
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(path)) == 0
 
 
 class Site:
@@ -276,12 +242,6 @@ def write(path: Path, text: str) -> None:
     path.write_text(text)
 
 
-def accepts(path: Path) -> bool:
-    """Whether somebody listens at a socket: its file is there a moment before."""
-    with socket.socket(socket.AF_UNIX) as client:
-        return client.connect_ex(str(path)) == 0
-
-
 @pytest.fixture(scope="module")
 def nginx() -> Iterator[Site]:
     # Not tmp_path: the path of a socket has room for 107 bytes.
@@ -292,26 +252,9 @@ def nginx() -> Iterator[Site]:
     text = rendering.site(sample(body_size="1k", media={"folder": "var/up", "url": "/up/"}, error_page="apps/5xx.html"))
     for place in ("/app/", "/srv/consult/", "/run/consult/"):
         text = text.replace(place, f"{root}{place}")
-    owner = "user root;\n" if os.geteuid() == 0 else ""
-    (root / "nginx.conf").write_text(owner + nginx_conf(text, root))
-    with Threaded(str(root / "run/consult/gunicorn.sock"), Upstream) as upstream:
-        threading.Thread(target=upstream.serve_forever, daemon=True).start()
-        server = subprocess.Popen(
-            [find("nginx") or "nginx", "-p", root, "-c", root / "nginx.conf", "-g", "daemon off;"],
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            until = time.monotonic() + 10
-            while not accepts(root / "0.sock"):
-                assert server.poll() is None
-                assert time.monotonic() < until
-                time.sleep(0.01)
-            yield site
-        finally:
-            server.terminate()
-            server.wait(10)
-            upstream.shutdown()
-            shutil.rmtree(root)
+    with serving(root, nginx_conf(text, root), lambda: accepts(root / "0.sock")):
+        yield site
+    shutil.rmtree(root)
 
 
 @pytest.fixture

@@ -7,8 +7,6 @@ import socket
 import ssl
 import subprocess
 import tempfile
-import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +15,14 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from fabfile.commands.check import find, nginx_conf
+from fabfile.commands.check import nginx_conf
 from fabfile.config.layout import Layout
 from fabfile.errors import ConfigError
 from fabfile.plan import certificate, proxies, rendering
 from fabfile.plan.certificate import DAY, Certificate
 from fabfile.plan.request import by_https, proxied
 from testbed.sample import sample
-from tests.unit.test_rendering import Threaded, Upstream, needs_nginx
+from tests.unit.nginx import needs_nginx, serving
 
 MAIL = {"letsencrypt": "ops@example.org"}
 PAIR = {"certificate": "/etc/ssl/a.pem", "key": "/etc/ssl/private/a.key"}
@@ -196,27 +194,10 @@ def nginx() -> Iterator[Nginx]:
         (str(layout.acme_root), f"{root}/acme"), (str(layout.tls_file), f"{root}/tls.conf"),
     ):  # fmt: skip
         text = text.replace(place, here)
-    text = nginx_conf(text, root).replace(f"unix:{root}/0.sock", f"127.0.0.1:{found.plain}")
-    (root / "nginx.conf").write_text(f"user root;\n{text}" if Path("/root").owner() == Path.home().owner() else text)
-    with Threaded(str(root / "run/consult/gunicorn.sock"), Upstream) as upstream:
-        threading.Thread(target=upstream.serve_forever, daemon=True).start()
-        server = subprocess.Popen(
-            [find("nginx") or "nginx", "-p", root, "-c", root / "nginx.conf", "-g", "daemon off;"],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        try:
-            until = time.monotonic() + 10
-            while not all(accepts(port) for port in (found.plain, found.secure)):
-                assert server.poll() is None, server.communicate()[1]
-                assert time.monotonic() < until
-                time.sleep(0.01)
-            yield found
-        finally:
-            server.terminate()
-            server.wait(10)
-            upstream.shutdown()
-            shutil.rmtree(root)
+    conf = nginx_conf(text, root).replace(f"unix:{root}/0.sock", f"127.0.0.1:{found.plain}")
+    with serving(root, conf, lambda: accepts(found.plain) and accepts(found.secure)):
+        yield found
+    shutil.rmtree(root)
 
 
 def accepts(port: int) -> bool:

@@ -111,16 +111,21 @@ forget_login() {
   done
 }
 
+# Make the environment the service's, but for its secrets.
+load_plain_environment() {
+  forget_login
+  export PYTHONUNBUFFERED=1
+  [ "$SECRETS_IN" = file ] || export DOPPLER_ENABLE_VERSION_CHECK=false DOPPLER_CONFIG_DIR=$DOPPLER_HOME
+}
+
 # Make the environment the service's: with the secrets of the file, or such that `doppler run` knows its token.
 # The token is in no argument (decision 12).
 load_service_environment() {
-  forget_login
-  export PYTHONUNBUFFERED=1
+  load_plain_environment
   if [ "$SECRETS_IN" = file ]; then
     load_secrets_file
     return
   fi
-  export DOPPLER_ENABLE_VERSION_CHECK=false DOPPLER_CONFIG_DIR=$DOPPLER_HOME
   set -a
   # shellcheck source=/dev/null # made by provision
   . "$SECRETS"

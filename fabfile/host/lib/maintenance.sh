@@ -33,7 +33,10 @@ hold_requests() {
   as_root restart_service </dev/null >/dev/null 2>&1 &
   disown
   while kill -0 "$master" 2>/dev/null; do
-    [ "$SECONDS" -lt "$end" ] || fail "gunicorn does not end: requests are not held"
+    [ "$SECONDS" -lt "$end" ] || {
+      rm -f "$HOLD"
+      fail "gunicorn does not end: requests are not held"
+    }
     sleep 0.05
   done
 }

@@ -82,6 +82,9 @@ remove_app() {
   local -a all
   mapfile -t all < <(own)
   stays=$(kept)
+  # The site first, so that whatever ends this run, nginx can start with what is left.
+  rm -f "$SITE_LINK"
+  ! systemctl is-active --quiet nginx.service || systemctl reload nginx.service
   units=$(unit_files | sed 's#.*/##' | { grep -v '@' || true; })
   for process in $(processes); do
     units="$units $(systemctl list-units --all --plain --no-legend --full "$process@*.service" | cut -d ' ' -f 1 || true)"
@@ -91,21 +94,18 @@ remove_app() {
     systemctl disable --now --quiet $units || true
     systemctl reset-failed $units || true
   } 2>/dev/null
-  if [ -e "$CERTBOT_RENEWAL" ]; then
+  if [ -e "$CERTBOT_RENEWAL" ]; then # after the site, which names it
     certbot delete --non-interactive --cert-name "$UNIT" >/dev/null 2>&1 || fail "certbot does not delete $UNIT"
   fi
-  for path in "$SITE_LINK" "${all[@]}"; do
-    rm -rf "$path"
-  done
+  for path in "${all[@]}"; do rm -rf "$path"; done
   rmdir "$BASE/shared" "$BASE" 2>/dev/null || true
   systemctl daemon-reload
-  ! systemctl is-active --quiet nginx.service || systemctl reload nginx.service
   printf 'gone %s\n' "${all[@]}"
   [ -z "$stays" ] || printf 'kept %s\n' "${stays//$'\n'/$'\n'kept }"
   forget_user
 }
 
-# Remove the user of no other app, unless something that it owns is kept: another user would get its number.
+# Remove the caller's `user`, if no other app has it, and nothing of its own `stays`: another would get its number.
 forget_user() {
   local end=$((SECONDS + 20))
   [ "$user" != root ] && id "$user" >/dev/null 2>&1 || return 0

@@ -37,14 +37,7 @@ replace_token() {
   local doppler_project doppler_config
   local "$@"
   local sent=$DEPLOY_FILES/doppler.env
-  (
-    local -a doppler
-    load_service_environment
-    DOPPLER_TOKEN=$(sed -n 's/^DOPPLER_TOKEN=//p' "$sent")
-    export DOPPLER_TOKEN
-    doppler_run "$doppler_project" "$doppler_config"
-    "${doppler[@]:0:2}" --no-fallback --attempts 2 "${doppler[@]:2}" true
-  ) >"$DEPLOY_WORK/doppler" 2>&1 || refuse_token "the token that was given"
+  try_token "$sent" || refuse_token "the token that was given"
   if cmp -s "$sent" "$SECRETS"; then
     echo same
   else
@@ -61,8 +54,7 @@ look_at_secrets() {
   local -a doppler names
   kill -0 "$(cat "$PID_FILE" 2>/dev/null || echo no)" 2>/dev/null || return 0
   (
-    forget_login
-    export PYTHONUNBUFFERED=1 DOPPLER_ENABLE_VERSION_CHECK=false DOPPLER_CONFIG_DIR=$DOPPLER_HOME
+    load_plain_environment
     mapfile -t names < <(bash -c 'compgen -e')
     load_service_environment
     doppler_run "$doppler_project" "$doppler_config"

@@ -5,7 +5,7 @@ set -euo pipefail
 
 # Refuse a server that this tool does not know, or that holds something else where the app should be.
 check_server() {
-  local supported default_server names
+  local supported default_server names tls certificate key
   local "$@"
   local ID='' VERSION_ID='' PRETTY_NAME=''
   is_root || fail "this login is not root and has no passwordless sudo"
@@ -26,7 +26,8 @@ check_server() {
     [ -z "$default_server" ] || refuse_other_default_server
     refuse_other_site
   fi
-  refuse_other_listener
+  refuse_other_listener 80 "to listen"
+  [ -z "$tls" ] || judge_tls "$certificate" "$key" "$names"
 }
 
 # Refuse to go on without a token, before minutes are spent on packages.
@@ -100,13 +101,13 @@ refuse_other_site() {
 # Everything that nginx reads, each file under its name; nothing while it refuses one of them.
 nginx_files() { /usr/sbin/nginx -T 2>/dev/null || true; }
 
-# Refuse a server on which something else than nginx listens where visitors come.
+# Refuse a server on which something else than nginx listens where visitors come: refuse_other_listener PORT WHAT-FOR [OR]
 refuse_other_listener() {
   local other
-  other=$(listeners 80 | grep -vx nginx | sort -u | paste -sd ' ' || true)
+  other=$(listeners "$1" | grep -vx nginx | sort -u | paste -sd ' ' || true)
   [ -n "$other" ] || return 0
-  echo "failed: $other listens on port 80, where nginx is to listen"
-  echo "next: stop it for good on the server (systemctl disable --now $other), then the same command again"
+  echo "failed: $other listens on port $1, where nginx is $2"
+  echo "next: stop it for good on the server (systemctl disable --now $other)${3-}, then the same command again"
   exit 1
 }
 
@@ -259,7 +260,7 @@ write_token() {
   local "$@"
   local sent=$DEPLOY_FILES/doppler.env
   if [ -e "$sent" ]; then
-    try_token "$sent" || refuse_token "the token that was given"
+    try_token "$sent" runuser -u "$user" -- || refuse_token "the token that was given"
     cmp -s "$sent" "$SECRETS" || {
       install -m 600 -o "$user" -g "$group" "$sent" "$SECRETS.new"
       mv "$SECRETS.new" "$SECRETS"
@@ -268,7 +269,7 @@ write_token() {
   elif [ ! -s "$SECRETS" ]; then
     lacks_token
   else
-    try_token "$SECRETS" || ! doppler_answers || refuse_token "the token that is there"
+    try_token "$SECRETS" runuser -u "$user" -- || ! doppler_answers || refuse_token "the token that is there"
   fi
   [ "$(stat -c '%U %a' "$SECRETS")" = "$user 600" ] || {
     chown "$user:$group" "$SECRETS"
@@ -278,7 +279,8 @@ write_token() {
 }
 
 # Ask Doppler with the token of a file, which it has in its environment alone; its words are in $DEPLOY_WORK/doppler.
-# Never as root: the file is the user's, and so may be what Doppler answers (LD_PRELOAD); it is text, and no shell's.
+# Never as root: the file is the user's, and so may be what Doppler answers (LD_PRELOAD); it is text, and no shell's. Root
+# puts words before it that make it the user's: try_token FILE [WORD]...
 try_token() {
   (
     local -a doppler
@@ -286,7 +288,7 @@ try_token() {
     export DOPPLER_TOKEN DOPPLER_CONFIG_DIR=$DOPPLER_HOME DOPPLER_ENABLE_VERSION_CHECK=false
     cd /
     doppler_run "$doppler_project" "$doppler_config"
-    runuser -u "$user" -- "${doppler[@]:0:2}" --no-fallback --attempts 2 "${doppler[@]:2}" true
+    "${@:2}" "${doppler[@]:0:2}" --no-fallback --attempts 2 "${doppler[@]:2}" true
   ) >"$DEPLOY_WORK/doppler" 2>&1
 }
 

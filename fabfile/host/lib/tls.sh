@@ -12,20 +12,20 @@ PLACEHOLDER=${TLS_FILE%.conf}-placeholder
 prepare_tls() {
   local words names certificate key
   local "$@"
-  local other
-  other=$(listeners 443 | grep -vx nginx | sort -u | paste -sd ' ' || true)
-  if [ -n "$other" ]; then
-    echo "failed: $other listens on port 443, where nginx is to speak https"
-    echo "next: stop it for good on the server (systemctl disable --now $other), or take tls out of hosts.toml"
-    exit 1
-  fi
+  judge_tls "$certificate" "$key" "$names"
   if [ -n "$certificate" ]; then
-    judge_pair "$certificate" "$key" "$names"
     write_tls "$words" "$certificate" "$key"
   else
     install -d -m 755 "$ACME_ROOT"
     [ -e "$TLS_FILE" ] || write_placeholder
   fi
+}
+
+# Refuse what stands against https: when the server is looked at, and again when openssl is surely there:
+# judge_tls CERTIFICATE KEY NAMES
+judge_tls() {
+  refuse_other_listener 443 "to speak https" ", or take tls out of hosts.toml"
+  if [ -n "$1" ] && type -P openssl >/dev/null; then judge_pair "$@"; fi
 }
 
 write_placeholder() {
