@@ -67,6 +67,17 @@ def test_what_cannot_wait_is_told(world: World) -> None:
     assert not Path(world.layout.hold).exists()
 
 
+def test_a_gunicorn_that_does_not_end_is_not_held(world: World, master: subprocess.Popen[bytes]) -> None:
+    """It is told, and nothing stays that would keep the service from starting."""
+    knows(world)
+    world.stub("sudo")
+    world.override("sleep() { SECONDS=$((SECONDS + 61)); }")
+    with pytest.raises(StepError, match="gunicorn does not end: requests are not held"):
+        world.run(maintenance.hold(30))
+    assert master.poll() is None
+    assert not Path(world.layout.hold).exists()
+
+
 def test_a_hold_that_is_over_is_no_hold(world: World) -> None:
     """Its file stays until somebody opens the site; nothing waits for it."""
     Path(world.layout.hold).write_text("1000\n")

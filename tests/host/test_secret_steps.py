@@ -70,7 +70,7 @@ def test_a_line_of_another_kind_is_told_and_not_run(world: World, in_a_file: Pat
     world.override(SHOW)
     with pytest.raises(StepError):
         world.output(Step("show", "Show", "show_environment"))
-    assert not list(world.root.rglob("bait"))
+    assert not world.bait()
 
 
 def test_what_runs_is_compared_with_what_is_set(world: World) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from fabfile.config.layout import Layout
+from fabfile.config.settings import Tls
 from fabfile.plan.rights import sudo_lines
 from fabfile.ssh.runner import StepError
 from fabfile.steps import server
@@ -396,6 +397,20 @@ def test_a_name_that_another_site_has_is_found_beforehand(world: World, line: st
         return
     with pytest.raises(StepError, match=f"/etc/nginx/conf.d/shop.conf answers for {found} already"):
         world.run(look)
+
+
+def test_a_certificate_that_will_not_do_is_told_beforehand(world: World) -> None:
+    """Where openssl is there already; and a port that is taken, whatever is there."""
+    (world.root / "os-release").write_text(DEBIAN)
+    known_server(world)
+    Path(world.layout.secrets).write_text("DOPPLER_TOKEN=x\n")
+    pair = Tls(certificate=f"{world.root}/none.pem", key=f"{world.root}/none.key")
+    world.settings = world.settings.model_copy(update={"tls": pair})
+    with pytest.raises(StepError, match=f"{world.root}/none.pem is not on this server"):
+        world.run(step(world, "look_at_the_server"))
+    world.override('listeners() { [ "$1" != 443 ] || echo caddy; }')
+    with pytest.raises(StepError, match="caddy listens on port 443, where nginx is to speak https"):
+        world.run(step(world, "look_at_the_server"))
 
 
 IPV6 = Path("/proc/net/if_inet6")

@@ -184,6 +184,7 @@ def test_a_pair_of_ones_own_and_its_end(secure: Site) -> None:
     ended = secure.fab("status", "--json").expect(6).json
     assert (ended["failed_check"], ended["checks"]["http_200"]) == ("certificate", True)
     assert "certificate fails: ended on " in ended["error"]
+    assert f"put a renewed certificate at {PAIR[0]}, then: fab -H {secure.name} provision" in ended["suggestions"]
     refused = secure.provision().expect(4).json
     assert f"the certificate {PAIR[0]} ended on" in refused["error"]
 

@@ -122,6 +122,19 @@ def test_bytes_go_through_as_they_are(tmp_path: Path) -> None:
     assert joined(Command(), None, said.extend) == 0
 
 
+def test_a_stdout_that_takes_a_part_gets_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a pipe does whose reader is slow."""
+    taken: list[bytes] = []
+
+    def write(_descriptor: int, data: bytes) -> int:
+        taken.append(data[:3])
+        return len(taken[-1])
+
+    monkeypatch.setattr(os, "write", write)
+    terminal.ends_here(alone=True).stdout(b"0123456789")
+    assert taken == [b"012", b"345", b"678", b"9"]
+
+
 def test_a_command_need_not_read_all(tmp_path: Path) -> None:
     """One that ends before is no trouble."""
     (tmp_path / "in").write_bytes(b"x" * 1_000_000)

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from fabfile.commands.deploy import decide, find_commit, fingerprint, next_id, send_release_files
 from fabfile.commands.rollback import find_release
 from fabfile.config.inventory import Host
-from fabfile.config.settings import Settings
+from fabfile.config.settings import Settings, Tls
 from fabfile.errors import ConfigError, Locked, ProvisionError, StepFailed
 from fabfile.output.console import Console
 from fabfile.output.outcome import Outcome
-from fabfile.plan import rendering
+from fabfile.plan import certificate, rendering
 from fabfile.plan.lock import lock_info
 from fabfile.plan.state import HostState, ReleaseState
 from fabfile.session.run import Run
@@ -61,9 +61,34 @@ def a_run(settings: Settings = SETTINGS) -> Run:
     return Run(Host("api", "production", settings), Console(stream=io.StringIO()), Outcome("deploy", "api"))
 
 
-def session(read: HostState) -> Session:
+def session(read: HostState, settings: Settings = SETTINGS) -> Session:
     """A session on a host that looks like this."""
-    return Session(a_run(), cast("Any", Unprepared()), cast("Any", Unprepared()), read, Results())
+    return Session(a_run(settings), cast("Any", Unprepared()), cast("Any", Unprepared()), read, Results())
+
+
+@pytest.mark.parametrize(
+    ("made_for", "said"),
+    [
+        ("", "this host has no certificate yet"),
+        ("placeholder", "this host has no certificate yet"),
+        (
+            "https://other.example/dir app.example.org",
+            "a certificate made for other settings: https://other.example/dir",
+        ),
+    ],
+)
+def test_a_deploy_waits_for_the_certificate_and_a_rollback_goes_without(made_for: str, said: str) -> None:
+    """A site that names one which is not there is installed by nobody; all else that differs is."""
+    secure = SETTINGS.model_copy(update={"tls": Tls(letsencrypt="ops@example.org"), "unit_options": {"Nice": "5"}})
+    before = session(state(tls=made_for), secure)
+    with pytest.raises(ProvisionError, match=said) as caught:
+        decide(before, COMMIT, force=False)
+    assert caught.value.hint.startswith("fab -H api provision; or")
+    layout = before.layout
+    assert set(before.changed_files()) == {layout.service_file}
+    certified = session(state(tls=certificate.words(secure)), secure)
+    assert set(certified.changed_files()) == {layout.service_file, layout.site_file}
+    assert decide(certified, COMMIT, force=False)
 
 
 def test_nothing_to_do() -> None:

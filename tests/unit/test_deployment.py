@@ -14,6 +14,7 @@ from pytest_mock import MockerFixture
 
 from fabfile.config.inventory import Host
 from fabfile.config.layout import Release
+from fabfile.config.settings import Tls
 from fabfile.errors import DeployError, StepFailed, Unhealthy
 from fabfile.output.console import Console
 from fabfile.output.outcome import Outcome
@@ -332,6 +333,23 @@ def test_a_connection_lost_after_the_switch_claims_nothing_of_its_commands(stage
     session, error = stage.fail()
     assert isinstance(error, ConnectionLost)
     assert session.outcome.site_state == f"{NEW.id} is live; of its after_switch commands nothing is known"
+
+
+@pytest.mark.parametrize(("days", "told"), [(60, ""), (5, "BUT the certificate ends on 2026-01-06, in 5 days (by CA)")])
+def test_a_certificate_that_is_about_to_end_is_in_the_headline(stage: Stage, days: int, told: str) -> None:
+    """With what to do about it; the deploy itself went well."""
+    stage.settings = SETTINGS.model_copy(update={"tls": Tls(letsencrypt="ops@example.org")})
+    ends = 1767225600 + days * 86400 + 60
+    checked = f"{ANSWERS['check_the_site']}\ncertificate {ends - 90 * 86400} {ends} O = CA"
+    stage.ends["check_the_site"] = (0, checked)
+    session, error = stage.deploy()
+    assert error is None
+    assert session.outcome.details["certificate"]["days_left"] == days
+    last = stage.stream.getvalue().splitlines()[-1]
+    assert last.endswith(told) if told else "certificate" not in last
+    assert (
+        "fab -H api provision renews the certificate, or says why it cannot be" in session.outcome.suggestions
+    ) == bool(told)
 
 
 @pytest.mark.parametrize("step", ["switch_to_the_new_release_hup", "see_only_new_workers_answer"])

@@ -41,6 +41,13 @@ def test_a_history_is_a_table(mocker: MockerFixture, capsys: pytest.CaptureFixtu
     assert [entry["verb"] for entry in run.outcome.details["history"]] == ["deploy", "rollback"]
 
 
+def test_a_long_failure_is_cut(mocker: MockerFixture, capsys: pytest.CaptureFixture[str]) -> None:
+    """A row stays a row; the whole of it is in the document."""
+    rows, run = told(FAILED.replace("Build", "B" * 500), mocker, capsys)
+    assert rows[1].endswith(" " + "B" * 100)
+    assert run.outcome.details["history"][0]["outcome"].startswith("B" * 500)
+
+
 @pytest.mark.parametrize("said", ["", "{", "{}"])
 def test_a_history_of_nothing(said: str, mocker: MockerFixture, capsys: pytest.CaptureFixture[str]) -> None:
     """Told as such; a line without anything in it is no entry."""

@@ -13,6 +13,7 @@ from fabric.main import Fab
 from invoke import Collection
 from pytest_mock import MockerFixture
 
+import fabfile
 from fabfile.config.inventory import Host
 from fabfile.config.places import PROJECT
 from fabfile.errors import (
@@ -237,13 +238,27 @@ def test_every_verb_is_there_with_help_for_each_option() -> None:
     said = subprocess.run([sys.executable, "-c", LIST], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
     tasks = json.loads(said)
     verbs = {"deploy", "rollback", "restart", "reload", "status", "releases", "logs", "lock", "unlock", "provision"}
-    verbs |= {"history", "manage", "run", "shell", "dbshell", "ssh"}
+    verbs |= {"history", "manage", "run", "shell", "dbshell", "ssh", "remove", "link.put"}
+    verbs |= {"maintenance.on", "maintenance.off", "secrets.list", "secrets.set", "secrets.unset", "secrets.token"}
     assert verbs <= set(tasks)
     for name in verbs:
         text, options = tasks[name]
         assert text.strip()
         assert "json" in options
         assert [option for option, words in options.items() if not words] == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["secrets.list"], ["secrets.set", "A"], ["secrets.unset", "A"], ["secrets.token"], ["link.put", "a.ini"],
+     ["maintenance.on"], ["maintenance.off"], ["remove"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_a_verb_is_called_as_it_is_typed(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """In messages and in the document, with what stands before its dot."""
+    program = Fab(version="1", executor_class=Executor, config_class=Config, namespace=fabfile.namespace)
+    program.run(["fab", *words], exit=False)
+    assert f"{words[0]} needs to know where" in capsys.readouterr().out
 
 
 def test_a_setting_on_the_command_line_wins_over_the_file() -> None:
