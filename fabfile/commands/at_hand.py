@@ -58,11 +58,12 @@ def _run(run: Run, words: Sequence[str], *, manage: bool, hint: str) -> None:
     if run.console.as_json:
         ends = Ends(None if ends.terminal else ends.stdin, said["stdout"].extend, said["stderr"].extend)
     with connect(run.host) as connection, connection.runner() as runner:
+        runner.put(at_hand.WORDS, at_hand.words(words))
+        # When the runner has answered, it has the words, too: what runs in a channel of its own does not wait for it.
         answer = runner.run([at_hand.find_live()]).output(at_hand.LIVE)
         found = dict(line.split(" ", 1) for line in answer.splitlines())
         release = run.host.layout.release(found["release"].rpartition("/")[2])
         run.outcome.release, run.outcome.site_state = release.id, f"{release.id} is live"
-        runner.put(at_hand.WORDS, at_hand.words(words))
         code = attach(
             connection, runner, at_hand.run_by_hand(run.settings, release, manage=manage), found["work"], ends
         )

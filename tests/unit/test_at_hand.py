@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from pytest_mock import MockerFixture
 
 from fabfile.commands import at_hand
 from fabfile.config.inventory import Host
@@ -21,11 +22,13 @@ from fabfile.ssh.terminal import Ends
 from testbed.sample import sample
 
 
+def run_of(verb: str) -> Run:
+    host = Host("web", "test", sample(repo="git@example.org:team/app.git"))
+    return Run(host, Console(), Outcome(verb, server="web"))
+
+
 def words(command: str) -> list[str]:
-    run = Run(
-        Host("web", "test", sample(repo="git@example.org:team/app.git")), Console(), Outcome("manage", server="web")
-    )
-    return at_hand.words_of(run, command, "check")
+    return at_hand.words_of(run_of("manage"), command, "check")
 
 
 def test_a_command_is_parted_as_a_shell_would() -> None:
@@ -47,6 +50,17 @@ def test_a_command_that_is_none_is_refused(command: str, why: str) -> None:
     with pytest.raises(ConfigError) as refused:
         words(command)
     assert (refused.value.message, refused.value.hint) == (why, 'fab -H web manage "check"')
+
+
+def test_the_host_has_the_words_before_the_command_starts(mocker: MockerFixture) -> None:
+    """The channel of the command does not wait for the runner, so the runner has answered since it was sent them."""
+    connection = mocker.patch.object(at_hand, "connect").return_value.__enter__.return_value
+    runner = connection.runner.return_value.__enter__.return_value
+    runner.run.return_value.output.return_value = "release /srv/web/releases/20260101T000000Z-1\nwork /tmp/deploy-1"
+    connection.attach.return_value = 0
+    runner.attach_mock(connection.attach, "attach")
+    at_hand.manage(run_of("manage"), "check")
+    assert [call[0] for call in runner.mock_calls if "." not in call[0]] == ["put", "run", "attach"]
 
 
 @pytest.mark.parametrize(
