@@ -59,11 +59,11 @@ lint:
     @uv run ruff format --check
     @uv run ty check
 
-# Measure what visitors notice of every kind of change, on a lab host of its own (about 8 minutes; --help)
+# Measure what visitors notice of every kind of change, on a lab host of its own (about 15 minutes; --help)
 load *ARGS:
     @uv run python -m testbed.load "$@"
 
-# Break every step of deploy and rollback in every way and see that the site stays whole (hours; a part: --help)
+# Break every step of deploy, rollback and other changes in every way and see that the site stays whole (hours; a part: --help)
 faults *ARGS:
     @uv run python -m testbed.faults "$@"
 

@@ -24,6 +24,7 @@ from fabfile.steps.step import Step, StepResult
 from testbed import lab
 
 HOLD = 0.6  # seconds that a step waits for its fault
+HOLDS = {"renewal": 4}  # which takes longer
 FAULT = Path(__file__).with_name("fault.sh")
 TOKEN = "@fault"  # noqa: S105 - begins a line by which a step speaks to this driver, as in fault.sh
 BESIDE = 1  # command of fault.sh that counts as the step's
@@ -78,7 +79,7 @@ class Driver:
         kind = "killed" if fault == "killed" else "hold"
         if half and self.order.seconds >= LONG:
             return with_fault(step, f"{kind}_later", f"{self.order.seconds / 3:.2f}")  # it may be quicker than it was
-        return with_fault(step, kind, str(self.order.commands // 2 + 1 if half else 1))
+        return with_fault(step, kind, str(self.order.commands // 2 + 1 if half else 1), HOLDS.get(fault, HOLD))
 
     def hear(self, runner: Runner, line: bytes) -> None:
         """A line of a step that is meant for us: how many commands it ran, or that it is where the fault belongs."""
@@ -110,9 +111,9 @@ class Driver:
             file.write(f"{json.dumps(entry)}\n")
 
 
-def with_fault(step: Step, fault: str, at: str = "") -> Step:
+def with_fault(step: Step, fault: str, at: str = "", hold: float = HOLD) -> Step:
     """The step with a function of fault.sh around its own."""
-    around = {"fault": fault, "at": at, "hold": str(HOLD), "function": step.function}
+    around = {"fault": fault, "at": at, "hold": str(hold), "function": step.function}
     return replace(step, function="with_fault", parameters={**around, **step.parameters})
 
 
@@ -144,6 +145,14 @@ def kill_master(order: Order, _runner: Runner) -> None:
     lab.execute(found(order), "sh", "-c", "kill -KILL $(cat /run/consult-django/gunicorn.pid)")
 
 
+def renew(order: Order, _runner: Runner) -> None:
+    """Renew the certificate, as certbot's timer does it."""
+    command = ["certbot", "-q", "renew", "--force-renewal", "--no-random-sleep-on-renew"]
+    done = lab.execute(found(order), *command, timeout=120)
+    if done.returncode:
+        raise SystemExit(f"the certificate was not renewed: {done.stderr}")
+
+
 def found(order: Order) -> lab.LabHost:
     host = lab.find(order.host)
     if host is None:
@@ -162,6 +171,7 @@ FAULTS: dict[str, Callable[[Order, Runner], None]] = {
     "power": cut_power,
     "runner": kill_runner,
     "master": kill_master,
+    "renewal": renew,
 }
 
 

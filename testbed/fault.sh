@@ -8,7 +8,7 @@ exec 7>&1      # where it says so, whatever the step does with its output
 with_fault() {
   local fault=${1#*=} at=${2#*=} hold=${3#*=} function=${4#*=}
   shift 4
-  "fault_$fault"
+  "fault_$fault" "$@"
   "$function" "$@"
 }
 
@@ -27,8 +27,12 @@ fault_broken() {
   exit 1
 }
 
-# The step does all of its work and fails.
-fault_fail_late() { trap 'say_fault; echo "broken on purpose"; exit 1' EXIT; }
+# The step does all of its work and fails. In a shell of its own, for it may have something to do at its exit, too.
+fault_fail_late() {
+  ("$function" "$@")
+  say_fault
+  fault_broken
+}
 
 # The step waits for its fault before its command number `at`.
 fault_hold() { at_command "sleep $hold"; }

@@ -1,4 +1,4 @@
-"""`just faults`: every step of deploy and rollback, hit by every fault, on real hosts.
+"""`just faults`: every step of deploy, rollback and other changes, hit by every fault, on real hosts.
 
 After each the site must serve one whole release, the lock must be free, and the next plain deploy must end with 0,
 make the wanted release live and leave nothing behind.
@@ -12,22 +12,22 @@ import sys
 import tempfile
 import threading
 import time
+import uuid
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 
 from fabfile.errors import DeployError
 from testbed import lab
 from testbed.driver import PACE, Order
+from testbed.harness import wait_for
 from testbed.target import Broken, Target
 
-# `files`: a deploy that changes unit and nginx site too, so it restarts; broken from where it differs from `deploy`.
-# `way-back`: one whose last check fails; broken in the steps that put the old release back.
-SCENARIOS = ("deploy", "rollback", "files", "way-back")
 LAST_CHECK = "check_the_site"
 RIGHTS = "ask_sudo_for_the_rights_it_needs"
 FAULTS = {
@@ -46,6 +46,7 @@ FAULTS = {
     "power/": "the host loses power in the middle of the step, and boots",
     "runner/": "what runs the steps on the host is killed in the middle of the step",
     "master": "the gunicorn that serves the site is killed",
+    "renewal": "meanwhile the certificate is renewed",
 }
 NOTICED = {"power", "master"}  # visitors lose what they have asked for
 TIDYING = ("record_the_deploy", "prune_old_releases", "read_the_journal", "read_nginx_s_error_log")
@@ -60,6 +61,133 @@ class TracedStep:
     live: bool
     seconds: float
     commands: int
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What is broken: a command, and the change that it is to bring live.
+
+    `begin` makes the change and returns the command's words; it ends with `code` when no fault comes. Its steps are
+    broken from `first` on, or from behind `after`; or those alone whose id begins with one of `only`. `broken` fails in
+    every run. `settings` stand meanwhile. `way_back` says that what fails behind the switch is taken back. `end` gets
+    the command's exit code, sees whether it did what it says, and leaves the site open.
+    """
+
+    begin: Callable[[Target], list[str]]
+    code: int = 0
+    first: str = ""
+    after: str = ""
+    only: tuple[str, ...] = ()
+    broken: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    way_back: bool = True
+    end: Callable[[Target, int], None] | None = None
+
+    def steps(self, traced: Sequence[TracedStep]) -> list[TracedStep]:
+        """Those that are to be broken."""
+        ids = [step.id for step in traced]
+        start = ids.index(self.first) if self.first else ids.index(self.after) + 1 if self.after else 0
+        return [step for step in traced[start:] if not self.only or step.id.startswith(self.only)]
+
+
+def new_code(target: Target) -> list[str]:
+    target.push()
+    return ["deploy", "--branch", "faults"]
+
+
+def new_files(target: Target) -> list[str]:
+    target.change_files()
+    return new_code(target)
+
+
+def older_code(target: Target) -> list[str]:
+    while target.version_before() != target.version - 1:  # twice, after a rollback that left the newest release
+        target.push()
+        target.deploy()
+    return ["rollback"]
+
+
+def new_secret(target: Target) -> list[str]:
+    file = target.folder / "value"
+    file.write_text(f"{uuid.uuid4()}")
+    return ["secrets.set", "MOTTO", "--file", str(file)]
+
+
+def secret_is_set(target: Target, code: int) -> None:
+    """It is if the command said so; else, and after any fault, the same command sets it."""
+    value = (target.folder / "value").read_text()
+    if code == 0 and not runs_with(target, value):
+        raise Broken("exit 0, and the service runs without the new value")
+    again = target.fab("secrets.set", "MOTTO", "--file", str(target.folder / "value"))
+    if again.code:
+        raise Broken(f"secrets.set, once more, ends with {again.code}: {again.err[-600:]}")
+    if again.json["status"] == "unchanged" and not runs_with(target, value):
+        restarted = target.fab("restart")
+        if restarted.code or not runs_with(target, value):
+            raise Broken(f"the value is set, and a restart does not take it up: {restarted.err[-600:]}")
+
+
+def runs_with(target: Target, value: str) -> bool:
+    unit = "systemctl show -p MainPID --value consult-django"
+    return f"MOTTO={value}\0" in target.site.run(f"cat /proc/$({unit})/environ")
+
+
+def close(target: Target) -> list[str]:
+    return ["maintenance.on", "-m", "Back soon", "--allow", f"127.0.0.1,{target.site.my_address()}"]
+
+
+def close_and_open(target: Target) -> list[str]:
+    target.site.fab(*close(target)).expect(0)
+    return ["maintenance.off"]
+
+
+def hold(_target: Target) -> list[str]:
+    return ["maintenance.on", "--hold", "8"]
+
+
+def closed(target: Target, code: int) -> None:
+    """If the command said so; then it is opened again."""
+    if code == 0 and not is_closed(target):
+        raise Broken("exit 0, and the site is open")
+    opened(target, -1)
+
+
+def opened(target: Target, code: int) -> None:
+    """If the command said so; and once more."""
+    if code == 0 and is_closed(target):
+        raise Broken("exit 0, and the site is closed")
+    wait_for(lambda: not target.site.run("ls -d /tmp/deploy-* 2>/dev/null; true"), what=lambda: "a runner is left")
+    again = target.fab("maintenance.off")
+    if again.code or is_closed(target):
+        raise Broken(f"maintenance.off ends with {again.code}: {again.err[-600:]}")
+
+
+def is_closed(target: Target) -> bool:
+    """Whether somebody whom the page does not let in finds it."""
+    ask = "curl -sk --interface 127.0.0.2 -o /dev/null -w '%{http_code}'"
+    return target.site.run(f"{ask} -H 'Host: {target.site.domain}' https://127.0.0.1/") == "503"
+
+
+COMMANDS = {
+    "build": ["python -c 'import time; time.sleep(0.5)'"],
+    "before_switch": ["manage.py check"],
+    "after_switch": ["manage.py check"],
+}
+SCENARIOS = {
+    "deploy": Scenario(new_code),
+    "rollback": Scenario(older_code),
+    # Changes unit and nginx site too, so it restarts; broken from where it differs from `deploy`.
+    "files": Scenario(new_files, first=RIGHTS),
+    # The last check fails; broken in the steps that put the old release back.
+    "way-back": Scenario(new_code, code=6, after=LAST_CHECK, broken=LAST_CHECK),
+    "commands": Scenario(
+        new_code, only=("build_", "before_switch_", "after_switch_", "prove_that_its_com"), settings=COMMANDS
+    ),
+    "secret": Scenario(new_secret, settings={"secrets": "file"}, end=secret_is_set),
+    "closed": Scenario(close, way_back=False, end=closed),
+    "opened": Scenario(close_and_open, way_back=False, end=opened),
+    "hold": Scenario(hold, way_back=False, end=opened),
+}
 
 
 @dataclass(frozen=True)
@@ -101,37 +229,24 @@ class Row:
         )
 
 
-def discover(target: Target, scenario: str) -> list[TracedStep]:
+def discover(target: Target, name: str) -> list[TracedStep]:
     """The steps of a scenario that are to be broken, learnt by a run that works."""
-    trace = target.folder / f"trace-{scenario}"
+    scenario, trace = SCENARIOS[name], target.folder / f"trace-{name}"
     words = begin(target, scenario)
-    result = target.fab(*words, order=Order(target.name, trace=str(trace), broken=broken_in(scenario)))
-    if result.code != (6 if broken_in(scenario) else 0):
-        raise Broken(f"{scenario} ends with {result.code} without any fault: {result.err[-900:]}")
+    result = target.fab(*words, order=Order(target.name, trace=str(trace), broken=scenario.broken))
+    if result.code != scenario.code:
+        raise Broken(f"{name} ends with {result.code} without any fault: {result.err[-900:]}")
+    if scenario.end:
+        scenario.end(target, result.code)
     target.deploy()
     target.clean()
-    steps = [TracedStep(**json.loads(line)) for line in trace.read_text().splitlines()]
-    ids = [step.id for step in steps]
-    first = {"files": RIGHTS, "way-back": LAST_CHECK}.get(scenario)
-    return steps[ids.index(first) + (first == LAST_CHECK) :] if first else steps
+    return scenario.steps([TracedStep(**json.loads(line)) for line in trace.read_text().splitlines()])
 
 
-def broken_in(scenario: str) -> str:
-    """The step that fails in every run of a scenario."""
-    return LAST_CHECK if scenario == "way-back" else ""
-
-
-def begin(target: Target, scenario: str) -> list[str]:
+def begin(target: Target, scenario: Scenario) -> list[str]:
     """Make the change that a scenario is about, and return the command."""
-    if scenario == "rollback":
-        while target.version_before() != target.version - 1:  # twice, after a rollback that left the newest release
-            target.push()
-            target.deploy()
-        return ["rollback"]
-    target.push()
-    if scenario == "files":
-        target.change_files()
-    return ["deploy", "--branch", "faults"]
+    target.stand(scenario.settings)
+    return scenario.begin(target)
 
 
 def try_cell(target: Target, cell: Cell) -> Row:
@@ -146,10 +261,10 @@ def try_cell(target: Target, cell: Cell) -> Row:
 
 
 def _try(target: Target, cell: Cell, row: Row) -> None:
-    words = begin(target, cell.scenario)
+    scenario, step = SCENARIOS[cell.scenario], cell.step
+    words = begin(target, scenario)
     old = target.whole()
     new = old - 1 if cell.scenario == "rollback" else target.version
-    step = cell.step
     order = Order(
         target.name,
         cell.kind,
@@ -158,44 +273,51 @@ def _try(target: Target, cell: Cell, row: Row) -> None:
         step.seconds,
         step.commands,
         mark=str(target.folder / "mark"),
-        broken=broken_in(cell.scenario),
+        broken=scenario.broken,
     )
+    names = {old: "same"} if old == new else {old: "old", new: "new"}
     if cell.kind not in NOTICED:
         with target.visitors(rate=8) as traffic:
-            _break_and_go_on(target, cell, row, order, words, {old: "old", new: "new"})
+            _break_and_go_on(target, cell, row, order, words, names)
         numbers = traffic.count()
         row.requests, row.failed = numbers.requests, numbers.failed
         if numbers.failed:
             raise Broken(f"{numbers.failed} requests failed: {'; '.join(numbers.troubles)}")
     else:
-        _break_and_go_on(target, cell, row, order, words, {old: "old", new: "new"})
+        _break_and_go_on(target, cell, row, order, words, names)
     target.clean()
 
 
 def _break_and_go_on(
     target: Target, cell: Cell, row: Row, order: Order, words: list[str], names: dict[int, str]
 ) -> None:
+    scenario = SCENARIOS[cell.scenario]
     result = target.broken_run(order, *words)
     row.code = result.code
-    if cell.kind == "sigkill-next":
+    if cell.kind != "sigkill-next":
+        row.rest = target.at_rest()
+        served = target.whole()
+        row.served = names.get(served, f"v{served}")
+        document = result.json if result.out.strip() else {}
+        if trouble := broken_promise(cell, result.code, row.served, document):
+            raise Broken(f"{trouble}; {document.get('error')}; {result.err[-300:]}")
+        if scenario.end:
+            scenario.end(target, result.code)
+        target.deploy()
+    else:
         target.deploy("--wait", "120")
-        return
-    row.rest = target.at_rest()
-    served = target.whole()
-    row.served = names.get(served, f"v{served}")
-    document = result.json if result.out.strip() else {}
-    if trouble := broken_promise(cell, result.code, row.served, document):
-        raise Broken(f"{trouble}; {document.get('error')}; {result.err[-300:]}")
-    target.deploy()
+        if scenario.end:
+            scenario.end(target, result.code)
 
 
 def broken_promise(cell: Cell, code: int, served: str, document: dict) -> str:
     """What the exit code and the document say that is not so; "" when all is true."""
-    step, kind = cell.step, cell.kind
-    if served not in ("old", "new"):
+    scenario, step, kind = SCENARIOS[cell.scenario], cell.step, cell.kind
+    after_switch = step.id.startswith("after_switch_")
+    if served not in ("old", "new", "same"):
         return f"{served} is live, neither the old nor the new version"
     allowed = {
-        "fail": {0} if step.id in TIDYING else {6} if step.live else {5},
+        "fail": {0} if step.id in TIDYING else {8} if after_switch else {6} if step.live and scenario.way_back else {5},
         "sigkill": {-9},
         "sigint": {130},
         "sigint-twice": {130},
@@ -205,24 +327,25 @@ def broken_promise(cell: Cell, code: int, served: str, document: dict) -> str:
         "power": {3},
         "runner": {3},
         "master": {0, 5, 6},
+        "renewal": {0},
     }
     allowed["fail-late"] = allowed["killed"] = allowed["fail"]
     right = allowed[kind]
-    if broken_in(cell.scenario):  # that it failed is said, whatever happens to the tidying or to a first Ctrl-C
+    if scenario.broken:  # that it failed is said, whatever happens to the tidying or to a first Ctrl-C
         right = {6 if code in (0, 5) else code for code in right}
         right |= {6} if step.id in TIDYING or kind.startswith("sigint") else set()
     if code not in right:
         return f"exit {code}, not {' or '.join(map(str, sorted(right)))}"
     if document.get("site_state", "").startswith("unknown"):
         return ""  # it says so, and the next deploy will see
-    if code in (5, 6) and served != "old":
+    if code in (5, 6) and served == "new":
         return f"exit {code}, and the {served} release is live"
-    if code == 0 and served != "new":
-        return f"exit 0, and the {served} release is live"
+    if code in (0, 8) and served == "old":
+        return f"exit {code}, and the {served} release is live"
     state = document.get("site_state", "")
-    if code == 130 and state.startswith("as before") and served != "old":
+    if code == 130 and state.startswith("as before") and served == "new":
         return f"site_state is {state!r}, and the {served} release is live"
-    if code == 130 and state.endswith("is live") and "as before" not in state and served != "new":
+    if code == 130 and state.endswith("is live") and "as before" not in state and served == "old":
         return f"site_state is {state!r}, and the {served} release is live"
     return ""
 
@@ -311,7 +434,7 @@ def tell(text: str) -> None:
 
 def matrix(
     *,
-    scenarios: Sequence[str] = SCENARIOS,
+    scenarios: Sequence[str] = tuple(SCENARIOS),
     faults: Sequence[str] = tuple(FAULTS),
     titles: Sequence[str] = (),
     sample: int = 0,

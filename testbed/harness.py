@@ -4,6 +4,8 @@ import json
 import os
 import re
 import signal
+import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -19,6 +21,7 @@ import httpx
 from testbed import warm
 from testbed.lab import LabHost, Repository, down, execute, up
 from testbed.sample import VALUES
+from testbed.traffic import trusting
 
 PROJECT = Path(__file__).parents[1]
 FAB = Path(sys.executable).with_name("fab")
@@ -201,7 +204,7 @@ class Site:
     def visitor(self, host: str | None = None) -> httpx.Client:
         """A browser that comes to the host by the site's name."""
         address = f"{self.scheme}://{self.host.address}"
-        return httpx.Client(base_url=address, headers={"Host": host or self.domain}, timeout=20, verify=False)  # noqa: S501
+        return httpx.Client(base_url=address, headers={"Host": host or self.domain}, timeout=20, verify=trusting())
 
     def post(self, path: str, body: bytes) -> httpx.Response:
         """Send a body of bytes."""
@@ -213,6 +216,21 @@ class Site:
         answer = self.get("/")
         assert answer.status_code == 200, answer.text
         return answer.text
+
+    def my_address(self) -> str:
+        """The address that the host sees when this machine asks it."""
+        with socket.create_connection((self.host.address, 80), 10) as way:
+            return way.getsockname()[0]
+
+    def certificate(self, name: str = "") -> str:
+        """The certificate, in PEM, that a visitor of that name gets; of the site's own when not given."""
+        with (
+            socket.create_connection((self.host.address, 443), 10) as opened,
+            trusting().wrap_socket(opened, server_hostname=name or self.domain) as spoken,
+        ):
+            found = spoken.getpeercert(binary_form=True)
+        assert found
+        return ssl.DER_cert_to_PEM_cert(found)
 
     def heading(self) -> str:
         found = re.search(r"<h1>(.*?)</h1>", self.page())

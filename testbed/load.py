@@ -11,13 +11,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from fabfile.errors import DeployError
 from testbed import lab
-from testbed.harness import CSS, PAGE, VIEWS, WEB, Result, Site
+from testbed.harness import CSS, PAGE, VIEWS, WEB, Result, Site, wait_for
 from testbed.traffic import RATE, SLOW_SECONDS, Numbers, Traffic
 
 NOTICED = 50  # ms over idle's slowest that a HUP may cost
@@ -33,6 +34,11 @@ WINDOWS = {
 NOT_RUN = shutil.ignore_patterns("test", "tests", "idlelib", "site-packages", "config-*")
 
 
+HOLD = 2  # seconds for which requests wait
+NEIGHBOUR = "neighbour"  # its branch
+Lines = list[tuple[float, str]]  # when (time.monotonic()) each line for people came
+
+
 class NotHere(Exception):
     """A change that this machine cannot make; the text says why."""
 
@@ -41,13 +47,17 @@ class NotHere(Exception):
 class Change:
     """A kind of change: how somebody makes it, the command that brings it live, and the activation it must need.
 
-    `make` gets a word that no earlier change had.
+    `make` gets a word that no earlier change had. `act` is what brings it live where one command is not all, `undo`
+    puts back what the next change shall not find, and `code` is how the command ends.
     """
 
     name: str
-    activation: str
+    activation: str | None
     make: Callable[[Site, str], object]
     verb: tuple[str, ...] = ()
+    act: Callable[[Site], tuple[Result, Lines]] | None = None
+    undo: Callable[[Site], object] | None = None
+    code: int = 0
 
     def words(self, site: Site) -> tuple[str, ...]:
         """What is typed behind `fab -H NAME`."""
@@ -72,7 +82,7 @@ class Row:
     whole_ms: float
     late_ms: float
     seconds: float
-    activation: str
+    activation: str | None
     reason: str
     troubles: tuple[str, ...]
     wrong: tuple[str, ...]
@@ -145,6 +155,100 @@ def nothing(_site: Site, _word: str) -> None:
     """The command is the change."""
 
 
+def failing_command(site: Site, word: str) -> None:
+    """New code whose last command before the switch fails."""
+    site.settings["before_switch"] = ["manage.py check", "false"]
+    code(site, word)
+
+
+def without_command(site: Site) -> None:
+    del site.settings["before_switch"]
+
+
+def hold(site: Site) -> tuple[Result, Lines]:
+    """Requests wait for a while, and are let in again."""
+    began, lines = follow(site, "maintenance.on", "--hold", "20", "--json")
+    if began.code:
+        return began, lines
+    time.sleep(HOLD)
+    return follow(site, "maintenance.off", "--json")
+
+
+def page(site: Site) -> tuple[Result, Lines]:
+    """A page for all but these visitors, new code behind it, and the page away again."""
+    closed, lines = follow(site, "maintenance.on", "--allow", site.my_address(), "--json")
+    if closed.code:
+        return closed, lines
+    result, lines = follow(site, "deploy", "--branch", site.branch, "--json")
+    opened, _ = follow(site, "maintenance.off", "--json")
+    return (opened if opened.code else result), lines
+
+
+def neighbour(site: Site) -> tuple[Result, Lines]:
+    """Another app comes to the server, with a user of its own, is deployed twice, and leaves."""
+    settings = {"default_server": False, "user": "other", "secrets": "file", "linked_dirs": ["data"]}
+    other = Site(site.host, site.folder / "other", NEIGHBOUR, settings, "other", "other.lab", "/srv/other/app")
+    other.folder.mkdir(exist_ok=True)
+    other.provision().expect(0)
+    own = {"ALLOWED_HOSTS": "other.lab", "DATABASE_URL": "sqlite:////srv/other/shared/data/site.sqlite3"}
+    for name, value in {**lab.get_secrets(site.host), **own}.items():
+        other.fab("secrets.set", name, "--later", stdin=value).expect(0)
+    for title in ("One", "Two"):
+        other.commit(other.titled(title))
+        result, lines = follow(other, "deploy", "--branch", NEIGHBOUR, "--json")
+        if result.code:
+            return result, lines
+    return follow(other, "remove", "--yes", "--json")
+
+
+def secrets_in_a_file(site: Site, word: str) -> None:
+    """The site has its secrets in a file; the next value of one is at hand."""
+    site.settings["secrets"] = "file"
+    site.provision().expect(0)
+    for name, value in lab.get_secrets(site.host).items():
+        site.fab("secrets.set", name, "--later", stdin=value).expect(0)
+    site.deploy().expect(0)
+    (site.folder / "value").write_text(word)
+
+
+def set_one(site: Site) -> tuple[Result, Lines]:
+    return follow(site, "secrets.set", "MOTTO", "--file", str(site.folder / "value"), "--json")
+
+
+def secrets_in_doppler(site: Site) -> None:
+    del site.settings["secrets"]
+    site.provision().expect(0)
+    site.deploy().expect(0)
+
+
+def by_https(site: Site, word: str) -> None:
+    """The site is certified, its visitors come by https, and new code waits."""
+    directory = lab.start_acme(site.host, site.domain)
+    site.settings["tls"] = {"letsencrypt": "ops@consult.lab", "acme_server": directory}
+    site.provision().expect(0)
+    site.deploy().expect(0)
+    site.scheme = "https"
+    code(site, word)
+
+
+def renew(site: Site) -> tuple[Result, Lines]:
+    """As certbot's timer does it, while new code goes live."""
+    before = site.certificate()
+    with ThreadPoolExecutor(1) as pool:
+        renewed = pool.submit(site.run, "certbot -q renew --force-renewal --no-random-sleep-on-renew")
+        result, lines = follow(site, "deploy", "--branch", site.branch, "--json")
+        renewed.result()
+    wait_for(lambda: site.certificate() != before, what=lambda: "nginx did not take up the new certificate")
+    return result, lines
+
+
+def by_http(site: Site) -> None:
+    del site.settings["tls"]
+    site.scheme = "http"
+    site.provision().expect(0)
+    site.deploy().expect(0)
+
+
 # The order counts: rollback goes back over a change that HUP carries.
 CHANGES = (
     Change("code", "hup", code),
@@ -160,6 +264,12 @@ CHANGES = (
     Change("rollback", "hup", nothing, ("rollback",)),
     Change("restart", "restart", nothing, ("restart",)),
     Change("reload", "hup", nothing, ("reload",)),
+    Change("failing command", "hup", failing_command, undo=without_command, code=5),
+    Change("hold", None, nothing, act=hold),
+    Change("page, let in", "hup", code, act=page),
+    Change("neighbour", None, nothing, act=neighbour),
+    Change("secret in file", "restart", secrets_in_a_file, act=set_one, undo=secrets_in_doppler),
+    Change("renewal", "hup", by_https, act=renew, undo=by_http),
 )
 
 
@@ -182,15 +292,17 @@ def begin(site: Site, branch: str, boot: float) -> None:
 def measure(site: Site, change: Change, word: str, *, boot: float = 0, idle: float = 5, rate: int = RATE) -> Row:
     """Make a change live while visitors come, and note what they noticed. Raises NotHere when it cannot be made."""
     change.make(site, word)
-    with Traffic(site.host.address, site.domain, rate=rate) as traffic:
+    with Traffic(site.host.address, site.domain, scheme=site.scheme, rate=rate) as traffic:
         time.sleep(idle)
         began = time.monotonic()
         before = traffic.count(end=began)
-        result, lines = follow(site, *change.words(site))
+        result, lines = change.act(site) if change.act else follow(site, *change.words(site))
         ended = time.monotonic()
         time.sleep(0.5)
+    if change.undo:
+        change.undo(site)
     document: dict[str, Any] = result.json if result.out else {}
-    activation = str(document.get("activation"))
+    activation = document.get("activation")
     switch = window(lines, activation, (began, ended))
     in_switch = traffic.count(*switch)
     seen = traffic.count()
@@ -205,7 +317,7 @@ def measure(site: Site, change: Change, word: str, *, boot: float = 0, idle: flo
         late_ms=traffic.late_ms(*switch),
         seconds=round(ended - began, 1),
         activation=activation,
-        reason=str(document.get("reason")),
+        reason=document.get("reason") or "",
         troubles=seen.troubles,
         wrong=tuple(faults(change, result, document, seen, in_switch.slowest_ms - before.slowest_ms)),
     )
@@ -214,8 +326,8 @@ def measure(site: Site, change: Change, word: str, *, boot: float = 0, idle: flo
 def faults(change: Change, result: Result, document: Mapping[str, Any], seen: Numbers, later: float) -> list[str]:
     """What keeps a row from holding; `later` is by how many ms the switch was slower than idle."""
     found = []
-    if result.code:
-        found.append(f"exit {result.code}: {document.get('error') or result.err[-300:]}")
+    if result.code != change.code:
+        found.append(f"exit {result.code}, not {change.code}: {document.get('error') or result.err[-300:]}")
     if seen.failed:
         found.append(f"{seen.failed} failed")
     if document.get("activation") != change.activation:
@@ -227,10 +339,10 @@ def faults(change: Change, result: Result, document: Mapping[str, Any], seen: Nu
     return found
 
 
-def follow(site: Site, *words: str) -> tuple[Result, list[tuple[float, str]]]:
-    """Run the command; return how it ended and when (time.monotonic()) each line for people came."""
+def follow(site: Site, *words: str) -> tuple[Result, Lines]:
+    """Run the command; return how it ended, and its lines."""
     process = site.start(*words)
-    lines: list[tuple[float, str]] = []
+    lines: Lines = []
 
     def note(stream: Iterable[str]) -> None:
         for line in stream:
@@ -243,9 +355,11 @@ def follow(site: Site, *words: str) -> tuple[Result, list[tuple[float, str]]]:
     return Result(process.wait(), out, "".join(line for _, line in lines)), lines
 
 
-def window(lines: Sequence[tuple[float, str]], activation: str, whole: tuple[float, float]) -> tuple[float, float]:
+def window(
+    lines: Sequence[tuple[float, str]], activation: str | None, whole: tuple[float, float]
+) -> tuple[float, float]:
     """From the end of the step before the activation to the end of the step that sees it done; `whole` if unknown."""
-    first, last = WINDOWS.get(activation, ((), ""))
+    first, last = WINDOWS.get(activation or "", ((), ""))
     begin, end = whole
     moment = whole[0]
     for at, line in lines:
@@ -317,7 +431,7 @@ COLUMNS = "{:<16} {:>4} {:>8} {:>6} {:>7} {:>9} {:>8} {:>7} {:>6}  {:<10} {}"
 def shown(row: Row) -> str:
     """A row of the table, with what is wrong below it."""
     cells = (row.change, f"{row.boot:g}", row.requests, row.failed, f"{row.idle_ms:.0f}", f"{row.switch_ms:.0f}")
-    rest = (f"{row.whole_ms:.0f}", f"{row.late_ms:.0f}", f"{row.seconds:.1f}", row.activation)
+    rest = (f"{row.whole_ms:.0f}", f"{row.late_ms:.0f}", f"{row.seconds:.1f}", row.activation or "-")
     reason = row.reason if len(row.reason) <= 60 else f"{row.reason[:57]}..."
     wrong = "".join(f"\n    WRONG: {text}" for text in row.wrong)
     return COLUMNS.format(*cells, *rest, reason) + wrong + "".join(f"\n      {trouble}" for trouble in row.troubles)

@@ -202,7 +202,7 @@ def leave(walker: Walker) -> Iterator[None]:
     """Leave what has to stay, then look for it each time that this goes on."""
     site = walker.site
     if walker.name == "notes":
-        upload(site, {"text": "kept"}, "attachment", ("kept.txt", b"kept"))
+        upload(site, {"text": "kept"}, "attachment", ("kept.png", picture()))
     if walker.name == "magazine":
         upload(site, {"title": "kept"}, "file", ("kept.png", picture()))
     if walker.name == "queue":
@@ -210,9 +210,14 @@ def leave(walker: Walker) -> Iterator[None]:
         wait_for(lambda: "one two three: 3" in site.get("/").text, what=lambda: site.get("/").text)
     while True:
         if walker.name == "notes":
-            there = "kept" in site.get("/").text and site.run("cat /srv/notes/shared/media/notes/kept.txt") == "kept"
-            walker.transcript.promise(there, "the note and its upload are on the host")
-            see_upload(walker, "/media/notes/kept.txt")
+            files = site.run("cd /srv/notes/shared/media && find * -type f").split()
+            walker.transcript.promise(
+                "kept" in site.get("/").text and files == ["notes/kept.png"], "the note and its picture are on the host"
+            )
+            see_upload(walker, "/media/notes/kept.png")
+            walker.transcript.promise(
+                site.get("/media/notes/kept.png").content == picture(), "the picture is the one that was sent"
+            )
         if walker.name == "magazine":
             small = "images/kept.width-200.png"  # made by the first page that shows it
             there = f"/media/{small}" in site.get("/").text
@@ -228,8 +233,11 @@ def leave(walker: Walker) -> Iterator[None]:
 
 def see_upload(walker: Walker, path: str) -> None:
     """Look at an upload as a visitor does."""
-    seen = walker.site.get(path).status_code
-    walker.transcript.promise(seen == 200, f"visitors see the upload ({seen})")
+    seen = walker.site.get(path)
+    kind = seen.headers.get("content-type")
+    walker.transcript.promise(
+        seen.status_code == 200 and kind == "image/png", f"visitors see the picture ({seen.status_code}, {kind})"
+    )
 
 
 def walk(name: str, host_name: str, folder: Path) -> Transcript:

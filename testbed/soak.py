@@ -11,7 +11,8 @@ from collections import Counter
 from pathlib import Path
 
 from testbed import lab
-from testbed.faults import FAULTS, NOTICED, Cell, Row, TracedStep, begin, discover, tell, try_cell
+from testbed.faults import FAULTS, NOTICED, Cell, Row, TracedStep, discover, tell, try_cell
+from testbed.faults import SCENARIOS as EVERY
 from testbed.target import Broken, Target
 
 KEEP = 3
@@ -59,7 +60,7 @@ def calm(target: Target, scenario: str) -> Row:
     began = time.monotonic()
     try:
         with target.visitors(rate=10, long=True) as traffic:
-            result = target.fab(*begin(target, scenario))
+            result = target.fab(*EVERY[scenario].begin(target))
             row.code, row.served = result.code, "new"
             if result.code:
                 raise Broken(f"exit {result.code}: {result.err[-600:]}")

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -99,22 +100,40 @@ class Target:
     version: int = 0
     commits: dict[str, int] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
+    standing: dict[str, Any] = field(default_factory=dict)
     pace: float = PACE
 
     def prepare(self) -> None:
-        """Make the host anew, with two releases of the site."""
+        """Make the host anew, with two releases of the site, which speaks https."""
         lab.down(self.name, say=lambda _: None)
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
-        self.version, self.settings = 0, {}
+        self.version, self.settings, self.standing = 0, {}, {}
         self.commits.clear()
         host = lab.up(self.name, memory=True, say=lambda _: None)
-        self.site = Site(host, self.folder, branch="main", settings=self.settings)
+        self.site = Site(host, self.folder, branch="main", settings=self.settings, scheme="https")
+        directory = lab.start_acme(host, self.site.domain)
+        self.settings["tls"] = {"letsencrypt": "ops@consult.lab", "acme_server": directory}
         self.site.provision().expect(0)
         self._learn_locks()
         for _ in range(2):
             self.push()
             self.deploy()
+
+    def stand(self, settings: Mapping[str, Any]) -> None:
+        """Have these settings, beside the usual ones, and none of those that stood before; live, if they are others."""
+        if settings == self.standing:
+            return
+        for name in self.standing:
+            del self.settings[name]
+        self.settings |= settings
+        self.standing = dict(settings)
+        if settings.get("secrets") == "file":
+            self.site.provision().expect(0)
+            for name, value in lab.get_secrets(self.site.host).items():
+                self.site.fab("secrets.set", name, "--later", stdin=value).expect(0)
+        self.push()
+        self.deploy()
 
     def deploy(self, *words: str) -> None:
         """Put the newest version live by a plain deploy. Raises Broken if that is not how it ends."""
@@ -215,7 +234,8 @@ class Target:
 
     def visitors(self, rate: int, *, long: bool = False) -> Traffic:
         """Visitors on the host itself, which serves them while its network is away."""
-        return Traffic("127.0.0.1", self.site.domain, rate=rate, long=long, netns=self.site.host.netns)
+        site = self.site
+        return Traffic("127.0.0.1", site.domain, scheme=site.scheme, rate=rate, long=long, netns=site.host.netns)
 
     def whole(self) -> int:
         """The version that is live, every part of it agreeing. Raises Broken."""
@@ -224,7 +244,7 @@ class Target:
         version = self.commits.get(release.rpartition("-")[2])
         if not version:
             raise Broken(f"live is {release!r}, which is no version of the site")
-        with httpx.Client(base_url=f"http://{site.host.address}", headers={"Host": site.domain}, timeout=30) as http:
+        with site.visitor() as http:
             for _ in range(6):  # both workers
                 self._whole_page(http, release, version)
             if (status := http.get("/healthz").status_code) != 200:

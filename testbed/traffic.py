@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import re
+import ssl
 import threading
 import time
 from collections import Counter
@@ -95,12 +96,23 @@ class Traffic:
     Half of the short requests open a connection of their own, the others use one that was kept alive. Static files are
     those of the page as it was when the visitors came. The requests under way at the end are waited for.
     With `netns`, the name of a network namespace, the visitors live in there, whatever happens to the way to it.
+    By the `scheme` https they take any certificate.
     """
 
     def __init__(
-        self, address: str, domain: str, *, port: int = 80, rate: int = RATE, long: bool = True, netns: str = ""
+        self,
+        address: str,
+        domain: str,
+        *,
+        scheme: str = "http",
+        port: int = 0,
+        rate: int = RATE,
+        long: bool = True,
+        netns: str = "",
     ) -> None:
-        self.address, self.domain, self.port, self.rate, self.long = address, domain, port, rate, long
+        self.address, self.domain, self.rate, self.long = address, domain, rate, long
+        self.port = port or (443 if scheme == "https" else 80)
+        self.tls = trusting() if scheme == "https" else None
         self.netns = netns
         self.samples: list[Sample] = []
         self._late: list[tuple[float, float]] = []
@@ -206,7 +218,7 @@ class Traffic:
             return await self._exchange(await self._open(), visit, keep=keep)
 
     async def _open(self) -> "_Connection":
-        return await _Connection.open(self.address, self.port)
+        return await _Connection.open(self.address, self.port, self.tls, self.domain)
 
     async def _exchange(self, connection: "_Connection", visit: Visit, *, keep: bool) -> Answer:
         try:
@@ -281,8 +293,8 @@ class _Connection:
     writer: asyncio.StreamWriter
 
     @classmethod
-    async def open(cls, address: str, port: int) -> "_Connection":
-        return cls(*await asyncio.open_connection(address, port))
+    async def open(cls, address: str, port: int, tls: ssl.SSLContext | None, name: str) -> "_Connection":
+        return cls(*await asyncio.open_connection(address, port, ssl=tls, server_hostname=name if tls else None))
 
     @property
     def is_open(self) -> bool:
@@ -315,6 +327,13 @@ class _Connection:
     def close(self) -> None:
         with contextlib.suppress(OSError, RuntimeError):
             self.writer.close()
+
+
+def trusting() -> ssl.SSLContext:
+    """For a client of https that takes any certificate."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
 
 
 def enter_namespace(name: str) -> None:

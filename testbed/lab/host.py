@@ -189,9 +189,14 @@ def join_network(host: LabHost) -> None:
     network.switch(_known(host).index, "up")
 
 
+def get_secrets(host: LabHost) -> dict[str, str]:
+    """What the host's Doppler API answers."""
+    return furnish.read_secrets(host.root)
+
+
 def set_secrets(host: LabHost, **changes: str | None) -> None:
     """Change what the host's Doppler API answers, from the next request on; None removes a secret."""
-    values: dict[str, str | None] = {**furnish.read_secrets(host.root), **changes}
+    values: dict[str, str | None] = {**get_secrets(host), **changes}
     furnish.write_secrets(host.root, {name: value for name, value in values.items() if value is not None})
 
 

@@ -1,6 +1,5 @@
 """The site closed and opened under visitors: a page through deploys, and requests that wait."""
 
-import socket
 import threading
 import time
 
@@ -18,8 +17,7 @@ def ask(site: Site, path: str = "/") -> httpx.Response:
 
 def test_a_page_stays_through_deploys_and_lets_some_in(site: Site) -> None:
     """503 with the message and Retry-After; the health path and an address are open; status and deploy tell of it."""
-    with socket.create_connection((site.host.address, 80), 10) as way:
-        me = way.getsockname()[0]
+    me = site.my_address()
     site.fab("maintenance.on", "-m", "Back <at> noon").expect(0)
     closed = ask(site)
     assert (closed.status_code, closed.headers["Retry-After"]) == (503, "60")
