@@ -58,12 +58,17 @@ def test_hostile_characters_are_refused(name: str, character: str) -> None:
             settings(**{name: value})
 
 
-@pytest.mark.parametrize("name", [*TEXTS, *LISTS])
-@pytest.mark.parametrize("value", ["", " ", "-x", "--output=/etc/passwd", "a\nb", "$(id)", "a b", "\u202ea", "é"])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        (name, value)
+        for name in [*TEXTS, *LISTS]
+        for value in ["", " ", "-x", "--output=/etc/passwd", "a\nb", "$(id)", "a b", "\u202ea", "é"]
+        if name != "sync_args" or not value.startswith("-")  # uv's options are what it is for
+    ],
+)
 def test_hostile_values_are_refused(name: str, value: str) -> None:
     """No setting can be taken for an option of a program, or hide a second line."""
-    if name == "sync_args" and value.startswith("-"):
-        pytest.skip("uv's options are what it is for")
     with pytest.raises(ValidationError):
         settings(**{name: (value,) if name in LISTS else value})
 
