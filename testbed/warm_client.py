@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import signal
 import socket
 import sys
@@ -19,9 +20,16 @@ def main() -> None:
     socket.send_fds(connection, [len(data).to_bytes(4, "big")], [0, 1, 2])
     connection.sendall(data)
     pid = int.from_bytes(connection.recv(4), "big")
+    # By a descriptor: a handler in Python is not run for a signal that comes just before a call that waits.
+    heard, caught = socket.socketpair()
+    caught.setblocking(False)
+    signal.set_wakeup_fd(caught.fileno())
     for number in FORWARDED:
-        signal.signal(number, lambda number, _frame: os.kill(pid, number))
+        signal.signal(number, lambda *_: None)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
+    while connection not in select.select([connection, heard], [], [])[0]:
+        for number in heard.recv(64):
+            os.kill(pid, number)
     code = int.from_bytes(connection.recv(4), "big", signed=True)
     if code < 0:  # it was killed by a signal, and so are we
         if -code in FORWARDED:

@@ -1,6 +1,7 @@
 """The lab: throw-away Debian hosts on this machine, which a deploy cannot tell from real servers."""
 
 from .host import (
+    ACME_DIRECTORY,
     LabHost,
     boot,
     cut_network,
@@ -23,6 +24,7 @@ from .machine import LabError
 from .repository import Repository
 
 __all__ = [
+    "ACME_DIRECTORY",
     "LabError",
     "LabHost",
     "Repository",
