@@ -63,7 +63,7 @@ lint:
 load *ARGS:
     @uv run python -m testbed.load "$@"
 
-# Break every step of deploy, rollback and other changes in every way and see that the site stays whole (hours; a part: --help)
+# Break every step of every change in every way and see that the site stays whole (hours; a part: --help)
 faults *ARGS:
     @uv run python -m testbed.faults "$@"
 

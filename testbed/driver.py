@@ -27,16 +27,6 @@ HOLD = 0.6  # seconds that a step waits for its fault
 HOLDS = {"renewal": 4}  # which takes longer
 FAULT = Path(__file__).with_name("fault.sh")
 TOKEN = "@fault"  # noqa: S105 - begins a line by which a step speaks to this driver, as in fault.sh
-# As certbot's timer does it. After a power cut the lab's ACME server starts anew, and has forgotten every account.
-RENEWAL = """
-systemctl is-active --quiet lab-acme || {
-  systemctl start lab-acme
-  until curl -sk -o /dev/null "$1"; do sleep 0.1; done
-  rm -r /etc/letsencrypt/accounts
-  sed -i '/^account = /d' /etc/letsencrypt/renewal/*.conf
-}
-certbot -q renew --agree-tos --email ops@consult.lab --force-renewal --no-random-sleep-on-renew
-"""
 BESIDE = 1  # command of fault.sh that counts as the step's
 LONG = 0.4  # seconds from which on a step is broken by time, not between two of its commands
 
@@ -155,13 +145,6 @@ def kill_master(order: Order, _runner: Runner) -> None:
     lab.execute(found(order), "sh", "-c", "kill -KILL $(cat /run/consult-django/gunicorn.pid)")
 
 
-def renew(order: Order, _runner: Runner) -> None:
-    """Renew the certificate."""
-    done = lab.execute(found(order), "bash", "-euc", RENEWAL, "renewal", lab.ACME_DIRECTORY, timeout=120)
-    if done.returncode:
-        raise SystemExit(f"the certificate was not renewed: {done.stderr}")
-
-
 def found(order: Order) -> lab.LabHost:
     host = lab.find(order.host)
     if host is None:
@@ -180,7 +163,7 @@ FAULTS: dict[str, Callable[[Order, Runner], None]] = {
     "power": cut_power,
     "runner": kill_runner,
     "master": kill_master,
-    "renewal": renew,
+    "renewal": lambda order, _: lab.renew_certificates(found(order)),
 }
 
 

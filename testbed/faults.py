@@ -108,17 +108,20 @@ def older_code(target: Target) -> list[str]:
 
 
 def new_secret(target: Target) -> list[str]:
-    file = target.folder / "value"
-    file.write_text(f"{uuid.uuid4()}")
-    return ["secrets.set", "MOTTO", "--file", str(file)]
+    value_file(target).write_text(f"{uuid.uuid4()}")
+    return ["secrets.set", "MOTTO", "--file", str(value_file(target))]
+
+
+def value_file(target: Target) -> Path:
+    return target.folder / "value"
 
 
 def secret_is_set(target: Target, code: int) -> None:
     """It is if the command said so; else, and after any fault, the same command sets it."""
-    value = (target.folder / "value").read_text()
+    value = value_file(target).read_text()
     if code == 0 and not runs_with(target, value):
         raise Broken("exit 0, and the service runs without the new value")
-    again = target.fab("secrets.set", "MOTTO", "--file", str(target.folder / "value"))
+    again = target.fab("secrets.set", "MOTTO", "--file", str(value_file(target)))
     if again.code:
         raise Broken(f"secrets.set, once more, ends with {again.code}: {again.err[-600:]}")
     if again.json["status"] == "unchanged" and not runs_with(target, value):
@@ -146,16 +149,21 @@ def hold(_target: Target) -> list[str]:
 
 
 def closed(target: Target, code: int) -> None:
-    """If the command said so; then it is opened again."""
+    """It is if the command said so; then it is opened."""
     if code == 0 and not is_closed(target):
         raise Broken("exit 0, and the site is open")
-    opened(target, -1)
+    open_again(target)
 
 
 def opened(target: Target, code: int) -> None:
-    """If the command said so; and once more."""
+    """It is if the command said so; else, and after any fault, the same command opens it."""
     if code == 0 and is_closed(target):
         raise Broken("exit 0, and the site is closed")
+    open_again(target)
+
+
+def open_again(target: Target) -> None:
+    """Open the site, once nobody is about to close it any more."""
     wait_for(lambda: not target.site.run("ls -d /tmp/deploy-* 2>/dev/null; true"), what=lambda: "a runner is left")
     again = target.fab("maintenance.off")
     if again.code or is_closed(target):
@@ -192,7 +200,7 @@ SCENARIOS = {
 
 @dataclass(frozen=True)
 class Cell:
-    """One fault in one step of one scenario; `late` says that it comes after what can be felt outside began."""
+    """One fault in one step of one scenario."""
 
     scenario: str
     step: TracedStep
@@ -232,7 +240,7 @@ class Row:
 def discover(target: Target, name: str) -> list[TracedStep]:
     """The steps of a scenario that are to be broken, learnt by a run that works."""
     scenario, trace = SCENARIOS[name], target.folder / f"trace-{name}"
-    words = begin(target, scenario)
+    words = begin(target, name)
     result = target.fab(*words, order=Order(target.name, trace=str(trace), broken=scenario.broken))
     if result.code != scenario.code:
         raise Broken(f"{name} ends with {result.code} without any fault: {result.err[-900:]}")
@@ -243,10 +251,10 @@ def discover(target: Target, name: str) -> list[TracedStep]:
     return scenario.steps([TracedStep(**json.loads(line)) for line in trace.read_text().splitlines()])
 
 
-def begin(target: Target, scenario: Scenario) -> list[str]:
+def begin(target: Target, name: str) -> list[str]:
     """Make the change that a scenario is about, and return the command."""
-    target.stand(scenario.settings)
-    return scenario.begin(target)
+    target.stand(SCENARIOS[name].settings)
+    return SCENARIOS[name].begin(target)
 
 
 def try_cell(target: Target, cell: Cell) -> Row:
@@ -262,7 +270,7 @@ def try_cell(target: Target, cell: Cell) -> Row:
 
 def _try(target: Target, cell: Cell, row: Row) -> None:
     scenario, step = SCENARIOS[cell.scenario], cell.step
-    words = begin(target, scenario)
+    words = begin(target, cell.scenario)
     old = target.whole()
     new = old - 1 if cell.scenario == "rollback" else target.version
     order = Order(

@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 
 from testbed import warm
-from testbed.lab import LabHost, Repository, down, execute, up
+from testbed.lab import LabHost, Repository, down, execute, get_secrets, start_acme, up
 from testbed.sample import VALUES
 from testbed.traffic import trusting
 
@@ -162,6 +162,19 @@ class Site:
         finally:
             del self.environment["DOPPLER_TOKEN"]
 
+    def want_https(self) -> None:
+        """Say in hosts.toml that the host's own ACME server certifies the site; its visitors come by https then."""
+        directory = start_acme(self.host, self.domain)
+        self.settings["tls"] = {"letsencrypt": "ops@consult.lab", "acme_server": directory}
+        self.scheme = "https"
+
+    def fill_secrets_file(self, **own: str) -> None:
+        """Say in hosts.toml that the secrets are in a file, and put Doppler's there, or `own`; not yet live."""
+        self.settings["secrets"] = "file"
+        self.provision().expect(0)
+        for name, value in {**get_secrets(self.host), **own}.items():
+            self.fab("secrets.set", name, "--later", stdin=value).expect(0)
+
     def commit(self, changes: Mapping[str, str | None], message: str = "Change") -> str:
         """Push a commit to this site's branch, which begins at main."""
         self.other_packages |= "uv.lock" in changes
@@ -222,11 +235,11 @@ class Site:
         with socket.create_connection((self.host.address, 80), 10) as way:
             return way.getsockname()[0]
 
-    def certificate(self, name: str = "") -> str:
-        """The certificate, in PEM, that a visitor of that name gets; of the site's own when not given."""
+    def certificate(self) -> str:
+        """The certificate, in PEM, that visitors get."""
         with (
             socket.create_connection((self.host.address, 443), 10) as opened,
-            trusting().wrap_socket(opened, server_hostname=name or self.domain) as spoken,
+            trusting().wrap_socket(opened, server_hostname=self.domain) as spoken,
         ):
             found = spoken.getpeercert(binary_form=True)
         assert found

@@ -33,9 +33,7 @@ WINDOWS = {
 # Of another Python only what runs; its compiled files too, as the service may not write any.
 NOT_RUN = shutil.ignore_patterns("test", "tests", "idlelib", "site-packages", "config-*")
 
-
 HOLD = 2  # seconds for which requests wait
-NEIGHBOUR = "neighbour"  # its branch
 Lines = list[tuple[float, str]]  # when (time.monotonic()) each line for people came
 
 
@@ -45,23 +43,18 @@ class NotHere(Exception):
 
 @dataclass(frozen=True)
 class Change:
-    """A kind of change: how somebody makes it, the command that brings it live, and the activation it must need.
+    """A kind of change: how somebody makes it, what brings it live, and the activation it must need.
 
-    `make` gets a word that no earlier change had. `act` is what brings it live where one command is not all, `undo`
-    puts back what the next change shall not find, and `code` is how the command ends.
+    `make` gets a word that no earlier change had. `act` ends with the last command's result and the lines of the one
+    that counts, which ends with `code`. `undo` says that the next change shall not find this one.
     """
 
     name: str
     activation: str | None
     make: Callable[[Site, str], object]
-    verb: tuple[str, ...] = ()
-    act: Callable[[Site], tuple[Result, Lines]] | None = None
-    undo: Callable[[Site], object] | None = None
+    act: Callable[[Site], tuple[Result, Lines]]
     code: int = 0
-
-    def words(self, site: Site) -> tuple[str, ...]:
-        """What is typed behind `fab -H NAME`."""
-        return (*(self.verb or ("deploy", "--branch", site.branch)), "--json")
+    undo: bool = False
 
 
 @dataclass(frozen=True)
@@ -161,8 +154,13 @@ def failing_command(site: Site, word: str) -> None:
     code(site, word)
 
 
-def without_command(site: Site) -> None:
-    del site.settings["before_switch"]
+def typed(*words: str) -> Callable[[Site], tuple[Result, Lines]]:
+    """What is typed behind `fab -H NAME`."""
+    return lambda site: follow(site, *words, "--json")
+
+
+def deploy(site: Site) -> tuple[Result, Lines]:
+    return follow(site, "deploy", "--branch", site.branch, "--json")
 
 
 def hold(site: Site) -> tuple[Result, Lines]:
@@ -179,23 +177,21 @@ def page(site: Site) -> tuple[Result, Lines]:
     closed, lines = follow(site, "maintenance.on", "--allow", site.my_address(), "--json")
     if closed.code:
         return closed, lines
-    result, lines = follow(site, "deploy", "--branch", site.branch, "--json")
+    result, lines = deploy(site)
     opened, _ = follow(site, "maintenance.off", "--json")
     return (opened if opened.code else result), lines
 
 
 def neighbour(site: Site) -> tuple[Result, Lines]:
     """Another app comes to the server, with a user of its own, is deployed twice, and leaves."""
-    settings = {"default_server": False, "user": "other", "secrets": "file", "linked_dirs": ["data"]}
-    other = Site(site.host, site.folder / "other", NEIGHBOUR, settings, "other", "other.lab", "/srv/other/app")
+    settings = {"default_server": False, "user": "other", "linked_dirs": ["data"]}
+    other = Site(site.host, site.folder / "other", "neighbour", settings, "other", "other.lab", "/srv/other/app")
     other.folder.mkdir(exist_ok=True)
-    other.provision().expect(0)
-    own = {"ALLOWED_HOSTS": "other.lab", "DATABASE_URL": "sqlite:////srv/other/shared/data/site.sqlite3"}
-    for name, value in {**lab.get_secrets(site.host), **own}.items():
-        other.fab("secrets.set", name, "--later", stdin=value).expect(0)
+    database = "sqlite:////srv/other/shared/data/site.sqlite3"
+    other.fill_secrets_file(ALLOWED_HOSTS=other.domain, DATABASE_URL=database)
     for title in ("One", "Two"):
         other.commit(other.titled(title))
-        result, lines = follow(other, "deploy", "--branch", NEIGHBOUR, "--json")
+        result, lines = deploy(other)
         if result.code:
             return result, lines
     return follow(other, "remove", "--yes", "--json")
@@ -203,73 +199,56 @@ def neighbour(site: Site) -> tuple[Result, Lines]:
 
 def secrets_in_a_file(site: Site, word: str) -> None:
     """The site has its secrets in a file; the next value of one is at hand."""
-    site.settings["secrets"] = "file"
-    site.provision().expect(0)
-    for name, value in lab.get_secrets(site.host).items():
-        site.fab("secrets.set", name, "--later", stdin=value).expect(0)
+    site.fill_secrets_file()
     site.deploy().expect(0)
     (site.folder / "value").write_text(word)
 
 
-def set_one(site: Site) -> tuple[Result, Lines]:
+def set_secret(site: Site) -> tuple[Result, Lines]:
     return follow(site, "secrets.set", "MOTTO", "--file", str(site.folder / "value"), "--json")
-
-
-def secrets_in_doppler(site: Site) -> None:
-    del site.settings["secrets"]
-    site.provision().expect(0)
-    site.deploy().expect(0)
 
 
 def by_https(site: Site, word: str) -> None:
     """The site is certified, its visitors come by https, and new code waits."""
-    directory = lab.start_acme(site.host, site.domain)
-    site.settings["tls"] = {"letsencrypt": "ops@consult.lab", "acme_server": directory}
+    site.want_https()
     site.provision().expect(0)
     site.deploy().expect(0)
-    site.scheme = "https"
     code(site, word)
 
 
 def renew(site: Site) -> tuple[Result, Lines]:
-    """As certbot's timer does it, while new code goes live."""
+    """The certificate is renewed while new code goes live; nginx takes it up, and status is content."""
     before = site.certificate()
     with ThreadPoolExecutor(1) as pool:
-        renewed = pool.submit(site.run, "certbot -q renew --force-renewal --no-random-sleep-on-renew")
-        result, lines = follow(site, "deploy", "--branch", site.branch, "--json")
+        renewed = pool.submit(lab.renew_certificates, site.host)
+        result, lines = deploy(site)
         renewed.result()
     wait_for(lambda: site.certificate() != before, what=lambda: "nginx did not take up the new certificate")
+    site.fab("status").expect(0)
     return result, lines
-
-
-def by_http(site: Site) -> None:
-    del site.settings["tls"]
-    site.scheme = "http"
-    site.provision().expect(0)
-    site.deploy().expect(0)
 
 
 # The order counts: rollback goes back over a change that HUP carries.
 CHANGES = (
-    Change("code", "hup", code),
-    Change("dependency", "hup", dependency),
-    Change("gunicorn version", "restart", newest_gunicorn),
-    Change("workers", "hup", workers),
-    Change("unit flag", "restart", unit_flag),
-    Change("secret", "restart", secret),
-    Change("nginx site", "nginx", nginx_site),
-    Change("migration", "hup", migration),
-    Change("Python", "restart", another_python),
-    Change("static change", "hup", static),
-    Change("rollback", "hup", nothing, ("rollback",)),
-    Change("restart", "restart", nothing, ("restart",)),
-    Change("reload", "hup", nothing, ("reload",)),
-    Change("failing command", "hup", failing_command, undo=without_command, code=5),
-    Change("hold", None, nothing, act=hold),
-    Change("page, let in", "hup", code, act=page),
-    Change("neighbour", None, nothing, act=neighbour),
-    Change("secret in file", "restart", secrets_in_a_file, act=set_one, undo=secrets_in_doppler),
-    Change("renewal", "hup", by_https, act=renew, undo=by_http),
+    Change("code", "hup", code, deploy),
+    Change("dependency", "hup", dependency, deploy),
+    Change("gunicorn version", "restart", newest_gunicorn, deploy),
+    Change("workers", "hup", workers, deploy),
+    Change("unit flag", "restart", unit_flag, deploy),
+    Change("secret", "restart", secret, deploy),
+    Change("nginx site", "nginx", nginx_site, deploy),
+    Change("migration", "hup", migration, deploy),
+    Change("Python", "restart", another_python, deploy),
+    Change("static change", "hup", static, deploy),
+    Change("rollback", "hup", nothing, typed("rollback")),
+    Change("restart", "restart", nothing, typed("restart")),
+    Change("reload", "hup", nothing, typed("reload")),
+    Change("failing command", "hup", failing_command, deploy, code=5, undo=True),
+    Change("hold", None, nothing, hold),
+    Change("page, let in", "hup", code, page),
+    Change("neighbour", None, nothing, neighbour),
+    Change("secret in file", "restart", secrets_in_a_file, set_secret, undo=True),
+    Change("renewal", "hup", by_https, renew, undo=True),
 )
 
 
@@ -277,6 +256,7 @@ def plain(site: Site) -> None:
     """The settings before any change."""
     site.settings.clear()
     site.settings |= {"workers": WORKERS, "python": "3.11"}
+    site.scheme = "http"
 
 
 def begin(site: Site, branch: str, boot: float) -> None:
@@ -296,11 +276,13 @@ def measure(site: Site, change: Change, word: str, *, boot: float = 0, idle: flo
         time.sleep(idle)
         began = time.monotonic()
         before = traffic.count(end=began)
-        result, lines = change.act(site) if change.act else follow(site, *change.words(site))
+        result, lines = change.act(site)
         ended = time.monotonic()
         time.sleep(0.5)
     if change.undo:
-        change.undo(site)
+        plain(site)
+        site.provision().expect(0)
+        site.deploy().expect(0)
     document: dict[str, Any] = result.json if result.out else {}
     activation = document.get("activation")
     switch = window(lines, activation, (began, ended))
@@ -355,9 +337,7 @@ def follow(site: Site, *words: str) -> tuple[Result, Lines]:
     return Result(process.wait(), out, "".join(line for _, line in lines)), lines
 
 
-def window(
-    lines: Sequence[tuple[float, str]], activation: str | None, whole: tuple[float, float]
-) -> tuple[float, float]:
+def window(lines: Lines, activation: str | None, whole: tuple[float, float]) -> tuple[float, float]:
     """From the end of the step before the activation to the end of the step that sees it done; `whole` if unknown."""
     first, last = WINDOWS.get(activation or "", ((), ""))
     begin, end = whole

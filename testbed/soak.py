@@ -11,8 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 from testbed import lab
-from testbed.faults import FAULTS, NOTICED, Cell, Row, TracedStep, discover, tell, try_cell
-from testbed.faults import SCENARIOS as EVERY
+from testbed.faults import FAULTS, NOTICED, Cell, Row, TracedStep, begin, discover, tell, try_cell
 from testbed.target import Broken, Target
 
 KEEP = 3
@@ -60,7 +59,7 @@ def calm(target: Target, scenario: str) -> Row:
     began = time.monotonic()
     try:
         with target.visitors(rate=10, long=True) as traffic:
-            result = target.fab(*EVERY[scenario].begin(target))
+            result = target.fab(*begin(target, scenario))
             row.code, row.served = result.code, "new"
             if result.code:
                 raise Broken(f"exit {result.code}: {result.err[-600:]}")

@@ -111,9 +111,8 @@ class Target:
         self.version, self.settings, self.standing = 0, {}, {}
         self.commits.clear()
         host = lab.up(self.name, memory=True, say=lambda _: None)
-        self.site = Site(host, self.folder, branch="main", settings=self.settings, scheme="https")
-        directory = lab.start_acme(host, self.site.domain)
-        self.settings["tls"] = {"letsencrypt": "ops@consult.lab", "acme_server": directory}
+        self.site = Site(host, self.folder, branch="main", settings=self.settings)
+        self.site.want_https()
         self.site.provision().expect(0)
         self._learn_locks()
         for _ in range(2):
@@ -129,9 +128,7 @@ class Target:
         self.settings |= settings
         self.standing = dict(settings)
         if settings.get("secrets") == "file":
-            self.site.provision().expect(0)
-            for name, value in lab.get_secrets(self.site.host).items():
-                self.site.fab("secrets.set", name, "--later", stdin=value).expect(0)
+            self.site.fill_secrets_file()
         self.push()
         self.deploy()
 

@@ -27,7 +27,10 @@ CHUNK, CHUNKS, CHUNK_PAUSE = 16 * 1024, 30, 0.1  # an upload: bytes, how many, s
 
 
 class ClosedIdle(ConnectionResetError):
-    """A kept connection was reset before a byte of the answer: the server had closed it when the request came."""
+    """A connection was reset, or behind TLS closed, before a byte of the answer.
+
+    If it was a kept one, the server had mostly closed it when the request came.
+    """
 
 
 @dataclass(frozen=True)
@@ -315,6 +318,11 @@ class _Connection:
             head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         except ConnectionResetError as error:
             raise ClosedIdle(*error.args) from error
+        except asyncio.IncompleteReadError as error:
+            # TLS tells of its end before the reset is seen that the request has met.
+            if error.partial or not self.writer.get_extra_info("ssl_object"):
+                raise
+            raise ClosedIdle("closed before an answer") from error
         version, status, *_ = head[0].split(" ")
         if not version.startswith("HTTP/1."):
             raise ValueError(f"no HTTP: {head[0]!r}")

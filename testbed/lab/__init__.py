@@ -1,7 +1,6 @@
 """The lab: throw-away Debian hosts on this machine, which a deploy cannot tell from real servers."""
 
 from .host import (
-    ACME_DIRECTORY,
     LabHost,
     boot,
     cut_network,
@@ -13,6 +12,7 @@ from .host import (
     join_network,
     names,
     power_cut,
+    renew_certificates,
     running,
     set_secrets,
     ssh_command,
@@ -24,7 +24,6 @@ from .machine import LabError
 from .repository import Repository
 
 __all__ = [
-    "ACME_DIRECTORY",
     "LabError",
     "LabHost",
     "Repository",
@@ -38,6 +37,7 @@ __all__ = [
     "join_network",
     "names",
     "power_cut",
+    "renew_certificates",
     "running",
     "set_secrets",
     "ssh_command",

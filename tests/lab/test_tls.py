@@ -31,16 +31,11 @@ def plain(base: str, own: Callable[[str], str], tmp_path_factory: pytest.TempPat
         yield site
 
 
-def want_https(site: Site) -> None:
-    """Say in hosts.toml that the ACME server beside the site certifies it."""
-    directory = start_acme(site.host, site.domain)
-    site.settings = {"tls": {"letsencrypt": "ops@consult.lab", "acme_server": directory}}
-
-
 @pytest.fixture
 def secure(plain: Site) -> Site:
     """The same, live by https."""
-    want_https(plain)
+    plain.settings = {}
+    plain.want_https()
     plain.provision().expect(0)
     plain.deploy().expect(0)
     return plain
@@ -66,7 +61,7 @@ def test_a_site_that_is_live_gets_https(plain: Site) -> None:
     secure = plain
     secure.deploy().expect(0)
     secure.provision().expect(0)
-    want_https(secure)
+    secure.want_https()
     before = secure.deploy().expect(4).json
     assert "tls is set in hosts.toml, but this host has no certificate yet" in before["error"]
     assert before["suggestions"][0].startswith(f"fab -H {secure.name} provision; or")
@@ -85,12 +80,6 @@ def test_a_site_that_is_live_gets_https(plain: Site) -> None:
     assert "certificate      ok: ends on " in look
     again = secure.provision().expect(0).json
     assert (again["status"], again["changes"]) == ("unchanged", [])
-
-
-def by_address(site: Site, scheme: str = "https", path: str = "/", **headers: str) -> httpx.Response:
-    """Ask the host for its site, whatever its certificate is like."""
-    named = {"Host": site.domain, **{name.replace("_", "-"): text for name, text in headers.items()}}
-    return httpx.get(f"{scheme}://{site.host.address}{path}", headers=named, verify=False, timeout=30)  # noqa: S501
 
 
 def test_a_name_more_needs_another_certificate(secure: Site) -> None:
@@ -123,7 +112,7 @@ def test_a_pair_of_ones_own_and_its_end(secure: Site) -> None:
     said = secure.fab("deploy", "--branch", secure.branch).expect(0)
     assert "BUT the certificate ends on " in said.text
     assert "in 4 days (by consult.lab)" in said.text
-    assert "With a pair" in by_address(secure).text
+    assert "With a pair" in secure.get().text
     look = secure.fab("status", "--json").expect(0).json
     assert look["certificate"]["renewal_due"]
     assert look["suggestions"] == [f"put a renewed certificate at {PAIR[0]}, then: fab -H {secure.name} provision"]
@@ -160,7 +149,8 @@ def test_taken_away_http_is_back(secure: Site) -> None:
     secure.settings = {}
     document: dict[str, Any] = secure.deploy().expect(0).json
     assert (document["activation"], document["watch"]["failed"]) == ("nginx", 0)
-    assert by_address(secure, "http").status_code == 200
+    secure.scheme = "http"
+    assert secure.get().status_code == 200
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((secure.host.address, 443), 10)
     said = secure.provision().expect(0).text
@@ -172,12 +162,13 @@ def test_taken_away_http_is_back(secure: Site) -> None:
 def test_who_is_believed_and_lines_of_ones_own(plain: Site) -> None:
     """X-Forwarded-For counts from a trusted proxy alone; nginx_include adds a location, and a mistake in it is told."""
     secure = plain
-    secure.settings = {}
+    secure.settings, secure.scheme = {}, "http"
     (secure.folder / "extra.conf").write_text('location = /who {\n    return 200 "$remote_addr";\n}\n')
     secure.settings["nginx_include"] = "extra.conf"
 
     def who() -> str:
-        return by_address(secure, "http", "/who", X_Forwarded_For="192.0.2.9").text
+        with secure.visitor() as visitor:
+            return visitor.get("/who", headers={"X-Forwarded-For": "192.0.2.9"}).text
 
     secure.deploy().expect(0)
     client = who()

@@ -55,6 +55,17 @@ class Threaded(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     daemon_threads = True
 
 
+def self_signed(folder: Path, name: str) -> tuple[Path, Path]:
+    """A certificate for `name`, signed by its own key, and that key: two new files in `folder`."""
+    certificate, key = folder / "cert.pem", folder / "key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj",
+         f"/CN={name}", "-keyout", key, "-out", certificate],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return certificate, key
+
+
 @contextmanager
 def serving(root: Path, conf: str, ready: Callable[[], bool]) -> Generator[None]:
     """Run nginx with a whole nginx.conf, and its upstream at run/consult/gunicorn.sock, until `ready` and on."""

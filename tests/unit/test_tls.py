@@ -5,7 +5,6 @@ import json
 import shutil
 import socket
 import ssl
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from fabfile.plan import certificate, proxies, rendering
 from fabfile.plan.certificate import DAY, Certificate
 from fabfile.plan.request import by_https, proxied
 from testbed.sample import sample
-from tests.unit.nginx import needs_nginx, serving
+from tests.unit.nginx import needs_nginx, self_signed, serving
 
 MAIL = {"letsencrypt": "ops@example.org"}
 PAIR = {"certificate": "/etc/ssl/a.pem", "key": "/etc/ssl/private/a.key"}
@@ -178,13 +177,9 @@ def nginx() -> Iterator[Nginx]:
     for path in ("srv/consult", "run/consult", "acme/.well-known/acme-challenge"):
         (root / path).mkdir(parents=True)
     (root / "acme/.well-known/acme-challenge/token").write_text("answer")
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj",
-         "/CN=api.consult.dev", "-keyout", root / "key.pem", "-out", root / "cert.pem"],
-        check=True, capture_output=True,
-    )  # fmt: skip
+    certificate, key = self_signed(root, "api.consult.dev")
     (root / "tls.conf").write_text(
-        f"listen 127.0.0.1:{found.secure} ssl;\nssl_certificate {root}/cert.pem;\nssl_certificate_key {root}/key.pem;\n"
+        f"listen 127.0.0.1:{found.secure} ssl;\nssl_certificate {certificate};\nssl_certificate_key {key};\n"
     )
     settings = sample(tls=MAIL, trusted_proxies=("127.0.0.3", "127.0.1.0/24"))
     layout = Layout.of(settings)

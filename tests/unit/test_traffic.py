@@ -1,15 +1,19 @@
 """The load generator: it counts what a visitor would notice, and asks again only where every browser does."""
 
 import socket
+import ssl
 import struct
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
 from testbed import traffic
 from testbed.traffic import Sample, Traffic, count
+from tests.unit.nginx import self_signed
 
 PAGE = '<html><link href="/static/a.0123456789ab.css"><meta name="release" content="{release}"></html>\n'  # fmt: skip
 
@@ -24,7 +28,8 @@ def answer(body: str, status: str = "200 OK", *headers: str, length: int | None 
 class Server:
     """A site on loopback; `answers` may be changed while visitors come. b"" closes the connection without an answer."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self.tls = tls
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=200)
         self.port = self.listener.getsockname()[1]
         self.asked: list[str] = []
@@ -32,6 +37,7 @@ class Server:
         self.known: set[tuple[str, int]] = set()
         self.pause = 0.0
         self.closes_idle = False
+        self.closes_new = False  # which ask for their health
         self.answers = {
             "/": answer(PAGE.format(release="r1"), "200 OK", "X-Release: r1"),
             "/healthz": answer('{"status": "ok"}'),
@@ -51,9 +57,13 @@ class Server:
             threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
 
     def serve(self, connection: socket.socket) -> None:
+        if self.tls:
+            connection = self.tls.wrap_socket(connection, server_side=True)
         with connection, connection.makefile("rb") as lines:
             while head := lines.readline():
-                if self.closes_idle and connection.getpeername() in self.known:
+                new = connection.getpeername() not in self.known
+                if self.closes_idle and not new:
+                    farewell(connection)
                     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset
                     return
                 self.known.add(connection.getpeername())
@@ -63,9 +73,19 @@ class Server:
                 self.asked.append(f"{method} {path}")
                 time.sleep(self.pause)
                 reply = self.answers.get(f"{method} {path}", self.answers[path])
+                if self.closes_new and new and path == "/healthz":
+                    reply = b""
                 connection.sendall(reply)
                 if not reply or fields["Connection"] == "close":
                     return
+
+
+def farewell(connection: socket.socket) -> None:
+    """End TLS, if it is spoken, without waiting for the other side, as nginx does with an idle connection."""
+    if isinstance(connection, ssl.SSLSocket):
+        connection.setblocking(False)
+        with suppress(ssl.SSLWantReadError):
+            connection.unwrap()
 
 
 @pytest.fixture
@@ -76,8 +96,19 @@ def server() -> Iterator[Server]:
     server.listener.close()
 
 
+@pytest.fixture
+def secure(tmp_path: Path) -> Iterator[Server]:
+    """The same, by https."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(*self_signed(tmp_path, "consult.lab"))
+    server = Server(tls)
+    yield server
+    server.listener.close()
+
+
 def visitors(server: Server, rate: int = 200) -> Traffic:
-    return Traffic("127.0.0.1", "consult.lab", port=server.port, rate=rate, long=False)
+    scheme = "https" if server.tls else "http"
+    return Traffic("127.0.0.1", "consult.lab", scheme=scheme, port=server.port, rate=rate, long=False)
 
 
 def test_a_sound_site_fails_nobody(server: Server) -> None:
@@ -161,6 +192,25 @@ def test_a_kept_connection_that_was_closed_is_no_failure(server: Server) -> None
         time.sleep(0.8)
     assert server.connections > 0.7 * traffic.count().requests  # half of them, were none closed
     assert {sample.name for sample in traffic.samples if sample.trouble} <= {"POST /notes/"}
+
+
+def test_by_https_the_same_is_no_failure(secure: Server) -> None:
+    """A kept connection that TLS has ended before any answer: a GET is asked on another one."""
+    with visitors(secure, rate=60) as traffic:
+        secure.closes_idle = True
+        time.sleep(0.8)
+    assert secure.connections > 0.7 * traffic.count().requests
+    assert {sample.name for sample in traffic.samples if sample.trouble} <= {"POST /notes/"}
+
+
+def test_by_https_a_new_connection_that_is_closed_counts(secure: Server) -> None:
+    """Nobody asks again who has opened it for this request."""
+    with visitors(secure, rate=60) as traffic:
+        secure.closes_new = True
+        time.sleep(0.8)
+    seen = [sample for sample in traffic.samples if sample.name == "GET /healthz"]
+    assert 0 < sum(bool(sample.trouble) for sample in seen) < len(seen)
+    assert secure.asked.count("GET /healthz") == len(seen)
 
 
 def test_a_stall_is_measured(server: Server) -> None:
