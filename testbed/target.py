@@ -51,7 +51,7 @@ LEFTOVERS = r"""
 cd /srv/consult
 for name in *; do
   case $name in
-    cache|current|deploy.lock|deploys.jsonl|digest.key|logs|python|releases|repo.git|shared|staged|static) ;;
+    cache|current|deploy.lock|deploys.jsonl|digest.key|logs|python|releases|repo.git|shared|static) ;;
     *) echo "/srv/consult/$name" ;; esac
 done
 find /srv/consult -mindepth 1 -maxdepth 1 -name '.*'
@@ -59,9 +59,7 @@ failed=$(ls -d releases/*/.deploy/bad | sort -r | head -n 1) # the newest that f
 for folder in releases/* releases/.[!.]*; do
   [ -e "$folder" ] && [ ! -e "$folder/.deploy/good" ] && [ "$folder/.deploy/bad" != "$failed" ] && echo "$folder"
 done
-for name in $(ls -A staged); do
-  case $name in consult-django|consult-django.service|consult-django.socket|*.before) ;; *) echo "staged/$name" ;; esac
-done
+ls -d /etc/consult/staged.* /usr/local/lib/*.new /etc/systemd/system/*.new /etc/nginx/sites-available/*.new 2>/dev/null
 find repo.git -name '*.lock' -o -path '*/worktrees/*/locked' -o -name 'tmp_*' -o -name '*.new'
 for name in $(ls repo.git/worktrees); do [ -d "releases/$name" ] || echo "worktree $name"; done
 find static -name '.have' -o -name '*.tmp'

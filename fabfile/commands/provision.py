@@ -8,7 +8,8 @@ from ..config.inventory import Host
 from ..errors import ConfigError, ProvisionError
 from ..output import advice
 from ..plan import rendering
-from ..plan.rights import sudo_lines
+from ..plan.rights import sudo_lines, too_wide
+from ..session import staging
 from ..session.run import Run
 from ..ssh.connection import connect
 from ..ssh.runner import StepError
@@ -16,7 +17,8 @@ from ..steps import server
 from ..steps.step import Results
 
 TOKEN = re.compile(r"dp\.[A-Za-z0-9._-]+")
-CHANGED, DEPLOY_KEY = "changed: ", "deploy-key "  # begin the lines of host/lib/server.sh that are more than words
+# Begin the lines of host/lib/server.sh that are more than words.
+CHANGED, DEPLOY_KEY, RIGHT = "changed: ", "deploy-key ", "right "
 
 
 def provision(run: Run, *, token: str | None) -> None:
@@ -25,13 +27,11 @@ def provision(run: Run, *, token: str | None) -> None:
     files = rendering.files(settings)
     with (
         connect(host.as_admin()) as connection,
-        connection.runner(run.console, as_root=settings.admin != "root") as runner,
+        connection.runner(run.console, as_root=run.host.admin_needs_sudo) as runner,
     ):
         if token:
             runner.put("doppler.env", f"DOPPLER_TOKEN={token}\n".encode())
-        runner.put("sudoers", rendering.sudoers(settings).encode())
-        for path, text in files.items():
-            runner.put(path.name, text.encode())
+        staging.send(settings, runner, files)
         try:
             results = runner.run(server.provision(settings, files))
         except StepError as error:
@@ -49,9 +49,11 @@ def show(run: Run, results: Results) -> None:
     """Show what changed, what the user may run as root, and what is left to do."""
     settings, say = run.settings, run.console.say
     lines = [line for result in results.values() for line in result.output.splitlines()]
+    held = [line.removeprefix(RIGHT) for line in lines if line.startswith(RIGHT)]
+    wide = too_wide(run.host.layout, held)
     changes = [line.removeprefix(CHANGED) for line in lines if line.startswith(CHANGED)]
     rights = sudo_lines(run.host.layout, settings.user)
-    run.outcome.details = {"changes": changes, "sudo": rights}
+    run.outcome.details = {"changes": changes, "sudo": rights, "sudo_too_wide": wide}
     for change in changes:
         say(f"  changed: {change}")
     for line in lines:
@@ -59,7 +61,7 @@ def show(run: Run, results: Results) -> None:
             key = line.removeprefix(DEPLOY_KEY)
             run.outcome.suggestions.append(f"let this key read {settings.repo}: {key}")
             say(f"  {settings.repo} refuses this server; add this deploy key there (read only):\n  {key}")
-        elif not line.startswith(CHANGED):
+        elif not line.startswith((CHANGED, RIGHT)):
             say(f"  {line}")
     if changes:
         say(f"  {settings.user} may run as root, without a password, exactly:")
@@ -67,6 +69,12 @@ def show(run: Run, results: Results) -> None:
             say(f"    {line.split('NOPASSWD: ', 1)[1]}")
     else:
         run.outcome.status = "unchanged"
+    if wide:
+        say(f"  {settings.user} is root all the same, by lines that are not this tool's: {', '.join(wide)}")
+        run.outcome.suggestions.append(
+            f"take from {settings.user} what other files give: ssh {run.host.address} sudo grep -rn NOPASSWD "
+            "/etc/sudoers /etc/sudoers.d"
+        )
     run.outcome.suggestions.append(f"fab -H {run.name} deploy")
     if any(not line.startswith(CHANGED) for line in results.output("reach_the_repository").splitlines()):
         run.headline(f"ready for deploys as soon as it can read {settings.repo}")

@@ -2,7 +2,7 @@
 
 from ..errors import Unhealthy
 from ..output import advice
-from ..plan import certificate, lock, services
+from ..plan import certificate, lock, rights, services
 from ..plan.state import HostState, parse
 from ..session.run import Run
 from ..session.session import evidence, read_logs
@@ -40,6 +40,8 @@ def status(run: Run) -> None:
         outcome.details["secrets_changed"] = changed = results.output(secrets.LOOK).splitlines()
         if changed:
             outcome.suggestions.append(f"fab -H {run.name} restart takes up {', '.join(changed)}")
+        if outcome.details["sudo_too_wide"]:
+            outcome.suggestions.append(f"fab -H {run.name} provision narrows what {settings.user} may run as root")
         outcome.details["visitor"] = (checks.found | checks.details).get("visitor", "")
         show(run, state, checks)
         for text in outcome.suggestions:
@@ -78,6 +80,7 @@ def add_state(run: Run, state: HostState, holder: str) -> None:
         "locked": lock.describe_holder(holder) if holder else None,
         "frozen": lock.describe_holder(state.frozen) if state.frozen else None,
         "missing": list(state.missing),
+        "sudo_too_wide": rights.too_wide(run.host.layout, state.rights),
         "maintenance": bool(state.maintenance),
     }
 
@@ -104,6 +107,7 @@ def show(run: Run, state: HostState, checks: nginx.Checks) -> None:
     if changed := outcome.details["secrets_changed"]:
         rows.append(("secrets", f"set otherwise since gunicorn started: {', '.join(changed)}"))
     rows += [("missing", text) for text in state.missing]
+    rows += [("rights", f"more as root than a deploy needs: {each}") for each in outcome.details["sudo_too_wide"]]
     for name, text in rows:
         run.console.say(f"  {name:<16} {text}")
 

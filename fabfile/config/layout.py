@@ -94,8 +94,22 @@ class Layout:
 
     @property
     def staged(self) -> PurePosixPath:
-        """Rendered files, put here by the deploy user and installed from here by exact sudo commands."""
-        return self.base / "staged"
+        """Rendered files that only root writes: `next`, and `before`, what they replace; trees of the host's paths."""
+        return self.etc / "staged"
+
+    @property
+    def staged_next(self) -> PurePosixPath:
+        return self.staged / "next"
+
+    @property
+    def installer(self) -> PurePosixPath:
+        """The program of root's that installs what is staged (host/install_files.sh)."""
+        return PurePosixPath("/usr/local/lib") / f"{self.name}-files.sh"
+
+    @property
+    def pending(self) -> PurePosixPath:
+        """A mark for each file that a run has installed, until it is in use."""
+        return self.base / "pending"
 
     @property
     def cache(self) -> PurePosixPath:
@@ -217,9 +231,9 @@ class Layout:
     def constants(self) -> dict[str, str]:
         """The names and places that functions on the host know as constants, by their names there."""
         names = (
-            "name", "unit", "app", "base", "repo", "releases", "current", "shared", "kept_static", "staged", "cache",
-            "pythons", "history", "lock", "digest_key", "etc", "secrets", "secrets_in", "socket", "state", "pid_file",
-            "doppler", "doppler_home", "maintenance", "let_in", "hold", "service_file", "site_file", "site_link",
-            "tls_file", "acme_root",
+            "name", "unit", "app", "base", "repo", "releases", "current", "shared", "kept_static", "staged", "pending",
+            "cache", "pythons", "history", "lock", "digest_key", "etc", "secrets", "secrets_in", "socket", "state",
+            "pid_file", "doppler", "doppler_home", "maintenance", "let_in", "hold", "service_file", "site_file",
+            "site_link", "tls_file", "acme_root", "installer",
         )  # fmt: skip
         return {name.upper(): str(getattr(self, name)) for name in names}

@@ -1,5 +1,6 @@
 """The files that a host gets, as text made from its settings alone; nothing here writes one."""
 
+import hashlib
 import html
 import json
 from collections.abc import Iterable
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 GUNICORN_CONF = Path(__file__).parents[1] / "host" / "gunicorn.conf.py"
 ROLL = Path(__file__).parents[1] / "host/roll_processes.sh"
+INSTALLER = Path(__file__).parents[1] / "host/install_files.sh"
 
 
 def service(settings: "Settings") -> str:
@@ -68,6 +70,11 @@ def included(settings: "Settings") -> str:
             f"nginx_include {settings.nginx_include}: {path} cannot be read: {reason}",
             hint="it is a file in the folder of hosts.toml, or below",
         ) from error
+
+
+def installer() -> str:
+    """Return the program by which the deploying user installs what root has staged."""
+    return INSTALLER.read_text(encoding="utf-8")
 
 
 def gunicorn_conf() -> str:
@@ -166,6 +173,11 @@ def _texts(settings: "Settings", of: Service) -> tuple[str, ...]:
     if of.kind == "timer":
         return process(settings, of.name), timer(settings, of.name)
     return (process(settings, of.name),)
+
+
+def digest(text: str) -> str:
+    """The SHA-256 of a text, as the host tells that of a file."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def sudoers(settings: "Settings") -> str:

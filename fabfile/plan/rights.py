@@ -1,47 +1,35 @@
 """What runs as root on a host during a deploy: the one table.
 
 The sudo lines that `provision` installs, the question whether the rights are there, and the calls (`as_root NAME` in
-host/lib) all come from here.
+host/lib) all come from here. None of them takes a text from the deploying user: what `install_next` and
+`install_before` install, root has staged (decision 28).
 """
 
+import re
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 from ..config.layout import Layout
 from .activation import Kind
-from .services import Service, services
+from .services import roller, services
 
 SYSTEMCTL = "/usr/bin/systemctl"
 NGINX = "/usr/sbin/nginx"
-INSTALL = "/usr/bin/install -m 644 -o root -g root"
 
 
 def root_commands(layout: Layout) -> dict[str, str]:
     """Every command that a deploy may call, by its name; also those of a process that has left hosts.toml."""
-    return _commands(layout, services(layout, leaving=True))
-
-
-def _commands(layout: Layout, of: Iterable[Service]) -> dict[str, str]:
-    unit, commands = layout.unit, {}
-    for service in of:
-        if service.kind == "web":
-            commands |= {
-                "restart_service": f"{SYSTEMCTL} restart {unit}.service",
-                "stop_units": f"{SYSTEMCTL} stop {unit}.socket {unit}.service",
-                "restart_socket": f"{SYSTEMCTL} restart {unit}.socket",
-                "reload_units": f"{SYSTEMCTL} daemon-reload",
-                "reload_nginx": f"{SYSTEMCTL} reload nginx.service",
-                "test_nginx": f"{NGINX} -t -q",
-            }
-        elif service.kind == "roller":
-            commands["roll_processes"] = f"{SYSTEMCTL} start {service.units[0]}"
-        commands |= {install(file): f"{INSTALL} {layout.staged / file.name} {file}" for file in service.files}
-    return commands
-
-
-def install(file: PurePosixPath) -> str:
-    """The name of the command that installs a file from where it is staged."""
-    return f"install:{file}"
+    unit, install = layout.unit, f"{layout.installer} {layout.staged}"
+    return {
+        "install_next": f"{install} next",
+        "install_before": f"{install} before",
+        "restart_service": f"{SYSTEMCTL} restart {unit}.service",
+        "stop_units": f"{SYSTEMCTL} stop {unit}.socket {unit}.service",
+        "restart_socket": f"{SYSTEMCTL} restart {unit}.socket",
+        "reload_nginx": f"{SYSTEMCTL} reload nginx.service",
+        "test_nginx": f"{NGINX} -t -q",
+        "roll_processes": f"{SYSTEMCTL} start {roller(layout).units[0]}",
+    }
 
 
 def needed(
@@ -53,11 +41,9 @@ def needed(
     are brought to the release, too.
     """
     files = list(files)
-    names = [install(file) for file in files]
+    names = ["install_next", "install_before"] if files else []
     if layout.site_file in files:
-        names += ["test_nginx", "reload_nginx"]
-    if set(files) - {layout.site_file}:
-        names.append("reload_units")
+        names.append("reload_nginx")
     if activation in ("restart", "start"):
         names.append("restart_service")
     if activation == "start":
@@ -71,5 +57,14 @@ def needed(
 
 def sudo_lines(layout: Layout, user: str) -> list[str]:
     """The lines of the sudoers file: to the letter what the deploying user may run as root."""
-    commands = _commands(layout, services(layout))
+    commands = root_commands(layout)
+    if len(services(layout)) == 1:
+        del commands["roll_processes"]
     return [f"{user} ALL=(root) NOPASSWD: {command}" for command in commands.values()]
+
+
+def too_wide(layout: Layout, rights: Iterable[str]) -> list[str]:
+    """Those of a user's `rights`, as sudo lists them, that no deploy needs, of this app or of another one."""
+    name = re.escape(layout.name)
+    known = [re.sub(name, "[a-z0-9-]+", re.escape(command)) for command in root_commands(layout).values()]
+    return [right for right in rights if not re.fullmatch("|".join(known), right)]

@@ -28,7 +28,8 @@ class ReleaseState:
 
 @dataclass(frozen=True)
 class HostState:
-    """A host at one moment. Paths are the host's; `files` holds the SHA-256 of each file the tool installs.
+    """A host at one moment. Paths are the host's; `files` holds the SHA-256 of each file the tool installs, `staged`
+    that of each that root has staged to be installed. `rights` are what the user may run as root.
 
     `tls` is what the certificate was made for (plan/certificate.py). `units` are those of workers and timers, with
     systemd's word for their state. `maintenance` is the page that closes the site, if it is there; `hold` is until when
@@ -40,6 +41,8 @@ class HostState:
     app_is: str = ""
     releases: tuple[ReleaseState, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
+    staged: Mapping[str, str] = field(default_factory=dict)
+    rights: tuple[str, ...] = ()
     service: str = ""
     socket: str = ""
     nginx: str = ""
@@ -79,6 +82,8 @@ def parse(lines: Iterable[str]) -> HostState:
     single: dict[str, str] = {}
     releases: list[ReleaseState] = []
     files: dict[str, str] = {}
+    staged: dict[str, str] = {}
+    rights: list[str] = []
     workers: dict[int, str] = {}
     units: dict[str, str] = {}
     missing: list[str] = []
@@ -87,9 +92,11 @@ def parse(lines: Iterable[str]) -> HostState:
             key, _, value = line.partition(" ")
             if key == "release":
                 releases.append(_release(value))
-            elif key == "file":
+            elif key in ("file", "staged"):
                 digest, _, path = value.partition(" ")
-                files[path] = digest
+                (files if key == "file" else staged)[path] = digest
+            elif key == "right":
+                rights.append(value)
             elif key == "worker":
                 pid, _, folder = value.partition(" ")
                 workers[int(pid)] = folder
@@ -105,6 +112,8 @@ def parse(lines: Iterable[str]) -> HostState:
             app_is=single.get("app", ""),
             releases=tuple(sorted(releases, key=lambda r: r.id)),
             files=files,
+            staged=staged,
+            rights=tuple(rights),
             service=single.get("service", ""),
             socket=single.get("socket", ""),
             nginx=single.get("nginx", ""),

@@ -16,12 +16,14 @@ from ..steps import commands, django, nginx, proof, sequence
 from ..steps.step import Results
 from . import watch
 from .session import Session, evidence, read_logs
+from .staging import stage
 
 FRONT_PAGE = "/ answers 200"  # how host/programs/visit.py says that there is nothing to say
 
 
 def deploy(session: Session, plan: Plan) -> None:
-    """Prove the plan, switch to it, tidy up; the host's history says how it went, whatever that is."""
+    """Stage, prove the plan, switch to it, tidy up; the host's history says how it went, whatever that is."""
+    stage(session, plan)
     try:
         switch(session, plan, prove(session, plan))
     except (DeployError, KeyboardInterrupt) as error:
@@ -85,8 +87,6 @@ def switch(session: Session, plan: Plan, activation: Activation) -> None:
     outcome.activation, outcome.reason = activation.kind, activation.reason
     outcome.site_state = "unknown: the host was in the middle of the switch, and brings it to its end"
     session.run.console.say(f"  {activation}")
-    for path, text in plan.files.items():
-        session.runner.put(path.name, text.encode())
     revert = sequence.revert(plan, activation)
     with watch.watching(session.connection, settings, outcome.watch) as watches:
         try:

@@ -1,7 +1,6 @@
 """A session on a host: connected, locked, and read in one trip. Verbs that change something work in one."""
 
 import contextlib
-import hashlib
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -11,7 +10,7 @@ from ..config.layout import Layout, Release
 from ..config.settings import Settings
 from ..errors import ProvisionError, StepFailed
 from ..output.outcome import Outcome
-from ..plan import certificate, lock, rendering, services
+from ..plan import certificate, lock, rendering, rights, services
 from ..plan.lock import Lock
 from ..plan.state import HostState, parse
 from ..ssh.connection import Connection, connect
@@ -57,18 +56,22 @@ class Session:
         """Whether the host has another certificate than hosts.toml asks for, or none yet."""
         return certificate.words(self.settings) not in ("", self.state.tls)
 
-    def changed_files(self) -> dict[PurePosixPath, str]:
-        """The rendered files whose text is not what the host has.
+    def files(self) -> dict[PurePosixPath, str]:
+        """The rendered files that the host is to have.
 
         The site is not among them as long as it would name a certificate that is not there.
         """
         waits = self.layout.site_file if self.lacks_certificate else None
         roller, _ = services.roller(self.layout).files
         wanted = services.services(self.layout, leaving=str(roller) in self.state.files)
+        return {path: text for path, text in rendering.files(self.settings, wanted).items() if path != waits}
+
+    def changed_files(self) -> dict[PurePosixPath, str]:
+        """Those of the files whose text is not what the host has."""
         return {
             path: text
-            for path, text in rendering.files(self.settings, wanted).items()
-            if path != waits and self.state.files.get(str(path)) != hashlib.sha256(text.encode()).hexdigest()
+            for path, text in self.files().items()
+            if self.state.files.get(str(path)) != rendering.digest(text)
         }
 
     def nothing_to_do(self, reason: str, release: str) -> None:
@@ -95,6 +98,7 @@ def open_session(run: Run, what: str, wait: int, *further: Step) -> Generator[Se
         state = parse(results[survey.READ].output.splitlines())
         run.outcome.previous = state.live or None
         require_ready(state, run.host)
+        warn_of_rights(run, state)
         yield Session(run, connection, runner, state, results)
 
 
@@ -125,6 +129,13 @@ def require_ready(state: HostState, host: Host) -> None:
             f"{host.name} is not ready for a deploy; missing: {', '.join(missing)}",
             hint=f"fab -H {host.name} provision",
         )
+
+
+def warn_of_rights(run: Run, state: HostState) -> None:
+    """Say what the user may run as root that no deploy needs."""
+    if wide := rights.too_wide(run.host.layout, state.rights):
+        run.console.say(f"  {run.settings.user} may run more as root than any deploy needs: {', '.join(wide)}")
+        run.outcome.suggestions.append(f"fab -H {run.name} provision narrows what {run.settings.user} may run as root")
 
 
 def read_logs(runner: Runner, layout: Layout, failed: str | None) -> dict[str, list[str]]:

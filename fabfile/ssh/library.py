@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..config.layout import Layout
 from ..plan.rights import root_commands
+from ..plan.services import services
 
 HOST = Path(__file__).parents[1] / "host"
 
@@ -37,7 +38,8 @@ def files() -> dict[str, bytes]:
 
 
 def context(layout: Layout) -> str:
-    """The app's constants and the table of root commands, as assignments of bash."""
+    """The app's constants, its files that root writes, and the table of root commands, as assignments of bash."""
     lines = [f"{name}={shlex.quote(value)}" for name, value in layout.constants().items()]
+    files = [shlex.quote(str(file)) for service in services(layout, leaving=True) for file in service.files]
     table = [f"[{shlex.quote(name)}]={shlex.quote(command)}" for name, command in root_commands(layout).items()]
-    return "\n".join([*lines, "declare -A ROOT=(", *table, ")", ""])
+    return "\n".join([*lines, "declare -a FILES=(", *files, ")", "declare -A ROOT=(", *table, ")", ""])

@@ -1,8 +1,6 @@
 """Steps of the nginx site, and the checks of the site (host/lib/nginx.sh)."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 
 from ..config.settings import Settings
 from ..plan import certificate
@@ -11,11 +9,6 @@ from .step import Step
 
 CHECK = "check_the_site"
 LOOK = "look_at_the_site"
-
-
-def test_site(site: Iterable[PurePosixPath]) -> Step:
-    """Install the staged site and let nginx test it without loading it; the old one comes back if it fails."""
-    return Step("test_the_nginx_site", "Test the nginx site", "test_site", {"site": site})
 
 
 def reload() -> Step:

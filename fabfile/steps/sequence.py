@@ -39,12 +39,7 @@ def abandon_build(plan: Plan) -> list[Step]:
 
 def switch(plan: Plan, activation: Activation) -> list[Step]:
     """From the first step that can be felt outside to the last check, as one batch: the host brings it to its end."""
-    units = [*plan.units, *plan.processes]
-    change_files = [
-        *([service.stage(plan.files)] if plan.files else []),
-        *([nginx.test_site(plan.site)] if plan.site else []),
-        *([service.install_units(units)] if units else []),
-    ]
+    change_files = [service.install(plan)] if plan.files else []
     return [
         *_rights(plan, activation),
         *(change_files if plan.beside else _take_up(plan, activation, change_files)),

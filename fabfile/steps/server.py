@@ -22,6 +22,7 @@ PROGRAMS = {
     "ssh-keygen": "openssh-client",
     "setfacl": "acl",
 }
+RIGHTS = "grant_the_exact_sudo_rights"
 SUPPORTED = ("debian 12", "debian 13", "ubuntu 22.04", "ubuntu 24.04")
 
 
@@ -52,13 +53,28 @@ def provision(settings: Settings, files: Iterable[PurePosixPath]) -> list[Step]:
         Step("make_the_secrets_file", "Make the secrets file", "make_secrets_file", owner)
         if own
         else Step("write_the_doppler_token", "Write the Doppler token", "write_token", {**owner, **doppler(settings)}),
-        Step("grant_the_exact_sudo_rights", "Grant the exact sudo rights", "grant_rights"),
+        grant_rights(settings),
         *([tls.prepare(settings)] if settings.tls else []),
         install_service(settings, files),
+        stage(files),
         *([tls.obtain(settings)] if settings.tls.letsencrypt else []),
         *([] if settings.tls else [tls.forget()]),
         *([reach_repository(settings)] if settings.repo else []),
     ]
+
+
+def grant_rights(settings: Settings) -> Step:
+    """Install the sudo lines, the file `sudoers` sent to the runner; answers with `right COMMAND` for all there are."""
+    return Step(RIGHTS, "Grant the exact sudo rights", "grant_rights", {"user": settings.user})
+
+
+def stage(files: Iterable[PurePosixPath], *, locked: bool = False) -> Step:
+    """Put files where the user may install them from; needs them and `install_files.sh` sent by their names.
+
+    `locked` says that who asks for it holds the lock of deploys.
+    """
+    parameters = {"files": files, "locked": locked}
+    return Step("stage_the_changed_files", "Stage the changed files", "stage_files", parameters, timeout=120)
 
 
 def install_service(settings: Settings, files: Iterable[PurePosixPath]) -> Step:

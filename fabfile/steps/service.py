@@ -1,4 +1,4 @@
-"""Steps of the service and its files, and the way back (host/lib/service.sh)."""
+"""Steps of the service and its files, and the way back (host/lib/service.sh, files.sh)."""
 
 from collections.abc import Iterable
 from pathlib import PurePosixPath
@@ -7,9 +7,11 @@ from ..config.layout import Release
 from ..config.settings import Settings
 from ..plan.activation import Kind
 from ..plan.plan import Plan
+from ..plan.rendering import digest
 from ..plan.services import patience
 from .step import Step, Value
 
+COMPARE = "compare_the_files"
 WAIT = "see_only_new_workers_answer"
 REVERT = "put_the_old_release_back"
 ACTIVATE = {
@@ -30,14 +32,16 @@ def require_rights(names: Iterable[str]) -> Step:
     return Step("ask_sudo_for_the_rights_it_needs", title, "require_rights", {"rights": names})
 
 
-def stage(files: Iterable[PurePosixPath]) -> Step:
-    """Put the rendered files (sent to the runner by name) in place to be installed; keep what is installed now."""
-    return Step("stage_the_changed_files", "Stage the changed files", "stage_files", {"files": files})
+def compare(files: Iterable[PurePosixPath]) -> Step:
+    """Answer with how the rendered files (sent to the runner by name) differ from the installed ones."""
+    return Step(COMPARE, "Compare the files with the installed ones", "compare_files", {"files": files})
 
 
-def install_units(files: Iterable[PurePosixPath]) -> Step:
-    """Install the staged units and let systemd read them."""
-    return Step("install_the_unit_files", "Install the unit files", "install_units", {"files": files}, live=True)
+def install(plan: Plan) -> Step:
+    """Install the files that root has staged, if they are those of the plan."""
+    digests = [f"{digest(text)}  {plan.layout.staged_next}{path}" for path, text in plan.files.items()]
+    parameters = {"files": plan.files, "digests": digests}
+    return Step("install_the_changed_files", "Install the changed files", "install_files", parameters)
 
 
 def activate(kind: Kind) -> Step:
@@ -75,7 +79,6 @@ def revert(plan: Plan, kind: Kind, *, roll: bool = False) -> Step:
             "activation": kind,
             "units": plan.units,
             "site": plan.site,
-            "processes": plan.processes,
             **_waiting(plan.settings),
         },
         timeout=plan.settings.timeouts.reload + 180 + (patience(plan.settings) if roll else 0),

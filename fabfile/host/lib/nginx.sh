@@ -1,17 +1,6 @@
 # The nginx site, and whether the site answers.
 set -euo pipefail
 
-# Install the staged site and let nginx test it without loading it; bring the old one back if it fails.
-test_site() {
-  local site
-  local "$@"
-  local code=0
-  install_staged "$site"
-  as_root test_nginx || code=$?
-  [ "$code" = 0 ] || restore_staged "$site"
-  return "$code"
-}
-
 # Reload nginx, and wait until the workers of before take no new connection: a visitor meets the new site from then on.
 reload_nginx() {
   local pid workers end=$((SECONDS + 10))

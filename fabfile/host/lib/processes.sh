@@ -61,20 +61,6 @@ explain_read_only() {
   fi
 }
 
-# Bring back the unit files of workers and timers, as far as this run has changed them: restore_processes FILES
-restore_processes() {
-  local file before
-  differ_now "$1" || return 0
-  for file in $1; do
-    before=$STAGED/${file##*/}.before
-    case $file in */"$NAME-processes.service") ;; *) continue ;; esac
-    # There was none before: it is to know of no process, and so takes them away.
-    [ -e "$before" ] || sed -E 's/ (worker|singleton|timer):[^ ]+//g' "$STAGED/${file##*/}" >"$before"
-  done
-  restore_staged "$1"
-  as_root reload_units
-}
-
 # Bring workers and timers back to what is live now, if they have left it.
 roll_back() {
   [ ! -e "$ROLLED" ] || as_root roll_processes

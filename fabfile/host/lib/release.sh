@@ -214,7 +214,8 @@ mark_good() {
   local "$@"
   [ -z "$left" ] || touch "$left/.deploy/left"
   touch "$release/.deploy/good"
-  rm -f "$release/.deploy/bad" "$release/.deploy/left" "$STAGED"/*.pending
+  rm -f "$release/.deploy/bad" "$release/.deploy/left"
+  forget_pending
 }
 
 # Append one line of JSON to the host's history, also after half a line of a run that was cut.

@@ -222,7 +222,7 @@ make_folders() {
   local user group
   local "$@"
   local path
-  for path in "$BASE" "$RELEASES" "$SHARED" "$STAGED" "$KEPT_STATIC" "$CACHE" "$PYTHONS"; do
+  for path in "$BASE" "$RELEASES" "$SHARED" "$KEPT_STATIC" "$CACHE" "$PYTHONS"; do
     folder "$user" "$group" 755 "$path"
   done
   for path in "${DOPPLER_HOME%/*}" "$DOPPLER_HOME"; do folder "$user" "$group" 700 "$path"; done
@@ -312,14 +312,22 @@ refuse_token() {
   exit 1
 }
 
-# Install the sudo lines (sent to the runner as the file sudoers), checked by visudo first.
+# Install the sudo lines (sent to the runner as the file sudoers), checked by visudo first; answers with all that the user
+# may run then, by `right COMMAND`, for other files may say more.
 grant_rights() {
+  local user
+  local "$@"
   local sent=$DEPLOY_FILES/sudoers file=/etc/sudoers.d/$UNIT
-  ! cmp -s "$sent" "$file" || return 0
-  /usr/sbin/visudo -cqf "$sent"
-  install -m 440 -o root -g root "$sent" "$file"
-  echo "changed: $file"
+  if ! cmp -s "$sent" "$file"; then
+    /usr/sbin/visudo -cqf "$sent"
+    install -m 440 -o root -g root "$sent" "$file"
+    echo "changed: $file"
+  fi
+  list_rights --other-user="$user"
 }
+
+# What a user may run as root without a password, a line each, `right COMMAND`: list_rights [OPTION]
+list_rights() { sudo -n --list "$@" 2>/dev/null | sed -nE 's/^ +\(.*\) NOPASSWD: /right /p' || true; }
 
 # Install unit, socket and site (sent to the runner by name) where there is none yet, or nothing is live yet.
 # With a release live, a changed file is the next deploy's business: that knows how to activate it unnoticed. But for a

@@ -1,64 +1,5 @@
-# The service and its files: staged, installed, brought to life, its workers told apart; and the way back.
+# The service: brought to life, its workers told apart; and the way back.
 set -euo pipefail
-
-# There when this run has staged files: what an earlier run has kept is not what is to come back.
-STAGED_NOW=$DEPLOY_WORK/staged
-# There when an earlier run was cut with files installed that are not in use: the way back cannot put those right.
-WAS_PENDING=$DEPLOY_WORK/was_pending
-
-# Put the rendered files (sent to the runner by name) in place to be installed; keep what is installed now.
-# Until the end of the run each is marked as pending: after a run that was cut, it counts as one that differs, for it
-# may be installed, but in use it is not.
-stage_files() {
-  local files
-  local "$@"
-  local file place
-  for file in $files; do
-    place=$STAGED/${file##*/}
-    if [ -e "$file" ]; then cp "$file" "$place.before"; else rm -f "$place.before"; fi
-    [ ! -e "$place.pending" ] || touch "$WAS_PENDING"
-    touch "$place.pending"
-    cp "$DEPLOY_FILES/${file##*/}" "$place.new"
-    chmod 644 "$place.new"
-    mv "$place.new" "$place"
-  done
-  touch "$STAGED_NOW"
-}
-
-# Install staged files, each only if it differs: install_staged FILES
-install_staged() {
-  local file
-  for file in $1; do
-    cmp -s "$STAGED/${file##*/}" "$file" || as_root "install:$file"
-  done
-}
-
-install_units() {
-  local files
-  local "$@"
-  install_staged "$files"
-  as_root reload_units
-}
-
-# Bring back what stage_files kept: restore_staged FILES
-restore_staged() {
-  local file place
-  for file in $1; do
-    place=$STAGED/${file##*/}
-    if [ -e "$place.before" ]; then cp "$place.before" "$place"; fi
-  done
-  install_staged "$1"
-}
-
-# Whether one of these files is another than before this run: differ_now FILES
-differ_now() {
-  local file
-  [ -e "$STAGED_NOW" ] || return 1
-  for file in $1; do
-    cmp -s "$file" "$STAGED/${file##*/}.before" || return 0
-  done
-  return 1
-}
 
 # Make a release the live one, unless it is, and bring it to life: by `hup`, `restart` or `start`.
 # One step, which ends what it has begun: were it two, a runner that is killed between them would leave a link to one
@@ -104,24 +45,18 @@ wait_for_workers() {
 }
 
 # The way back, safe at every point: ends the proof; restores files, link and workers as far as they changed.
-# `old` is the release that was live before, empty when none was; `units`, `site` and `processes` are the changed files.
+# `old` is the release that was live before, empty when none was; `units` and `site` are the changed files.
 revert() {
-  local old new activation units site processes health_path limit patience
+  local old new activation units site health_path limit patience
   local "$@"
-  local again=start switched='' units_differ=''
+  local again=start switched='' units_differ='' site_differs=''
   [ "$activation" != hup ] || again=hup
   stop_proof
   if [ -n "$old" ] && [ "$old" != "$new" ]; then touch "$new/.deploy/bad"; fi
-  if [ -n "$site" ] && differ_now "$site"; then
-    restore_staged "$site"
-    as_root reload_nginx
-  fi
-  if [ -n "$units" ] && differ_now "$units"; then
-    units_differ=1
-    restore_staged "$units"
-    as_root reload_units
-  fi
-  [ -z "$processes" ] || restore_processes "$processes"
+  ! differ_now "$site" || site_differs=1
+  ! differ_now "$units" || units_differ=1
+  restore_files
+  [ -z "$site_differs" ] || as_root reload_nginx
   if [ "$(readlink "$CURRENT")" = "releases/${new##*/}" ]; then switched=1; fi
   if [ -z "$old" ]; then
     if [ -n "$switched" ]; then
@@ -138,5 +73,5 @@ revert() {
     bring_to_life start
   fi
   roll_back
-  [ ! -e "$STAGED_NOW" ] || [ -e "$WAS_PENDING" ] || rm -f "$STAGED"/*.pending
+  [ ! -e "$INSTALLED_NOW" ] || [ -e "$WAS_PENDING" ] || forget_pending
 }

@@ -8,7 +8,7 @@ read_host() {
     [ "$name $SECRETS_IN" != "doppler file" ] || continue
     type -P "$name" >/dev/null || [ -x "/usr/sbin/$name" ] || echo "missing the program $name"
   done
-  for name in "$RELEASES" "$SHARED" "$STAGED"; do [ -w "$name" ] || echo "missing the folder $name"; done
+  for name in "$RELEASES" "$SHARED"; do [ -w "$name" ] || echo "missing the folder $name"; done
   [ -r "$SECRETS" ] || echo "missing the $([ "$SECRETS_IN" = file ] && echo secrets || echo token) file $SECRETS"
   if [ -L "$APP" ]; then echo "app link"; elif [ -e "$APP" ]; then echo "app folder"; else echo "app nothing"; fi
   echo "live $(readlink -e "$CURRENT" || true)"
@@ -18,6 +18,7 @@ read_host() {
   echo "inodes ${inodes/#-/1000000}"
   read_releases
   read_files
+  list_rights
   [ ! -f "$MAINTENANCE" ] || echo "maintenance $MAINTENANCE"
   [ ! -f "$HOLD" ] || echo "hold $(cat "$HOLD")"
   [ ! -s "$BASE/frozen" ] || echo "frozen $(tr '\n' ' ' <"$BASE/frozen")"
@@ -39,14 +40,19 @@ read_releases() {
   done
 }
 
-# The digests of the installed files; one that a cut run has left pending counts as not there.
+# The digests of the files that root writes: `file DIGEST PATH` as installed, but for those that a cut run has left
+# pending; `staged DIGEST PATH` as root has staged them.
 read_files() {
-  local name file
-  for name in "${!ROOT[@]}"; do
-    case $name in install:*) file=${name#install:} ;; *) continue ;; esac
-    if [ "$(readlink "$file" || true)" = /dev/null ]; then echo "masked ${file##*/}"; fi
-    [ -e "$STAGED/${file##*/}.pending" ] || sha256sum "$file" 2>/dev/null | sed 's/^/file /; s/  / /' || true
+  local file
+  local -a there=()
+  for file in "${FILES[@]}"; do
+    if [ -L "$file" ] && [ "$(readlink "$file")" = /dev/null ]; then echo "masked ${file##*/}"; fi
+    [ -e "$PENDING/${file##*/}" ] || there+=("$file")
+    there+=("$STAGED/next$file")
   done
+  sha256sum -- "${there[@]}" 2>/dev/null | awk -v staged="$STAGED/next" '
+    index($2, staged) == 1 { print "staged", $1, substr($2, length(staged) + 1); next }
+    { print "file", $1, $2 }' || true
 }
 
 # A line for each unit of a worker or timer: `unit NAME STATE`, with systemd's word for its state.

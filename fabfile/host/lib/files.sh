@@ -1,0 +1,116 @@
+# The files that only root may write: staged by root, installed by the deploying user, and the way back.
+set -euo pipefail
+
+# There when this run has installed files: what an earlier run has replaced is not what is to come back.
+INSTALLED_NOW=$DEPLOY_WORK/installed
+# There when an earlier run was cut with files installed that are not in use: the way back cannot put those right.
+WAS_PENDING=$DEPLOY_WORK/was_pending
+
+# As root: put the rendered files (sent to the runner by name) where the deploying user may install them from, and beside
+# them what they replace. `locked` says that the caller holds the lock of deploys.
+stage_files() {
+  local files locked
+  local "$@"
+  local file new=$STAGED.new
+  [ -n "$locked" ] || await_deploys
+  install -m 755 -o root -g root "$DEPLOY_FILES/install_files.sh" "$INSTALLER.new"
+  mv -T "$INSTALLER.new" "$INSTALLER"
+  rm -rf "$new" "$BASE/staged" # the latter is an earlier version's
+  mkdir -p "$new/next" "$new/before"
+  for file in $files; do
+    mkdir -p "$(dirname "$new/next$file")" "$(dirname "$new/before$file")"
+    cp "$DEPLOY_FILES/${file##*/}" "$new/next$file"
+    if [ -e "$PENDING/${file##*/}" ] && [ -e "$STAGED/before$file" ]; then
+      cp "$STAGED/before$file" "$new/before$file" # what is installed was never in use
+    elif [ -e "$file" ]; then
+      cp "$file" "$new/before$file"
+    elif [ "${file##*/}" = "$NAME-processes.service" ]; then
+      # There was none before: it is to know of no process, and so takes them away.
+      sed -E 's/ (worker|singleton|timer):[^ ]+//g' "$new/next$file" >"$new/before$file"
+    fi
+  done
+  chmod -R u=rwX,go=rX "$new"
+  if diff -rq "$new/next" "$STAGED/next" >/dev/null 2>&1; then
+    rm -rf "$new"
+    return 0
+  fi
+  refuse_broken_site "$new/next$SITE_FILE"
+  rm -rf "$STAGED.old"
+  [ ! -e "$STAGED" ] || mv -T "$STAGED" "$STAGED.old"
+  mv -T "$new" "$STAGED"
+  rm -rf "$STAGED.old"
+  for file in $files; do
+    cmp -s "$STAGED/next$file" "$file" || echo "changed: $file is staged for the next deploy"
+  done
+}
+
+# Wait until no deploy works on this host: it may be about to install what is staged, or to take it back.
+await_deploys() {
+  [ -f "$LOCK" ] || return 0
+  exec 8<"$LOCK"
+  flock -w 60 8 || {
+    echo "failed: a deploy works on this host"
+    echo "next: when it has ended, the same command again"
+    exit 1
+  }
+}
+
+# Refuse a site that nginx would not take, before anything is built: nginx reads it in the place of the installed one, and
+# nobody else does. Where no mount is allowed, the deploy finds out: refuse_broken_site TEXT
+refuse_broken_site() {
+  [ -e "$1" ] && [ -e "$SITE_FILE" ] && unshare --mount true 2>/dev/null || return 0
+  # shellcheck disable=SC2016 # the other bash's
+  unshare --mount bash -c 'mount --bind "$1" "$2" && /usr/sbin/nginx -t -q' bash "$1" "$SITE_FILE" || {
+    rm -rf "$STAGED.new"
+    fail "nginx -t refuses the site that hosts.toml makes; nothing was changed"
+  }
+}
+
+# Show how the rendered files (sent to the runner by name) differ from the installed ones: compare_files FILES
+compare_files() {
+  local files
+  local "$@"
+  local file there
+  for file in $files; do
+    there=$file
+    [ -e "$file" ] || there=/dev/null
+    diff -u --label "$file" --label "$file, from hosts.toml" "$there" "$DEPLOY_FILES/${file##*/}" || true
+  done
+}
+
+# Install what root has staged, if it still is what this run has planned: `digests` are lines of sha256sum.
+# Until the end of the run each changed file is marked as pending: after a run that was cut, it counts as one that
+# differs, for it may be installed, but in use it is not.
+install_files() {
+  local files digests
+  local "$@"
+  local file
+  sha256sum --check --status <<<"$digests" || {
+    echo "failed: $STAGED/next no longer holds what this run is to install"
+    echo "next: the same command again"
+    exit 1
+  }
+  mkdir -p "$PENDING"
+  for file in $files; do
+    [ ! -e "$PENDING/${file##*/}" ] || touch "$WAS_PENDING"
+    touch "$PENDING/${file##*/}"
+  done
+  touch "$INSTALLED_NOW"
+  as_root install_next
+}
+
+# Whether one of these files is another than before this run: differ_now FILES
+differ_now() {
+  local file
+  [ -e "$INSTALLED_NOW" ] || return 1
+  for file in $1; do
+    cmp -s "$file" "$STAGED/before$file" || return 0
+  done
+  return 1
+}
+
+# Bring back what this run has replaced.
+restore_files() { [ ! -e "$INSTALLED_NOW" ] || as_root install_before; }
+
+# Once all that is installed is in use.
+forget_pending() { rm -rf "$PENDING"; }
