@@ -53,8 +53,7 @@ def _without_admin(session: Session, plan: Plan, error: DeployError) -> Provisio
     differences = runner.run([service.compare(plan.files)]).output(service.COMPARE)
     return ProvisionError(
         f"{run.name}: {_names(plan)} changed, which root alone may stage, and root is not at hand: {error.message}",
-        hint=f"fab -H {run.name} provision, by somebody who may log in as {run.settings.admin} (admin in hosts.toml); "
-        "then the same command again",
+        hint=f"fab -H {run.name} provision, by somebody who may log in as {run.settings.admin}, then this one again",
         evidence=VALUES.sub(r"\1 (not shown)", differences),
     )
 

@@ -20,7 +20,7 @@ def world(tmp_path: Path) -> Iterator[World]:
         (tmp_path / folder).mkdir()
     layout = world.layout
     for path in (
-        layout.releases, layout.shared, layout.staged, layout.kept_static, layout.cache, layout.state,
+        layout.releases, layout.shared, layout.kept_static, layout.cache, layout.state,
         layout.socket.parent, layout.secrets.parent, layout.doppler_home.parent, layout.service_file.parent,
         layout.site_file.parent, layout.site_link.parent,
     ):  # fmt: skip

@@ -6,7 +6,7 @@ from fabfile.config.settings import Tls
 from fabfile.plan import rendering, services
 from fabfile.plan.activation import Activation, Kind
 from fabfile.plan.plan import Plan
-from fabfile.steps import at_hand, logs, maintenance, nginx, release, remove, secrets, sequence, server, survey
+from fabfile.steps import at_hand, logs, maintenance, nginx, release, remove, secrets, sequence, server, service, survey
 from fabfile.steps.logs import Lines
 from fabfile.steps.step import Step
 from testbed.sample import sample
@@ -70,7 +70,7 @@ def every_step() -> list[Step]:
         secrets.names(SETTINGS), secrets.set_value("MOTTO"), secrets.unset("MOTTO"), secrets.replace_token(SETTINGS),
         secrets.look(SETTINGS), *server.provision(IN_A_FILE, FILES),
         maintenance.open_again(), remove.look(), remove.remove(SETTINGS),
-        release.read_history(20),
+        release.read_history(20), service.compare(FILES), server.stage(FILES, locked=True),
         nginx.look_at_site(SETTINGS), logs.journal(services.web(LAYOUT), LINES), logs.nginx_errors(LAYOUT, LINES),
         logs.nginx(50), logs.see_since("-1h"), logs.nginx_log(LAYOUT, LINES), logs.follow_nginx_log(LAYOUT, LINES),
         at_hand.find_live(), at_hand.run_by_hand(SETTINGS, NEW, manage=True), at_hand.end_command(),

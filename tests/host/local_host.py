@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
@@ -17,9 +17,11 @@ from typing import Any, cast
 from fabfile.config.inventory import Host
 from fabfile.config.layout import Layout, Release
 from fabfile.config.settings import Settings
+from fabfile.plan import rendering
 from fabfile.plan.lock import Lock
 from fabfile.ssh import library
 from fabfile.ssh.connection import Connection
+from fabfile.steps import server
 from fabfile.steps.step import Results, Step
 from testbed import bash
 from testbed.bash import shell
@@ -142,6 +144,10 @@ class TemporaryLayout(Layout):
     @property
     def doppler_home(self) -> PurePosixPath:
         return self._below(super().doppler_home)
+
+    @property
+    def installer(self) -> PurePosixPath:
+        return self._below(super().installer)
 
     @property
     def service_file(self) -> PurePosixPath:
@@ -307,6 +313,13 @@ class World:
         (package / "base.py").write_text(DJANGO)
         Path(release.project, "manage.py").write_text(manage)
         return release
+
+    def stage(self, texts: Mapping[PurePosixPath, str]) -> str:
+        """Stage files as root does; return what it said."""
+        Path(self.layout.installer).parent.mkdir(parents=True, exist_ok=True)
+        sent = {"install_files.sh": rendering.installer().encode()}
+        sent |= {path.name: text.encode() for path, text in texts.items()}
+        return self.output(server.stage(texts), sent)
 
     def link(self, release: Release) -> None:
         """Make a release the live one, without a service."""

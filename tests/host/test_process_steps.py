@@ -229,12 +229,13 @@ def test_the_way_back_of_the_first_worker_takes_it_away(world: World) -> None:
     """The unit that starts processes had no text before: it comes back as one that knows of none."""
     live = world.release(NEW, "good")
     world.link(live)
-    world.stub("sudo", 'case $2 in /usr/bin/install) install "$3" "$4" "${@: -2}" ;; esac')
+    world.stub("sudo", "case $2 in *-files.sh) sed '/^PATH=/d' $2 | bash -s -- \"${@:3}\" ;; esac")
+    world.stub("systemctl")
     unit = services.roller(world.layout).files[0]
-    text = b"ExecStart=/bin/bash roll consult /srv/consult/current worker:worker:2 timer:nightly:1\n"
-    plan = Plan(world.settings, world.layout, live, live, {unit: ""})
-    rolled = [service.stage([unit]), service.install_units([unit]), processes.roll(world.settings, live)]
-    world.run(*rolled, service.revert(plan, "processes", roll=True), files={unit.name: text})
+    text = "ExecStart=/bin/bash roll consult /srv/consult/current worker:worker:2 timer:nightly:1\n"
+    plan = Plan(world.settings, world.layout, live, live, {unit: text})
+    world.stage(plan.files)
+    world.run(service.install(plan), processes.roll(world.settings, live), service.revert(plan, "processes", roll=True))
     assert Path(unit).read_text() == "ExecStart=/bin/bash roll consult /srv/consult/current\n"
     assert commands(world)[-1] == "/usr/bin/systemctl start consult-processes.service"
 

@@ -582,7 +582,8 @@ def test_sudo_lines_are_exact() -> None:
     assert lines
     for line in lines:
         assert re.fullmatch(
-            r"deploy ALL=\(root\) NOPASSWD: /usr/s?bin/(systemctl|nginx|install) [A-Za-z0-9 /._-]+", line
+            r"deploy ALL=\(root\) NOPASSWD: /usr/(s?bin/(systemctl|nginx)|local/lib/consult-files.sh) [a-z0-9 /._-]+",
+            line,
         ), line
 
 

@@ -4,6 +4,7 @@ sudo is a stand-in that notes what it is asked and does it without being root; s
 Processes, signals, files, curl and the unix socket are real.
 """
 
+import contextlib
 import http.server
 import json
 import os
@@ -12,7 +13,7 @@ import signal
 import socketserver
 import subprocess
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -32,13 +33,14 @@ from testbed.sample import sample
 from tests.host.local_host import World, alive, eventually
 
 OLD, NEW = "20260101T000000Z-abcdef0", "20260102T000000Z-abcdef1"
+BROKEN = 'nginx: [emerg] unknown directive "broken"'
 SUDO = """
 [ "$1" = -n ] || exit 99; shift
 [ "$1" != -l ] || [ -e refuse ] || exit 0
 [ ! -e refuse ] || [[ $* != *"$(cat refuse)"* ]] || { echo 'sudo: a password is required' >&2; exit 1; }
 case $1 in
-  /usr/bin/install) install "$2" "$3" "${@: -2}" ;;
-  /usr/sbin/nginx) ! grep -q broken "$SITE" || { echo 'nginx: [emerg] unknown directive "broken"' >&2; exit 1; } ;;
+  */consult-files.sh) sed '/^PATH=/d' "$1" | bash -s -- "${@:2}" ;;
+  /usr/sbin/nginx) exec nginx "${@:2}" ;;
   /usr/bin/systemctl) exec systemctl "${@:2}" ;;
   *) exit 98 ;;
 esac
@@ -49,12 +51,14 @@ esac
 def programs(world: World) -> None:
     """Stand-ins for what needs root."""
     world.settings = world.settings.model_copy(update={"timeouts": Timeouts(reload=2, health=1)})
-    world.stub("sudo", f"cd {world.root}; SITE={world.layout.site_file}; {SUDO}")
+    world.stub("sudo", f"cd {world.root}; {SUDO}")
     world.stub(
         "systemctl",
         "case $1 in is-active) shift; for unit in $*; do case $unit in -*) ;; *) echo active ;; esac; done ;; esac",
     )
+    world.stub("nginx", f"! grep -q broken {world.layout.site_file} || {{ echo '{BROKEN}' >&2; exit 1; }}")
     world.stub("journalctl", "echo the journal")
+    world.override("unshare() { false; }")  # root may run these tests, and its own nginx is none of theirs
 
 
 def asked(world: World) -> list[str]:
@@ -62,12 +66,18 @@ def asked(world: World) -> list[str]:
     return [call.removeprefix("sudo -n ") for call in world.calls if call.startswith("sudo")]
 
 
-def files(world: World, site: str = "new site") -> dict[str, bytes]:
+def files(world: World, site: str = "new site") -> dict[PurePosixPath, str]:
     layout = world.layout
-    return {
-        layout.service_file.name: b"new service", layout.socket_file.name: b"new socket",
-        layout.site_file.name: site.encode()
-    }  # fmt: skip
+    return {layout.service_file: "new service", layout.socket_file: "new socket", layout.site_file: site}
+
+
+def some(world: World, *paths: PurePosixPath, site: str = "new site") -> dict[PurePosixPath, str]:
+    return {path: text for path, text in files(world, site).items() if path in paths}
+
+
+def install(world: World, texts: Mapping[PurePosixPath, str]) -> Step:
+    live = world.layout.release(OLD)
+    return service.install(Plan(world.settings, world.layout, live, live, texts))
 
 
 def installed(world: World) -> list[str]:
@@ -85,63 +95,156 @@ def before(world: World) -> None:
         Path(path).write_text(f"old {word}")
 
 
-def test_units_are_staged_and_installed_by_exact_commands(world: World) -> None:
-    """Exactly the commands of the sudo lines; the second run installs nothing, for nothing differs."""
+def test_files_are_installed_by_one_exact_command(world: World) -> None:
+    """All that root has staged, each only if it differs; systemd hears of it once, and nginx tests only a site."""
     layout = world.layout
     before(world)
-    targets = [layout.service_file, layout.socket_file]
-    steps = [service.stage(targets), service.install_units(targets)]
-    world.run(*steps, files=files(world))
-    reload = "/usr/bin/systemctl daemon-reload"
-    assert asked(world) == [
-        *(f"/usr/bin/install -m 644 -o root -g root {layout.staged}/{path.name} {path}" for path in targets), reload,
-    ]  # fmt: skip
+    texts = some(world, layout.service_file, layout.socket_file)
+    world.stage(texts)
+    world.twice(install(world, texts))
+    assert asked(world) == [f"{layout.installer} {layout.staged} next"] * 2
     assert installed(world) == ["new service", "new socket", "old site"]
-    assert Path(f"{layout.staged}/{layout.service_file.name}.before").read_text() == "old service"
-    world.run(*steps, files=files(world))
-    assert asked(world) == [reload]
+    assert Path(f"{layout.staged}/before{layout.service_file}").read_text() == "old service"
+    assert {path.stat().st_mode & 0o777 for path in map(Path, texts)} == {0o644}
+    assert not list(Path(layout.service_file).parent.glob("*.new"))
+
+
+def test_systemd_and_nginx_hear_of_what_they_read(world: World) -> None:
+    """A daemon-reload for a changed unit, a test for a changed site; neither for the other, nor for nothing."""
+    layout = world.layout
+    before(world)
+    for path, heard in (
+        (layout.service_file, ["systemctl daemon-reload"]),
+        (layout.site_file, ["nginx -t -q"]),
+    ):
+        texts = some(world, path)
+        world.stage(texts)
+        for expected in (heard, []):
+            world.run(install(world, texts))
+            assert [call for call in world.calls if not call.startswith("sudo")] == expected
+
+
+def test_staged_files_are_root_s_choice_alone(world: World) -> None:
+    """What was staged by somebody else meanwhile is not installed in its place."""
+    before(world)
+    world.stage(files(world, "somebody else's site"))
+    with pytest.raises(StepError, match="no longer holds what this run is to install") as caught:
+        world.run(install(world, files(world)))
+    assert caught.value.hint == "the same command again"
+    assert installed(world) == ["old service", "old socket", "old site"]
+    assert asked(world) == []
+
+
+def test_staging_again_changes_nothing(world: World) -> None:
+    """Told once for each file that is to be installed; once it is, what it replaced is still known."""
+    before(world)
+    texts = files(world)
+    assert world.stage(texts).splitlines() == [f"changed: {path} is staged for the next deploy" for path in texts]
+    world.run(install(world, texts))
+    ages = {path: path.stat().st_mtime_ns for path in Path(world.layout.staged).rglob("*")}
+    assert world.stage(texts) == ""
+    assert {path: path.stat().st_mtime_ns for path in Path(world.layout.staged).rglob("*")} == ages
+    assert Path(f"{world.layout.staged}/before{world.layout.site_file}").read_text() == "old site"
+
+
+def test_a_process_that_left_is_staged_no_more(world: World) -> None:
+    """What stands there is what hosts.toml makes, no more; and what an earlier version had staged is gone."""
+    before(world)
+    Path(world.layout.base, "staged").mkdir()
+    world.stage(files(world))
+    world.stage(some(world, world.layout.site_file))
+    found = {path.name for path in Path(world.layout.staged).rglob("*") if path.is_file()}
+    assert found == {world.layout.site_file.name}
+    assert not Path(world.layout.base, "staged").exists()
+
+
+def test_a_site_that_nginx_refuses_is_not_staged(world: World) -> None:
+    """Told before anything is built, in nginx's words; what was staged before stays."""
+    before(world)
+    world.override("nginx_test_with() { grep -qv broken $1 || { echo '[emerg] unknown directive'; return 1; }; }")
+    world.override("unshare() { true; }")
+    world.stage(files(world))
+    with pytest.raises(StepError, match="nginx -t refuses the site") as caught:
+        world.stage(files(world, "broken"))
+    assert "[emerg] unknown directive" in caught.value.evidence
+    assert Path(f"{world.layout.staged}/next{world.layout.site_file}").read_text() == "new site"
+    assert not Path(f"{world.layout.staged}.new").exists()
+
+
+@pytest.mark.parametrize("busy", [True, False])
+def test_nothing_is_staged_under_a_deploy_s_hands(world: World, busy: bool) -> None:
+    """Who holds the lock may be about to go back to what it has replaced: `provision` waits for its end."""
+    before(world)
+    world.override("flock() { command flock --nonblock 8; }")
+    with world.connect().runner(lock=world.lock()) if busy else contextlib.nullcontext():
+        if busy:
+            with pytest.raises(StepError, match="a deploy works on this host"):
+                world.stage(files(world))
+        else:
+            world.stage(files(world))
+    assert Path(world.layout.staged).exists() is not busy
+
+
+def test_what_differs_is_shown(world: World) -> None:
+    """For somebody who may not be root: the installed text against the one of hosts.toml, also where there is none."""
+    before(world)
+    Path(world.layout.socket_file).unlink()
+    texts = files(world)
+    said, _ = world.twice(service.compare(texts), {path.name: text.encode() for path, text in texts.items()})
+    assert f"--- {world.layout.site_file}\n+++ {world.layout.site_file}, from hosts.toml" in said
+    assert "-old site" in said
+    assert "+new socket" in said
+    assert installed(world) == ["old service", "", "old site"]
 
 
 def test_files_of_a_run_that_was_cut_are_installed_again(world: World) -> None:
     """Installed, but not yet in use: until the run's last step the next one takes them for files that differ."""
     layout = world.layout
     before(world)
-    targets = [layout.service_file, layout.site_file]
+    texts = some(world, layout.service_file, layout.site_file)
     live = world.release(NEW, "built")
-    world.run(service.stage(targets), service.install_units(targets), files=files(world))
+    world.stage(texts)
+    world.run(install(world, texts))
 
     def known() -> set[str]:
         return set(parse(world.output(survey.read_host()).splitlines()).files)
 
     assert known() == {str(layout.socket_file)}
+    world.stage(texts | some(world, layout.socket_file))  # what comes back is what was in use
+    assert Path(f"{layout.staged}/before{layout.site_file}").read_text() == "old site"
     world.twice(release_steps.mark_good(live))
-    assert known() == {str(path) for path in (*targets, layout.socket_file)}
+    assert known() == {str(path) for path in (*texts, layout.socket_file)}
+
+
+def test_the_survey_tells_what_is_staged_and_which_rights_there_are(world: World) -> None:
+    """By which a deploy knows whether root is needed, and whether the rights are too wide."""
+    before(world)
+    texts = files(world)
+    world.stage(texts)
+    world.stub("sudo", "echo 'Matching Defaults: secure_path'; echo '    (root) NOPASSWD: /usr/sbin/nginx -t -q'")
+    state = parse(world.output(survey.read_host()).splitlines())
+    assert state.staged == {str(path): rendering.digest(text) for path, text in texts.items()}
+    assert state.files == {str(path): rendering.digest(text.replace("new", "old")) for path, text in texts.items()}
+    assert state.rights == ("/usr/sbin/nginx -t -q",)
 
 
 def test_a_broken_site_is_never_left_installed(world: World) -> None:
-    """nginx says what is wrong, and the old site is back; twice over."""
+    """nginx says what is wrong, and all is as before; twice over."""
     layout = world.layout
     before(world)
-    steps = [service.stage([layout.site_file]), nginx.test_site([layout.site_file])]
+    texts = files(world, "broken")
+    world.stage(texts)
     for _ in range(2):
         with pytest.raises(StepError) as caught:
-            world.run(*steps, files=files(world, "broken"))
+            world.run(install(world, texts))
         assert 'unknown directive "broken"' in caught.value.evidence
-        assert installed(world)[2] == "old site"
-    world.run(*steps, nginx.reload(), files=files(world))
+        assert installed(world) == ["old service", "old socket", "old site"]
+    texts = files(world)
+    world.stage(texts)
+    world.run(install(world, texts), nginx.reload())
     assert installed(world)[2] == "new site"
     assert asked(world)[-1] == "/usr/bin/systemctl reload nginx.service"
-
-
-def test_a_site_that_may_not_be_tested_is_not_left_installed(world: World) -> None:
-    """The missing right is told as such, not as a broken site; the old site is back."""
-    before(world)
-    (world.root / "refuse").write_text("nginx -t")
-    site = [world.layout.site_file]
-    with pytest.raises(StepError) as caught:
-        world.run(service.stage(site), nginx.test_site(site), files=files(world))
-    assert caught.value.failed.code == NO_RIGHT
-    assert installed(world)[2] == "old site"
+    assert layout.site_file in texts
 
 
 def test_a_missing_right_is_told(world: World) -> None:
@@ -392,18 +495,11 @@ def test_the_way_back_after_the_switch(world: World, releases: tuple[Release, Re
     layout = world.layout
     before(world)
     old, new = releases
-    paths = [layout.service_file, layout.socket_file, layout.site_file]
-    steps = [
-        service.stage(paths),
-        nginx.test_site([layout.site_file]),
-        service.install_units(paths[:2]),
-        *switch(world, new),
-    ]
-    back = way_back(world, old, new, paths)
+    texts = files(world)
+    world.stage(texts)
+    back = way_back(world, old, new, texts)
     with world.connect().runner() as runner:
-        for name, content in files(world).items():
-            runner.put(name, content)
-        runner.run(steps)
+        runner.run([install(world, texts), *switch(world, new)])
         assert installed(world) == ["new service", "new socket", "new site"]
         runner.run([back, back])
     assert installed(world) == ["old service", "old socket", "old site"]
@@ -414,26 +510,21 @@ def test_the_way_back_after_the_switch(world: World, releases: tuple[Release, Re
     assert workers == [str(old.root)] * 2
 
 
-@pytest.mark.parametrize("steps", range(5))
+@pytest.mark.parametrize("steps", range(4))
 @pytest.mark.usefixtures("master")
 def test_the_way_back_from_every_point(world: World, releases: tuple[Release, Release], steps: int) -> None:
     """However far the switch came, the way back ends with the old release live, its workers and its files."""
     layout = world.layout
     before(world)
     new = releases[1]
-    paths = [layout.service_file, layout.site_file]
-    forward = [
-        service.stage(paths), nginx.test_site([layout.site_file]), service.install_units(paths[:1]),
-        *switch(world, new),
-    ]  # fmt: skip
-    with world.connect().runner() as runner:
-        for name, content in files(world).items():
-            runner.put(name, content)
-        with pytest.raises(StepError) as caught:
-            runner.run(
-                [*forward[:steps], shell("fails", "false")],
-                [way_back(world, releases[0], new, paths)],
-            )
+    texts = some(world, layout.service_file, layout.site_file)
+    world.stage(texts)
+    forward = [install(world, texts), *switch(world, new)]
+    with world.connect().runner() as runner, pytest.raises(StepError) as caught:
+        runner.run(
+            [*forward[:steps], shell("fails", "false")],
+            [way_back(world, releases[0], new, texts)],
+        )
     reverted = caught.value.rescue[service.REVERT]
     assert reverted.ok, reverted.output
     assert list(caught.value.rescue) == [service.REVERT]
@@ -443,20 +534,21 @@ def test_the_way_back_from_every_point(world: World, releases: tuple[Release, Re
     assert workers == [str(releases[0].root)] * 2
 
 
-@pytest.mark.parametrize(("cut", "staged"), [(False, True), (True, True), (True, False)])
+@pytest.mark.parametrize(("cut", "again"), [(False, True), (True, True), (True, False)])
 @pytest.mark.usefixtures("master")
 def test_the_way_back_forgets_no_file_that_a_cut_run_left_pending(
-    world: World, releases: tuple[Release, Release], cut: bool, staged: bool
+    world: World, releases: tuple[Release, Release], cut: bool, again: bool
 ) -> None:
-    """What this run had staged is put back and pending no more; what an earlier one had, the next run installs."""
+    """What this run has installed is put back and pending no more; what an earlier one had, the next run installs."""
     layout = world.layout
     before(world)
-    stage = service.stage([layout.site_file])
+    texts = some(world, layout.site_file)
+    world.stage(texts)
     if cut:
-        world.run(stage, files=files(world))
-    back = way_back(world, *releases, [layout.site_file])
-    world.run(*([stage] if staged else []), back, files=files(world))
-    assert Path(f"{layout.staged}/{layout.site_file.name}.pending").exists() is cut
+        world.run(install(world, texts))
+    world.run(*([install(world, texts)] if again else []), way_back(world, *releases, texts))
+    assert Path(layout.pending, layout.site_file.name).exists() is cut
+    assert installed(world)[2] == ("old site" if again else "new site")
 
 
 def test_the_way_back_from_a_first_deploy(world: World) -> None:
@@ -610,12 +702,14 @@ def test_a_change_of_the_site_alone_touches_no_service(world: World, site: type[
     before(world)
     live = world.release(OLD, "built", "good")
     world.link(live)
-    plan = Plan(world.settings, layout, live, live, {layout.site_file: "new site"})
+    texts = some(world, layout.site_file)
+    world.stage(texts)
+    plan = Plan(world.settings, layout, live, live, texts)
     assert plan.beside == Activation("nginx", "only the nginx site consult-django changed")
-    results = world.run(*sequence.switch(plan, Activation("nginx", "")), files=files(world))
+    results = world.run(*sequence.switch(plan, Activation("nginx", "")))
     assert not nginx.parse_checks(results[nginx.CHECK].output).failed
     assert installed(world) == ["old service", "old socket", "new site"]
     assert [call for call in asked(world) if not call.startswith("-l ")] == [
-        rights.root_commands(layout)[name] for name in (rights.install(layout.site_file), "test_nginx", "reload_nginx")
+        rights.root_commands(layout)[name] for name in ("install_next", "reload_nginx")
     ]
     assert site.heard

@@ -107,14 +107,14 @@ def test_what_is_missing_is_named(world: World) -> None:
     """Programs, folders, the token: each by its name."""
     layout = world.layout
     Path(layout.secrets).unlink()
-    Path(layout.staged).rmdir()
+    Path(layout.shared).rmdir()
     (world.bin / "doppler").unlink()
     Path(layout.app).unlink()
     state = read(world)
     assert state.app_is == "nothing"
     assert set(state.missing) == {
         "the program doppler",
-        f"the folder {layout.staged}",
+        f"the folder {layout.shared}",
         f"the token file {layout.secrets}",
     }
     Path(layout.app).mkdir()
@@ -126,7 +126,7 @@ def test_a_bare_host(world: World) -> None:
     world.settings = world.settings.model_copy(update={"name": "other"})
     world.stub("systemctl", "echo inactive; exit 3")
     state = parse(world.output(survey.read_host()).splitlines())
-    assert len([text for text in state.missing if text.startswith("the folder")]) == 3
+    assert len([text for text in state.missing if text.startswith("the folder")]) == 2
     assert (state.live, state.service, state.socket) == ("", "inactive", "")
 
 

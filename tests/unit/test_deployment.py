@@ -18,6 +18,7 @@ from fabfile.config.settings import Tls
 from fabfile.errors import DeployError, StepFailed, Unhealthy
 from fabfile.output.console import Console
 from fabfile.output.outcome import Outcome
+from fabfile.plan import rendering
 from fabfile.plan.activation import Activation
 from fabfile.plan.plan import Plan
 from fabfile.plan.state import HostState, ReleaseState
@@ -110,7 +111,10 @@ class Stage:
         run = Run(Host("api", "production", self.settings), console, Outcome("deploy", "api"))
         live = self.plan.live.id if self.plan.live else ""
         good = (ReleaseState(OLD.id, good=True),)
-        state = HostState(now=1767225600, live=live, service="active", releases=good, maintenance=self.maintenance)
+        staged = {str(path): rendering.digest(text) for path, text in rendering.files(self.settings).items()}
+        state = HostState(
+            now=1767225600, live=live, service="active", releases=good, staged=staged, maintenance=self.maintenance
+        )
         runner = Played(console, self.ends)
         runner.interrupted = self.interrupted
         session = Session(run, cast("Any", None), cast("Any", runner), state, Results())
@@ -199,12 +203,13 @@ def test_a_switch_that_was_interrupted_ends_as_interrupted(stage: Stage) -> None
 
 
 def test_a_site_alone_is_neither_proven_nor_activated(stage: Stage) -> None:
-    """A changed nginx site is sent, installed, tested and loaded; gunicorn is not touched."""
+    """A changed nginx site that root has staged is installed, tested and loaded; gunicorn is not touched."""
     stage.plan = Plan(SETTINGS, LAYOUT, OLD, OLD, SITE)
     session, error = stage.deploy()
     assert error is None
     assert session.outcome.activation == "nginx"
-    assert played(session).files == {path.name: text.encode() for path, text in SITE.items()}
+    assert played(session).ran[1:3] == ["install_the_changed_files", "reload_nginx"]
+    assert played(session).files == {}
     assert [step for step in played(session).ran if "gunicorn" in step or "proof" in step or "prove" in step] == []
 
 

@@ -15,7 +15,7 @@ LIBRARY = Path(rights.__file__).parents[1] / "host/lib"
 LAYOUT = Layout.of(BESIDE)
 TABLE = rights.root_commands(LAYOUT)
 FUNCTION = re.compile(r"^(\w+)\(\) \{(?: ([^\n]*); \}$|\n(.*?)^\})", re.MULTILINE | re.DOTALL)
-CALL = re.compile(r'\bas_root "?([\w:]+)')
+CALL = re.compile(r"\bas_root (\w+)")
 # What the functions of an activation may call, by its kind; which one it is, they are told.
 ACTIVATIONS: dict[Kind, set[str]] = {
     "hup": set(),  # that it restarts a service whose master is gone is no reason to ask on every deploy
@@ -34,7 +34,7 @@ def functions() -> dict[str, str]:
 
 
 def calls(function: str) -> set[str]:
-    """Names of the table that a function may call, or those that it calls; files are `install:` alone."""
+    """Names of the table that a function may call, or those that it calls."""
     bodies = functions()
     reached, todo = set(), {function}
     while todo:
@@ -44,15 +44,10 @@ def calls(function: str) -> set[str]:
     return {name for each in reached for name in CALL.findall(bodies[each])}
 
 
-def kinds(names: set[str]) -> set[str]:
-    """Names with every file's `install:FILE` as `install:`."""
-    return {"install:" if name.startswith("install:") else name for name in names}
-
-
 def test_calls_are_seen() -> None:
     """Direct ones and those of functions that are called, one-liners too: what follows rests on it."""
     assert calls("reload_nginx") == {"reload_nginx"}
-    assert calls("install_units") == {"install:", "reload_units"}
+    assert calls("install_files") == {"install_next"}
     assert calls("activate") == {"restart_service", "restart_socket"}
     assert calls("read_journal") == set()
 
@@ -60,15 +55,16 @@ def test_calls_are_seen() -> None:
 def test_the_table_is_what_the_functions_call() -> None:
     """Every `as_root NAME` on the host is in the table, and every right of the table is called somewhere."""
     called = {name for body in functions().values() for name in CALL.findall(body)}
-    assert called == kinds(set(TABLE))
+    assert called == set(TABLE)
     literal = "\n".join(functions().values()).count("as_root ")
     assert literal == sum(len(CALL.findall(body)) for body in functions().values())
 
 
 def test_nothing_goes_to_root_past_the_table() -> None:
-    """Only as_root and the question for rights use sudo; provision, which is root already, is none of the deploy's."""
+    """Only as_root and the questions for rights use sudo; provision, which is root already, is none of the deploy's."""
     users = {name for name, body in functions().items() if re.search(r"\bsudo -n", body)}
-    assert users == {"as_root", "require_rights"}
+    assert users == {"as_root", "require_rights", "list_rights"}
+    assert "sudo -n --list" in functions()["list_rights"]
 
 
 def rolls(case: Case) -> bool:
@@ -83,12 +79,10 @@ def test_what_is_asked_for_is_what_is_called(case: Case) -> None:
     called = {name for step in steps for name in calls(step.function)} - {"restart_service", "restart_socket"}
     called |= ACTIVATIONS[case.kind]
     way_back = {"stop_units"} if case.plan.live is None else set()
+    way_back |= {"install_before"} if case.plan.files else set()
     needed = set(rights.needed(LAYOUT, case.plan.files, case.kind, first=case.plan.live is None, roll=rolls(case)))
-    assert kinds(needed) == called | way_back
+    assert needed == called | way_back
     assert needed <= set(TABLE)
-    assert {name for name in needed if name.startswith("install:")} == {
-        rights.install(path) for path in case.plan.files
-    }
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
@@ -108,3 +102,30 @@ def test_a_command_of_the_table_is_plain_words() -> None:
     lines = rights.sudo_lines(LAYOUT, "web")
     assert lines == [f"web ALL=(root) NOPASSWD: {command}" for command in TABLE.values()]
     assert len(set(lines)) == len(lines)
+
+
+def test_no_command_takes_a_text_from_the_deploying_user() -> None:
+    """Every place that one of them names is root's: nothing below the app's own folder."""
+    for command in TABLE.values():
+        assert str(LAYOUT.base) not in command
+
+
+@pytest.mark.parametrize(
+    ("right", "wide"),
+    [
+        ("ALL", True),
+        ("SETENV: ALL", True),
+        ("/usr/bin/systemctl restart consult-django.service", False),
+        ("/usr/bin/systemctl restart other-django.service", False),  # the same user's other app
+        ("/usr/bin/systemctl restart ssh.service", True),
+        ("/usr/bin/systemctl start other-processes.service", False),
+        ("/usr/local/lib/other-files.sh /etc/other/staged next", False),
+        ("/usr/local/lib/other-files.sh /srv/other/staged next", True),
+        ("/usr/bin/install -m 644 -o root -g root /srv/consult/staged/consult-django /etc/nginx/x", True),
+        ("/usr/sbin/nginx -t -q", False),
+        ("/usr/sbin/nginx", True),
+    ],
+)
+def test_rights_that_no_deploy_needs_are_known(right: str, wide: bool) -> None:
+    """Those of an earlier version, and everything; not those of another app."""
+    assert rights.too_wide(LAYOUT, [right]) == ([right] if wide else [])

@@ -1,6 +1,7 @@
 """Which steps carry a plan out, in which order, under which names: pure, no host is asked."""
 
 import ast
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,8 +47,7 @@ BUILD = ["lay_out_the_release", "build_the_virtualenv", BOOT[0], "collect_the_st
 RIGHTS = ["ask_sudo_for_the_rights_it_needs"]
 MIGRATE = ["migrate_the_database", "mark_the_release_as_whole"]
 HEALTH = ["prove_that_it_is_healthy", "prove_that_visitors_get_in", "stop_the_private_socket"]
-STAGE, TEST = ["stage_the_changed_files"], ["test_the_nginx_site"]
-UNITS, NGINX = ["install_the_unit_files"], ["reload_nginx"]
+INSTALL, NGINX = ["install_the_changed_files"], ["reload_nginx"]
 WORKERS = ["see_only_new_workers_answer"]
 CAN_START, ROLL = ["prove_that_workers_and_timers_can_start"], ["bring_workers_and_timers_to_it"]
 END = ["check_the_site", "mark_the_release_as_good"]
@@ -73,7 +73,7 @@ CASES = {
         Plan(SETTINGS, LAYOUT, NEW, None, FILES, "2" * 40),
         "start",
         BUILD,
-        [*RIGHTS, *MIGRATE, *HEALTH, *STAGE, *TEST, *UNITS, "switch_to_the_new_release_start", *WORKERS, *NGINX, *END],
+        [*RIGHTS, *MIGRATE, *HEALTH, *INSTALL, "switch_to_the_new_release_start", *WORKERS, *NGINX, *END],
         back="put_everything_back",
     ),
     "new release": Case(
@@ -86,13 +86,13 @@ CASES = {
         Plan(SETTINGS, LAYOUT, NEW, OLD, UNIT, "2" * 40),
         "restart",
         BUILD,
-        [*RIGHTS, *MIGRATE, *HEALTH, *STAGE, *UNITS, "switch_to_the_new_release_restart", *WORKERS, *END],
+        [*RIGHTS, *MIGRATE, *HEALTH, *INSTALL, "switch_to_the_new_release_restart", *WORKERS, *END],
     ),
     "new release and site": Case(
         Plan(SETTINGS, LAYOUT, NEW, OLD, SITE, "2" * 40),
         "hup",
         BUILD,
-        [*RIGHTS, *MIGRATE, *HEALTH, *STAGE, *TEST, "switch_to_the_new_release_hup", *WORKERS, *NGINX, *END],
+        [*RIGHTS, *MIGRATE, *HEALTH, *INSTALL, "switch_to_the_new_release_hup", *WORKERS, *NGINX, *END],
     ),
     "new release with commands": Case(
         Plan(COMMANDED, LAYOUT, NEW, OLD, commit="2" * 40),
@@ -143,14 +143,14 @@ CASES = {
         Plan(SETTINGS, LAYOUT, OLD, OLD, FILES),
         "restart",
         BOOT,
-        [*RIGHTS, *HEALTH, *STAGE, *TEST, *UNITS, "restart_gunicorn_behind_its_socket", *WORKERS, *NGINX, *END],
+        [*RIGHTS, *HEALTH, *INSTALL, "restart_gunicorn_behind_its_socket", *WORKERS, *NGINX, *END],
         back="put_everything_back",
     ),
     "new release with processes": Case(
         Plan(BESIDE, LAYOUT, NEW, OLD, BESIDE_FILES, "2" * 40),
         "hup",
         [*BUILD[:-3], *CAN_START, *BOOT[1:]],
-        [*RIGHTS, *MIGRATE, *HEALTH, *STAGE, *UNITS, "switch_to_the_new_release_hup", *WORKERS, END[0], *ROLL, END[1]],
+        [*RIGHTS, *MIGRATE, *HEALTH, *INSTALL, "switch_to_the_new_release_hup", *WORKERS, END[0], *ROLL, END[1]],
     ),
     "rollback with processes": Case(
         Plan(BESIDE, LAYOUT, OLD, NEW, leaves=NEW),
@@ -162,14 +162,14 @@ CASES = {
         Plan(BESIDE, LAYOUT, OLD, OLD, BESIDE_FILES),
         "processes",
         [],
-        [*RIGHTS, *STAGE, *UNITS, END[0], *ROLL, END[1]],
+        [*RIGHTS, *INSTALL, END[0], *ROLL, END[1]],
         back="put_everything_back",
     ),
     "processes and nginx": Case(
         Plan(BESIDE, LAYOUT, OLD, OLD, BESIDE_FILES | SITE),
         "processes",
         [],
-        [*RIGHTS, *STAGE, *TEST, *UNITS, *NGINX, END[0], *ROLL, END[1]],
+        [*RIGHTS, *INSTALL, *NGINX, END[0], *ROLL, END[1]],
         back="put_everything_back",
     ),
     "a worker does not run": Case(
@@ -183,21 +183,21 @@ CASES = {
         Plan(BESIDE, LAYOUT, OLD, OLD, SITE),
         "nginx",
         [],
-        [*RIGHTS, *STAGE, *TEST, *NGINX, *END],
+        [*RIGHTS, *INSTALL, *NGINX, *END],
         back="put_everything_back",
     ),
     "the last process has left": Case(
         Plan(SETTINGS, LAYOUT, OLD, OLD, rendering.files(SETTINGS, [services.roller(LAYOUT)])),
         "processes",
         [],
-        [*RIGHTS, *STAGE, *UNITS, END[0], *ROLL, END[1]],
+        [*RIGHTS, *INSTALL, END[0], *ROLL, END[1]],
         back="put_everything_back",
     ),
     "nginx only": Case(
         Plan(SETTINGS, LAYOUT, OLD, OLD, SITE),
         "nginx",
         [],
-        [*RIGHTS, *STAGE, *TEST, *NGINX, *END],
+        [*RIGHTS, *INSTALL, *NGINX, *END],
         back="put_everything_back",
     ),
 }
@@ -221,7 +221,7 @@ IDS = {
     # switch
     "ask_sudo_for_the_rights_it_needs", "migrate_the_database", "mark_the_release_as_whole",
     "prove_that_it_is_healthy", "prove_that_visitors_get_in",
-    "stage_the_changed_files", "test_the_nginx_site", "install_the_unit_files",
+    "stage_the_changed_files", "compare_the_files", "install_the_changed_files",
     "switch_to_the_new_release_hup", "switch_to_the_new_release_restart", "switch_to_the_new_release_start",
     "reload_gunicorn_hup", "restart_gunicorn_behind_its_socket", "start_gunicorn", "see_only_new_workers_answer",
     "reload_nginx", "check_the_site", "prove_that_workers_and_timers_can_start", "bring_workers_and_timers_to_it",
@@ -257,7 +257,7 @@ def test_nothing_live_changes_before_all_is_proven(case: Case) -> None:
     steps = sequence.switch(case.plan, case.activation)
     first = next(number for number, step in enumerate(steps) if step.live)
     assert all(step.live for step in steps[first:])
-    assert set(ids(steps[first:])).isdisjoint({*BUILD, *MIGRATE, *HEALTH, *RIGHTS, *STAGE, *TEST})
+    assert set(ids(steps[first:])).isdisjoint({*BUILD, *MIGRATE, *HEALTH, *RIGHTS, *INSTALL})
 
 
 @every_case
@@ -269,8 +269,8 @@ def test_the_way_back_is_one_step(case: Case) -> None:
     assert back.timeout > SETTINGS.timeouts.reload
     old = case.plan.live.root if case.plan.live else None
     assert (back.parameters["old"], back.parameters["new"]) == (old, case.plan.release.root)
-    changed = [path for kind in ("units", "site", "processes") for path in _list(back.parameters[kind])]
-    assert sorted(changed) == sorted(map(str, case.plan.files))
+    changed = {path for kind in ("units", "site") for path in _list(back.parameters[kind])}
+    assert changed == set(map(str, case.plan.files)) & set(map(str, LAYOUT.installed_files))
     assert back.parameters["activation"] == case.kind
 
 
@@ -337,12 +337,26 @@ def test_a_rollback_marks_what_it_left() -> None:
     assert marks["rollback"] == NEW.root
 
 
+def test_only_what_root_has_staged_is_installed() -> None:
+    """The host compares it with the texts that the plan was made of, and gets none of them."""
+    (step,) = [each for each in sequence.switch(*_all_files()) if each.id == INSTALL[0]]
+    assert _list(step.parameters["digests"]) == [
+        f"{hashlib.sha256(text.encode()).hexdigest()}  /etc/consult/staged/next{path}" for path, text in FILES.items()
+    ]
+    assert _list(step.parameters["files"]) == [str(path) for path in FILES]
+
+
+def _all_files() -> tuple[Plan, Activation]:
+    return CASES["all files changed"].plan, CASES["all files changed"].activation
+
+
 def test_provision_makes_a_server_ready_in_order() -> None:
     """Look, install, make, write, grant; the repository last, and only when there is one."""
     expected = [
         "look_at_the_server", "install_the_packages", "install_uv", "install_the_doppler_cli", "make_the_user",
         "make_the_folders", "write_the_doppler_token", "grant_the_exact_sudo_rights",
-        "install_the_units_and_the_nginx_site", "forget_the_certificate", "reach_the_repository",
+        "install_the_units_and_the_nginx_site", "stage_the_changed_files", "forget_the_certificate",
+        "reach_the_repository",
     ]  # fmt: skip
     assert ids(server.provision(SETTINGS, FILES)) == expected
     assert ids(server.provision(SETTINGS.model_copy(update={"repo": None}), FILES)) == expected[:-1]
@@ -355,7 +369,8 @@ def test_the_site_is_installed_between_what_it_needs_and_what_needs_it() -> None
     after = {"letsencrypt": "obtain_the_certificate", "own": "reach_the_repository"}
     for name, tls in (("letsencrypt", Tls(letsencrypt="ops@example.org")), ("own", own)):
         found = ids(server.provision(SETTINGS.model_copy(update={"tls": tls}), FILES))
-        assert found[found.index(site) - 1 : found.index(site) + 2] == ["prepare_the_certificate", site, after[name]]
+        around = found[found.index(site) - 1 : found.index(site) + 3]
+        assert around == ["prepare_the_certificate", site, "stage_the_changed_files", after[name]]
         packages = server.provision(SETTINGS.model_copy(update={"tls": tls}), FILES)[1].parameters["programs"]
         assert ("certbot certbot" in _list(packages), "openssl openssl" in _list(packages)) == (name != "own", True)
 

@@ -55,15 +55,20 @@ await_deploys() {
   }
 }
 
-# Refuse a site that nginx would not take, before anything is built: nginx reads it in the place of the installed one, and
-# nobody else does. Where no mount is allowed, the deploy finds out: refuse_broken_site TEXT
+# Refuse a site that nginx would not take, before anything is built. Where no mount is allowed, the deploy finds out:
+# refuse_broken_site TEXT
 refuse_broken_site() {
   [ -e "$1" ] && [ -e "$SITE_FILE" ] && unshare --mount true 2>/dev/null || return 0
-  # shellcheck disable=SC2016 # the other bash's
-  unshare --mount bash -c 'mount --bind "$1" "$2" && /usr/sbin/nginx -t -q' bash "$1" "$SITE_FILE" || {
+  nginx_test_with "$1" || {
     rm -rf "$STAGED.new"
     fail "nginx -t refuses the site that hosts.toml makes; nothing was changed"
   }
+}
+
+# Have nginx read a text in the place of the site, where nobody else sees it: nginx_test_with TEXT
+nginx_test_with() {
+  # shellcheck disable=SC2016 # the other bash's
+  unshare --mount bash -c 'mount --bind "$1" "$2" && /usr/sbin/nginx -t -q' bash "$1" "$SITE_FILE" 2>&1
 }
 
 # Show how the rendered files (sent to the runner by name) differ from the installed ones: compare_files FILES

@@ -13,7 +13,7 @@ check_server() {
   load_os_release
   grep -qxF "$ID $VERSION_ID" <<<"$supported" || fail "$PRETTY_NAME is not one of: ${supported//$'\n'/, }"
   if [ -e "$APP" ] && [ ! -L "$APP" ]; then fail "$APP is a real folder; move it away first: mv $APP $APP.old"; fi
-  if [ -d "$ETC" ] && [ -n "$(ls -A "$ETC")" ] && [ ! -e "$ETC/doppler.env" ] && [ ! -e "$ETC/secrets" ]; then
+  if [ -d "$ETC" ] && [ -n "$(ls -A "$ETC")" ] && [ ! -e "$ETC/doppler.env" ] && [ ! -e "$ETC/secrets" ] && [ ! -e "$STAGED" ]; then
     fail "$ETC belongs to something else: give the app another name in hosts.toml"
   fi
   if [ -L "$APP" ] && [ "$(readlink "$APP")" != "$CURRENT" ]; then
