@@ -115,7 +115,10 @@ class Settings(Table):
     user: Account = setting("deploy", "who deploys and runs the app", new_release=False)
     group: Account = setting("deploy", "group of `user`", new_release=False)
     admin: Account = setting(
-        "root", "who logs in for `provision`: root, or a user with passwordless sudo", new_release=False
+        "root",
+        "who logs in for what root alone may do (`provision`, `remove`, a deploy with other units or another site): "
+        "root, or a user with passwordless sudo",
+        new_release=False,
     )
     key: Line | None = setting(
         None, "file of the SSH private key; ssh_config's and the agent's when not set", new_release=False

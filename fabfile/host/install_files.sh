@@ -4,12 +4,13 @@
 #
 # usage: NAME-files.sh STAGED next|before
 #
-# Both are trees of the host's paths. A site that nginx refuses is not left installed.
+# Both are trees of the host's paths. A site that nginx refuses is not left installed; what brings processes to the live
+# release does so at boot, too.
 set -euo pipefail
 PATH=/usr/sbin:/usr/bin:/sbin:/bin # whatever sudo's secure_path says
 umask 022
 staged=$1 which=$2
-units='' site=''
+units='' site='' roller=''
 
 # Install a tree, each file only if it differs, and as a whole: install_tree next|before
 install_tree() {
@@ -19,9 +20,10 @@ install_tree() {
     target=/$file
     ! cmp -s "$file" "$target" || continue
     case $target in
-      */systemd/system/*) units=1 ;;
       */nginx/*) site=1 ;;
+      */systemd/system/*) units=1 ;;
     esac
+    case $target in */systemd/system/*-processes.service) roller=${file##*/} ;; esac
     cp "$file" "$target.new"
     mv -T "$target.new" "$target"
   done < <(find . -type f -printf '%P\n')
@@ -34,4 +36,5 @@ if [ "$which$site" = next1 ] && ! nginx -t -q; then
   install_tree before
 fi
 [ -z "$units" ] || systemctl daemon-reload
+[ -z "$roller" ] || systemctl --quiet enable "$roller"
 exit "$code"

@@ -139,11 +139,14 @@ def test_staging_again_changes_nothing(world: World) -> None:
     """Told once for each file that is to be installed; once it is, what it replaced is still known."""
     before(world)
     texts = files(world)
-    assert world.stage(texts).splitlines() == [f"changed: {path} is staged for the next deploy" for path in texts]
+    said = [f"changed: {path} is staged for the next deploy" for path in texts]
+    assert world.stage(texts).splitlines() == [f"changed: {world.layout.installer}", *said]
+    assert Path(world.layout.installer).stat().st_mode & 0o777 == 0o755
     world.run(install(world, texts))
-    ages = {path: path.stat().st_mtime_ns for path in Path(world.layout.staged).rglob("*")}
+    ours = [Path(world.layout.installer), *Path(world.layout.staged).rglob("*")]
+    ages = [path.stat().st_ctime_ns for path in ours]
     assert world.stage(texts) == ""
-    assert {path: path.stat().st_mtime_ns for path in Path(world.layout.staged).rglob("*")} == ages
+    assert [path.stat().st_ctime_ns for path in ours] == ages
     assert Path(f"{world.layout.staged}/before{world.layout.site_file}").read_text() == "old site"
 
 

@@ -16,14 +16,14 @@ pytestmark = pytest.mark.lab
 
 # What `deploy` may run as root, word for word.
 SUDO = """
+/usr/local/lib/consult-files.sh /etc/consult/staged next
+/usr/local/lib/consult-files.sh /etc/consult/staged before
 /usr/bin/systemctl restart consult-django.service
 /usr/bin/systemctl stop consult-django.socket consult-django.service
 /usr/bin/systemctl restart consult-django.socket
-/usr/bin/systemctl daemon-reload
 /usr/bin/systemctl reload nginx.service
 /usr/sbin/nginx -t -q
 """
-STAGED = "/usr/bin/install -m 644 -o root -g root /srv/consult/staged/"
 
 
 def as_deploy(site: Site, command: str) -> int:
@@ -43,22 +43,17 @@ def test_the_token_is_for_deploy_alone(site: Site) -> None:
 def test_deploy_may_run_exactly_what_a_deploy_needs(site: Site) -> None:
     """Every line that sudo lists is one of ours, and what is near to them is refused."""
     listed = {line.strip() for line in site.run("sudo -l -U deploy").splitlines() if "NOPASSWD" in line}
-    commands = {line.split("NOPASSWD: ")[1] for line in listed}
-    installs = {command for command in commands if command.startswith(STAGED)}
-    assert commands - installs == set(SUDO.strip().splitlines())
-    assert {command.rpartition(" ")[2] for command in installs} == {
-        "/etc/systemd/system/consult-django.service",
-        "/etc/systemd/system/consult-django.socket",
-        "/etc/nginx/sites-available/consult-django",
-    }
+    assert {line.split("NOPASSWD: ")[1] for line in listed} == set(SUDO.strip().splitlines())
     assert as_deploy(site, "sudo -n /usr/sbin/nginx -t -q") == 0
     for command in (
         "systemctl stop ssh",
         "systemctl restart nginx.service",
         "systemctl restart consult-django.service ssh.service",
         "nginx -t -q -c /tmp/x",
-        f"{STAGED}consult-django.service /etc/systemd/system/ssh.service",
-        f"{STAGED}../../../tmp/x /etc/systemd/system/consult-django.service",
+        "systemctl daemon-reload",
+        "/usr/local/lib/consult-files.sh /tmp/staged next",
+        "/usr/local/lib/consult-files.sh /etc/consult/staged /tmp",
+        "/usr/local/lib/consult-files.sh /etc/consult/staged next x",
         "bash",
         "-u postgres psql",
     ):
@@ -66,7 +61,7 @@ def test_deploy_may_run_exactly_what_a_deploy_needs(site: Site) -> None:
 
 
 def test_provision_again_changes_nothing(site: Site) -> None:
-    """`unchanged`, and not one file is another; not even with a release live and its unit different."""
+    """`unchanged`, and not one file is another; a unit that differs is staged once, for a deploy without the admin."""
     ages, pids = site.ages(), (site.master_pid(), site.worker_pids())
     document = site.provision().expect(0).json
     assert (document["status"], document["changes"]) == ("unchanged", [])
@@ -74,8 +69,21 @@ def test_provision_again_changes_nothing(site: Site) -> None:
     assert site.ages() == ages
     assert (site.master_pid(), site.worker_pids()) == pids
     site.settings["unit_options"] = {"MemoryMax": "700M"}
+    unit = "/etc/systemd/system/consult-django.service"
+    assert site.provision().expect(0).json["changes"] == [f"{unit} is staged for the next deploy"]
     assert site.provision().expect(0).json["status"] == "unchanged"
-    assert site.ages() == ages
+    staged = {path for path, age in site.ages().items() if ages.get(path) != age}
+    assert {path for path in staged if not re.match("/etc/consult($|/staged)", path)} == set()
+    site.settings["admin"] = "nobody-here"  # CI, whose key is deploy's alone
+    assert site.deploy().expect(0).json["activation"] == "restart"
+    assert "MemoryMax=700M" in site.run(f"cat {unit}")
+    site.settings["unit_options"] = {"MemoryMax": "800M"}
+    document = site.deploy().expect(4).json
+    assert "which root alone may stage, and root is not at hand" in document["error"]
+    assert "fab -H lab provision" in document["suggestions"][-1]
+    assert site.deploy("--branch", "main", "--force").expect(4).json["site_state"] == "as before"
+    del site.settings["unit_options"], site.settings["admin"]
+    site.deploy().expect(0)
 
 
 def test_provision_without_a_token(site: Site) -> None:

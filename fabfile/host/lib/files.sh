@@ -13,8 +13,11 @@ stage_files() {
   local "$@"
   local file new=$STAGED.new
   [ -n "$locked" ] || await_deploys
-  install -m 755 -o root -g root "$DEPLOY_FILES/install_files.sh" "$INSTALLER.new"
-  mv -T "$INSTALLER.new" "$INSTALLER"
+  cmp -s "$DEPLOY_FILES/install_files.sh" "$INSTALLER" || {
+    install -m 755 -o root -g root "$DEPLOY_FILES/install_files.sh" "$INSTALLER.new"
+    mv -T "$INSTALLER.new" "$INSTALLER"
+    echo "changed: $INSTALLER"
+  }
   rm -rf "$new" "$BASE/staged" # the latter is an earlier version's
   mkdir -p "$new/next" "$new/before"
   for file in $files; do
