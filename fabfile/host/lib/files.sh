@@ -11,14 +11,13 @@ WAS_PENDING=$DEPLOY_WORK/was_pending
 stage_files() {
   local files locked
   local "$@"
-  local file new=$STAGED.new
+  local file new=$DEPLOY_WORK/staged
   [ -n "$locked" ] || await_deploys
   cmp -s "$DEPLOY_FILES/install_files.sh" "$INSTALLER" || {
     install -m 755 -o root -g root "$DEPLOY_FILES/install_files.sh" "$INSTALLER.new"
     mv -T "$INSTALLER.new" "$INSTALLER"
     echo "changed: $INSTALLER"
   }
-  rm -rf "$new" "$BASE/staged" # the latter is an earlier version's
   mkdir -p "$new/next" "$new/before"
   for file in $files; do
     mkdir -p "$(dirname "$new/next$file")" "$(dirname "$new/before$file")"
@@ -33,14 +32,12 @@ stage_files() {
     fi
   done
   chmod -R u=rwX,go=rX "$new"
-  if diff -rq "$new/next" "$STAGED/next" >/dev/null 2>&1; then
-    rm -rf "$new"
-    return 0
-  fi
+  ! diff -rq "$new/next" "$STAGED/next" >/dev/null 2>&1 || return 0
   refuse_broken_site "$new/next$SITE_FILE"
-  rm -rf "$STAGED.old"
+  rm -rf "$STAGED.new" "$STAGED.old" "$BASE/staged" # the last is an earlier version's
+  cp -r "$new" "$STAGED.new"
   [ ! -e "$STAGED" ] || mv -T "$STAGED" "$STAGED.old"
-  mv -T "$new" "$STAGED"
+  mv -T "$STAGED.new" "$STAGED"
   rm -rf "$STAGED.old"
   for file in $files; do
     cmp -s "$STAGED/next$file" "$file" || echo "changed: $file is staged for the next deploy"
@@ -62,10 +59,7 @@ await_deploys() {
 # refuse_broken_site TEXT
 refuse_broken_site() {
   [ -e "$1" ] && [ -e "$SITE_FILE" ] && unshare --mount true 2>/dev/null || return 0
-  nginx_test_with "$1" || {
-    rm -rf "$STAGED.new"
-    fail "nginx -t refuses the site that hosts.toml makes; nothing was changed"
-  }
+  nginx_test_with "$1" || fail "nginx -t refuses the site that hosts.toml makes; nothing was changed"
 }
 
 # Have nginx read a text in the place of the site, where nobody else sees it: nginx_test_with TEXT
