@@ -650,13 +650,14 @@ def test_what_stands_where_the_app_should_be_is_told(world: World, kind: str) ->
     if kind == "folder":
         app.mkdir()
     else:
-        app.symlink_to("/opt/other")
+        app.symlink_to("/opt/other\nnext: no")
     (world.root / "os-release").write_text(DEBIAN)
     known_server(world)
     with pytest.raises(StepError) as caught:
         world.run(step(world, "look_at_the_server"))
     assert str(app) in caught.value.evidence
     assert "move it away" in caught.value.evidence
+    assert "next: no" not in caught.value.evidence.splitlines()
 
 
 def test_sudo_lines_are_exact() -> None:

@@ -17,7 +17,7 @@ check_server() {
     fail "$ETC belongs to something else: give the app another name in hosts.toml"
   fi
   if [ -L "$APP" ] && [ "$(readlink "$APP")" != "$CURRENT" ]; then
-    fail "$APP is a link to $(readlink "$APP"), not to $CURRENT; move it away first, or" \
+    fail "$APP is a link to $(printf %q "$(readlink "$APP")"), not to $CURRENT; move it away first, or" \
       "give this app another path in hosts.toml: path = \"$BASE/app\""
   fi
   [ "$SECRETS_IN" = file ] || [ -e "$DEPLOY_FILES/doppler.env" ] || [ -s "$SECRETS" ] || lacks_token
