@@ -33,8 +33,8 @@ SECRETS = "/etc/consult/secrets"
 def site(own: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """An app that is made ready, its link in its own folder, its secrets in a file."""
     with throw_away(own("paths")) as host:
-        settings = {"secrets": "file", "authorized_keys": ["ssh-ed25519 AAAA of-an-admin"]}
-        site = Site(host, tmp_path_factory.mktemp("paths"), "main", settings, app_link="/srv/consult/in/app")
+        folder = tmp_path_factory.mktemp("paths")
+        site = Site(host, folder, settings={"secrets": "file"}, app_link="/srv/consult/in/app")
         site.run("install -d -m 700 /var/lib/victim")
         site.provision().expect(0)
         yield site
@@ -88,7 +88,8 @@ def test_systemd_gives_nothing_away_by_a_link(site: Site) -> None:
     """One of the folders that a unit names lies in one of the user's: where a link leads from there stays root's."""
     before = site.run(ROOTS)
     for target in ("/etc", "/var/lib/victim"):
-        as_deploy(site, f"rm -rf /var/lib/consult-django/doppler && ln -s {target} /var/lib/consult-django/doppler")
+        for place in ("/var/lib/consult-django/doppler", "/srv/consult/shared"):
+            as_deploy(site, f"rm -rf {place} && ln -s {target} {place}")
         said = site.run(
             "systemd-run --quiet --wait --pipe -p User=deploy -p Group=deploy -p StateDirectoryMode=0700 "
             "-p 'StateDirectory=consult-django consult-django/doppler' -p ProtectSystem=strict "
@@ -98,7 +99,7 @@ def test_systemd_gives_nothing_away_by_a_link(site: Site) -> None:
         (site.folder / "said").write_text(said)
         assert site.run(ROOTS) == before, said
         assert site.run("ls /etc/made-by-deploy 2>/dev/null; true") == ""
-    as_deploy(site, "rm /var/lib/consult-django/doppler")
+    as_deploy(site, "rm /var/lib/consult-django/doppler /srv/consult/shared")
     site.provision().expect(0)
 
 
