@@ -140,7 +140,7 @@ class Layout:
 
     @property
     def secrets(self) -> PurePosixPath:
-        """Doppler's token, or the secrets themselves: in a folder of the user's, who replaces the file as a whole."""
+        """Doppler's token, or the secrets themselves: the user's file in a folder of root's, for systemd reads it."""
         return self.etc / ("secrets/app.env" if self.secrets_in == "file" else "doppler.env")
 
     @property

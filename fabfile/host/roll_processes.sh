@@ -11,8 +11,14 @@ shift 3
 units=/etc/systemd/system
 mark="# A process of $app. Written by the deploy tool, which removes it when hosts.toml no longer names the process."
 
-release=$(readlink -e "$current" || true)
-release=${release##*/}
+live=$(readlink -e "$current" || true)
+release=${live##*/}
+# The link is the user's, its target any text: of more than a release's name, units of others could be made.
+if [ -n "$live" ] && { [ "${live%/*}" != "$(readlink -e "${current%/*}/releases")" ] ||
+  ! [[ $release =~ ^[0-9]{8}T[0-9]{6}Z-[0-9a-f]{7}$ ]]; }; then
+  printf '%s leads to %q, which is no release of %s: nothing is started or stopped\n' "$current" "$live" "$app"
+  exit 1
+fi
 declare -A kinds=() counts=()
 if [ -n "$release" ]; then # nothing is live yet, or no more: nothing is to run
   for word in "$@"; do

@@ -10,11 +10,11 @@ mark=$1 lock=$2 holder=$3 wait=$4 patience=$5
 work=$(mktemp -d "${TMPDIR:-/tmp}/deploy-$$-XXXX") || exit 1
 files=$work/files library=$work/library; mkdir "$files" "$library"
 log=$work/log
-child='' failed='' cancelled='' held='' mute=''
+child='' failed='' cancelled='' held='' foreign='' mute=''
 export LC_ALL=C.UTF-8
 leave() {
   for pid in "$work"/*.pid; do [ -s "$pid" ] && kill -KILL -- "-$(cat "$pid")" 2>/dev/null; done
-  [ -z "$held" ] || [ ! -e "$lock" ] || : >"$lock" # `remove` takes it away
+  [ -z "$held" ] || [ -n "$foreign" ] || [ ! -e "$lock" ] || : >"$lock" # `remove` takes it away
   rm -rf "$work"
 }
 trap leave EXIT
@@ -31,14 +31,29 @@ end_group() {
   for _ in {1..50}; do sleep 0.1; kill -0 -- "-$1" 2>/dev/null || return 0; done
   kill -KILL -- "-$1" 2>/dev/null
 }
+open_lock() {
+  if [ "$(id -u)" != 0 ] || [ "$(stat -c %u "${lock%/*}" 2>/dev/null)" = 0 ]; then
+    exec 9>>"$lock"
+    return
+  fi
+  # Root in a folder of another user's, who may put a link there: it writes nothing. To take the lock, reading is enough.
+  foreign=1
+  [ -e "$lock" ] || [ -L "$lock" ] || (set -C; : >"$lock") || return
+  if [ -L "$lock" ] || [ ! -f "$lock" ]; then
+    echo "failed: $lock is no plain file"
+    echo "next: rm $lock on the server, then the same command again"
+    return 1
+  fi
+  exec 9<"$lock"
+}
 if [ -n "$lock" ]; then
-  exec 9>>"$lock" || { tell refused; exit 1; }
+  open_lock || { tell refused; exit 1; }
   if ! flock -w 0.5 9; then # `holder` takes it for a moment, to see whether somebody has it
-    tell held "$(base64 -w0 <"$lock")"
-    if ! { [ "$wait" -gt 0 ] && flock -w "$wait" 9; }; then tell locked "$(base64 -w0 <"$lock")"; exit 7; fi
+    tell held "$(base64 -w0 </dev/fd/9)"
+    if ! { [ "$wait" -gt 0 ] && flock -w "$wait" 9; }; then tell locked "$(base64 -w0 </dev/fd/9)"; exit 7; fi
   fi
   held=1
-  printf '%s' "$holder" >"$lock"
+  [ -n "$foreign" ] || printf '%s' "$holder" >"$lock"
   for left in "${TMPDIR:-/tmp}"/deploy-*-*; do # of a killed runner; its last step held the lock, and is gone too
     pid=${left##*/deploy-}
     [ ! -O "$left" ] || kill -0 "${pid%%-*}" 2>/dev/null || rm -rf "$left"

@@ -41,7 +41,9 @@ def lock_info(what: str, message: str = "") -> str:
 
 
 def describe_holder(text: str) -> str:
-    """Say lock info in words; info that cannot be read is somebody unknown."""
+    """Say lock info in words; info that cannot be read is somebody unknown. An admin's `remove` leaves none."""
+    if not text:
+        return "work that left no name, like an admin's `remove`"
     try:
         data = json.loads(text)
         words = f"{data['what']} by {data['who']} since {data['since']}"

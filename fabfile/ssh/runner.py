@@ -147,6 +147,8 @@ class Runner:
                 hint=f"fab -H {self._host} provision",
                 evidence=text,
             )
+        if next_command := advice.said_next(self._host, text):
+            raise ProvisionError(f"{self._host}: {advice.reason(text)}", hint=next_command, evidence=text)
         if text:
             raise BashFailed(f"{self._host}: bash could not start the work", evidence=text)
         raise ConnectionLost(self._host, None)

@@ -201,6 +201,30 @@ def test_the_roller_says_whether_old_workers_go_on(world: World, kind: str, old:
     assert (done.returncode, done.stdout) == (1, f"{stays}{' (the old workers go on)' if old else ''}\n"), done.stderr
 
 
+@pytest.mark.parametrize(
+    "target",
+    [
+        f"releases/{NEW}\nssh.service",
+        f"releases/x@y.service {NEW}",
+        f"releases/{NEW}:1.service",
+        f"elsewhere/{NEW}",
+        "releases",
+        "/",
+    ],
+)
+def test_the_roller_takes_no_other_name_than_a_releases(world: World, target: str) -> None:
+    """The link is the user's, and the roller is root: of what is no release it makes no unit."""
+    Path(world.base, target).mkdir(parents=True, exist_ok=True)
+    Path(world.layout.current).symlink_to(target)
+    world.stub("systemctl", "case $* in *--value*) echo inactive ;; esac")
+    command = ["bash", ROLLER, "consult", str(world.layout.current), "5", "worker:beat:1", "timer:nightly:1"]
+    done = subprocess.run(command, env=world.environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, world.calls) == (1, []), done.stderr
+    assert done.stdout.startswith(f"{world.layout.current} leads to ")
+    assert done.stdout.endswith(", which is no release of consult: nothing is started or stopped\n")
+    assert len(done.stdout.splitlines()) == 1
+
+
 def test_a_roll_without_the_right_is_told(world: World) -> None:
     """It ends as every step to which sudo refuses a command."""
     world.stub("sudo", "echo 'sudo: a password is required' >&2; exit 1")

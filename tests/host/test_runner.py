@@ -576,3 +576,63 @@ def test_a_dead_runner_leaves_no_stale_lock(world: World) -> None:
         runner.run([shell("one", "true")])
     with world.connect().runner(lock=world.lock()) as runner:
         assert runner.run([shell("one", "echo in")])["one"].output == "in"
+
+
+@pytest.fixture
+def root(world: World) -> World:
+    """A login that is root, on a host where the folder of the lock is another user's."""
+    world.stub("id", "echo 0")
+    if os.getuid() == 0:
+        os.chown(world.base, 65534, -1)
+    return world
+
+
+def test_root_takes_the_lock_and_writes_nothing(root: World) -> None:
+    """The lock is good against the user's runs, who see no name; what stands in the file stays."""
+    lock = Path(root.layout.lock)
+    lock.write_text("of a run that was killed")
+    with root.connect().runner(lock=root.lock()) as runner:
+        assert not free(root)
+        assert runner.run([shell("one", "echo in")])["one"].output == "in"
+        assert lock.read_text() == "of a run that was killed"
+        (root.bin / "id").unlink()
+        with pytest.raises(Locked, match="somebody unknown"), root.connect().runner(lock=root.lock()):
+            pass
+        lock.write_text("")
+        with pytest.raises(Locked, match="left no name"), root.connect().runner(lock=root.lock()):
+            pass
+    assert free(root)
+    assert lock.read_text() == ""
+
+
+def test_root_makes_a_lock_where_there_is_none(root: World) -> None:
+    """An app that was made by half can be removed."""
+    with root.connect().runner(lock=root.lock()) as runner:
+        assert runner.run([shell("one", "echo in")])["one"].output == "in"
+        assert not free(root)
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling link", "pipe"])
+def test_root_follows_no_lock_that_is_a_link(root: World, kind: str) -> None:
+    """It would empty or make what the link leads to; the error says what to do, and nothing waits for a pipe."""
+    lock, other = Path(root.layout.lock), root.root / "shadow"
+    if kind == "link":
+        other.write_text("root:*:")
+    if kind == "pipe":
+        os.mkfifo(lock)
+    else:
+        lock.symlink_to(other)
+    with pytest.raises(ProvisionError) as caught, root.connect().runner(lock=root.lock()):
+        pass
+    assert caught.value.message == f"there: {lock} is no plain file"
+    assert caught.value.hint.startswith(f"rm {lock} on the server")
+    assert other.exists() == (kind == "link")
+    assert kind != "link" or other.read_text() == "root:*:"
+
+
+def test_root_on_a_host_that_was_not_provisioned(root: World) -> None:
+    """There as well the message says that provision makes it."""
+    root.settings = root.settings.model_copy(update={"name": "other"})
+    with pytest.raises(ProvisionError) as caught, root.connect().runner(lock=root.lock()):
+        pass
+    assert caught.value.hint == "fab -H there provision"

@@ -43,7 +43,8 @@ def loaded(world: World) -> dict[str, str]:
 
 
 def test_what_is_set_is_what_a_command_gets(world: World, in_a_file: Path) -> None:
-    """Whatever stands in it; the file is replaced as a whole and is the user's alone."""
+    """Whatever stands in it; the file stays the same one, for its folder is root's, and is the user's alone."""
+    number = in_a_file.stat().st_ino
     assert put(world, "MOTTO", HOSTILE) == "changed"
     assert put(world, "SECRET_KEY", "x") == "changed"
     assert put(world, "MOTTO", HOSTILE) == "same"
@@ -56,7 +57,29 @@ def test_what_is_set_is_what_a_command_gets(world: World, in_a_file: Path) -> No
     assert world.output(secrets.unset("MOTTO")) == "changed"
     assert world.output(secrets.unset("MOTTO")) == "none"
     assert "MOTTO" not in loaded(world)
+    assert in_a_file.read_text() == 'SECRET_KEY="x"\n'
+    assert in_a_file.stat().st_ino == number
     assert HOSTILE not in "".join(world.calls)
+
+
+def test_a_full_disk_leaves_what_was_there(world: World, in_a_file: Path) -> None:
+    """It is told before the first byte is written over; here it is a limit of 4 KiB."""
+    assert put(world, "A", "1" * 500) == "changed"
+    before = in_a_file.read_bytes()
+    world.override('eval "real_$(declare -f secrets_file)"; secrets_file() { ulimit -f 4; real_secrets_file "$@"; }')
+    with pytest.raises(StepError, match="File too large"):
+        put(world, "A", "2" * 5000)
+    assert in_a_file.read_bytes() == before
+
+
+def test_secrets_are_not_written_through_a_link(world: World, in_a_file: Path) -> None:
+    """Who put one there meant another file to be written."""
+    other = world.root / "other"
+    in_a_file.rename(other)
+    in_a_file.symlink_to(other)
+    with pytest.raises(StepError, match="Too many levels of symbolic links"):
+        put(world, "A", "1")
+    assert other.read_text() == ""
 
 
 @pytest.mark.parametrize("line", ["MOTTO=a b", "export A=1", 'A="b"c"', 'A="$(touch bait)"', "A='b'", 'A="b'])

@@ -8,6 +8,7 @@ import getpass
 import grp
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Generator
@@ -31,6 +32,7 @@ case $DOPPLER_TOKEN in
   *WRONG*) printf 'Unable to fetch secrets from the Doppler API\\nDoppler Error: Invalid Service token\\n'; exit 1 ;;
   *FAR*) printf 'Unable to fetch secrets from the Doppler API\\nDoppler Error: dial tcp: no such host\\n'; exit 1 ;;
 esac"""
+RUNUSER = 'while [ "$1" != -- ]; do shift; done; shift; AS_USER=1 exec "$@"'
 # What needs root, done by whoever runs the tests: nginx is the stand-in, and root's folders are theirs. What listens on
 # port 80 of this machine is nobody's business.
 WITHOUT_ROOT = """
@@ -38,6 +40,7 @@ eval "real_$(declare -f listeners)"
 listeners() { :; }
 /usr/sbin/nginx() { nginx "$@"; }
 eval "as_told_$(declare -f folder)"
+export -f as_told_folder
 folder() { if [ "$1" = root ]; then as_told_folder "$(id -un)" "${@:2}"; else as_told_folder "$@"; fi; }
 """
 
@@ -48,7 +51,7 @@ def me(world: World) -> None:
     me = {"user": getpass.getuser(), "group": grp.getgrgid(os.getgid()).gr_name, "default_server": False}
     world.settings = world.settings.model_copy(update=me)
     world.stub("systemctl")
-    world.stub("runuser", 'shift 3; exec "$@"')
+    world.stub("runuser", RUNUSER)
     world.stub("doppler", DOPPLER)
     world.stub("nginx", f"! grep -qs broken {world.layout.site_file}")
     world.override(WITHOUT_ROOT)
@@ -81,6 +84,101 @@ def test_folders_are_made_once(world: World) -> None:
     Path(layout.releases).chmod(0o777)
     assert changes(world.output(folders)) == [f"changed: folder {layout.releases}"]
     assert Path(layout.digest_key).read_bytes() == key
+
+
+# Notes what root itself does below the user's folders.
+NOTE_ROOT = """
+if [ -z "${{AS_USER-}}" ]; then
+  for word; do case $word in {base}/* | {var}/*) echo "$0 $word" >>{root}/as_root ;; esac; done
+fi
+exec /usr/bin/${{0##*/}} "$@"
+"""
+
+
+def test_root_makes_nothing_in_a_folder_of_the_users(world: World) -> None:
+    """Who owns a folder may put a link anywhere in it: what lies there is made by that user."""
+    layout = world.layout
+    shutil.rmtree(world.base)
+    note = NOTE_ROOT.format(base=layout.base, var=layout.doppler_home.parent, root=world.root)
+    for program in ("install", "mkdir", "ln", "chmod", "chown"):
+        world.stub(program, note)
+    world.override(f"APP={layout.base}/deep/app")
+    first, second = world.twice(step(world, "make_the_folders"))
+    assert f"changed: link {layout.base}/deep/app" in changes(first)
+    assert second == ""
+    assert not (world.root / "as_root").exists(), (world.root / "as_root").read_text()
+
+
+@pytest.mark.parametrize("place", ["releases", "shared", "cache", "doppler_home", "lock", "digest_key"])
+def test_a_link_to_what_is_not_the_users_is_refused(world: World, place: str) -> None:
+    """It is named with what it leads to, in one line whatever that is called; there nothing is another."""
+    path, target = Path(getattr(world.layout, place)), world.root / "else\nwhere"
+    if place not in ("lock", "digest_key"):
+        with contextlib.suppress(FileNotFoundError):
+            path.rmdir()
+        if os.geteuid() == 0:  # else it leads to nothing, which is no more the user's
+            target.mkdir(mode=0o700)
+            os.chown(target, 65534, -1)
+    path.symlink_to(target)
+    with pytest.raises(StepError) as caught:
+        world.run(step(world, "make_the_folders"))
+    assert (
+        f"{path} is a link to $'{world.root}/else\\nwhere', which is not {getpass.getuser()}'s own"
+        in caught.value.message
+    )
+    assert caught.value.hint.startswith(f"rm {path} on the server")
+    assert not target.exists() or target.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_folder_may_lie_on_another_disk(world: World) -> None:
+    """A link to a folder of the user's own is as good: nobody's rights are another by it."""
+    path, target = Path(world.layout.shared), world.root / "disk"
+    path.rmdir()
+    target.mkdir(mode=0o755)
+    path.symlink_to(target)
+    world.twice(step(world, "make_the_folders"))
+    assert path.readlink() == target
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_what_is_somebody_elses_is_told(world: World) -> None:
+    """The user cannot take it, and root does not give it."""
+    os.chown(world.layout.cache, 65534, -1)
+    with pytest.raises(StepError, match=f"{world.layout.cache} belongs to nobody, not to {getpass.getuser()}"):
+        world.run(step(world, "make_the_folders"))
+
+
+def test_the_folder_of_the_secrets_becomes_roots(world: World) -> None:
+    """Of an earlier version it is the user's, and what is in it stays; what is made anew is so from the start."""
+    world.settings = world.settings.model_copy(update={"secrets": "file"})
+    path = Path(world.layout.secrets)
+    secrets = step(world, "make_the_secrets_file")
+    path.parent.mkdir(mode=0o700)
+    path.write_text('A="1"\n')
+    first, second = world.twice(secrets)
+    assert (changes(first), second) == ([f"changed: folder {path.parent}"], "")
+    assert path.parent.stat().st_mode & 0o777 == 0o750
+    assert path.read_text() == 'A="1"\n'
+    path.unlink()
+    first, second = world.twice(secrets)
+    assert (len(changes(first)), second) == (1, "")
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling link", "hard link", "folder"])
+def test_what_is_no_file_of_secrets_is_refused(world: World, kind: str) -> None:
+    """systemd would read another app's file for it; it is looked at when nobody can put another one there."""
+    world.settings = world.settings.model_copy(update={"secrets": "file"})
+    path, other = Path(world.layout.secrets), world.root / "other.env"
+    path.parent.mkdir(mode=0o700)
+    if kind != "dangling link":
+        other.write_text('OTHER="1"\n')
+    {"hard link": path.hardlink_to, "folder": lambda _: path.mkdir()}.get(kind, path.symlink_to)(other)
+    with pytest.raises(StepError, match=f"{path} is no plain file of") as caught:
+        world.run(step(world, "make_the_secrets_file"))
+    assert caught.value.hint.startswith(f"rm {path} on the server")
+    assert path.parent.stat().st_mode & 0o777 == 0o750
+    assert not os.path.lexists(other) or other.read_text() == 'OTHER="1"\n'
 
 
 def test_the_token_is_written_once_and_kept_private(world: World) -> None:
@@ -141,7 +239,7 @@ def test_what_stands_in_the_token_file_is_not_run(world: World) -> None:
     path = Path(world.layout.secrets)
     path.write_text(f"touch {world.root}/bait\nDOPPLER_TOKEN=$(touch {world.root}/bait)\n")
     path.chmod(0o600)
-    world.stub("runuser", 'shift 3; exec "$@"')
+    world.stub("runuser", RUNUSER)
     world.run(step(world, "write_the_doppler_token"))
     assert not world.bait()
     assert any(call.startswith(f"runuser -u {world.settings.user} -- ") for call in world.calls)
@@ -479,14 +577,14 @@ def test_a_repository_that_can_be_read(world: World) -> None:
     """Nothing to say, twice."""
     subprocess.run(["git", "init", "--quiet", world.root / "origin"], check=True)
     world.settings = world.settings.model_copy(update={"repo": f"file://{world.root}/origin"})
-    world.stub("runuser", 'while [ "$1" != -- ]; do shift; done; shift; exec "$@"')
+    world.stub("runuser", RUNUSER)
     assert world.twice(server.reach_repository(world.settings)) == ("", "")
 
 
 @pytest.mark.parametrize("readable", [True, False])
 def test_reaching_the_repository_writes_nothing_to_tmp(world: World, readable: bool) -> None:
     """Where everybody may put a link, root opens no file: what git says goes into a pipe or nowhere."""
-    world.stub("runuser", 'while [ "$1" != -- ]; do shift; done; shift; exec "$@"')
+    world.stub("runuser", RUNUSER)
     world.stub(
         "git", f"readlink /proc/$$/fd/* >>{world.root}/open || true; echo said >&2; exit {0 if readable else 128}"
     )
@@ -501,7 +599,7 @@ def test_reaching_the_repository_writes_nothing_to_tmp(world: World, readable: b
 
 def test_a_repository_that_cannot_be_read_is_told(world: World) -> None:
     """git's words; for an address over SSH, the deploy key to add: made once, the same the second time."""
-    world.stub("runuser", 'while [ "$1" != -- ]; do shift; done; shift; exec "$@"')
+    world.stub("runuser", RUNUSER)
     (world.root / "home/.ssh").mkdir()
     said, _ = world.twice(server.reach_repository(world.settings))
     assert "/nowhere" in said
@@ -567,13 +665,14 @@ def test_what_stands_where_the_app_should_be_is_told(world: World, kind: str) ->
     if kind == "folder":
         app.mkdir()
     else:
-        app.symlink_to("/opt/other")
+        app.symlink_to("/opt/other\nnext: no")
     (world.root / "os-release").write_text(DEBIAN)
     known_server(world)
     with pytest.raises(StepError) as caught:
         world.run(step(world, "look_at_the_server"))
     assert str(app) in caught.value.evidence
     assert "move it away" in caught.value.evidence
+    assert "next: no" not in caught.value.evidence.splitlines()
 
 
 def test_sudo_lines_are_exact() -> None:
@@ -611,3 +710,9 @@ def test_a_key_is_only_text(world: World) -> None:
     assert (home / ".ssh/authorized_keys").read_text() == f"{key}\n-e other\n"
     assert (home / ".ssh/authorized_keys").stat().st_mode & 0o777 == 0o600
     assert not world.bait()
+    other = world.root / "roots_keys"
+    (home / ".ssh/authorized_keys").unlink()
+    (home / ".ssh/authorized_keys").symlink_to(other)
+    with pytest.raises(StepError, match=f"authorized_keys is a link to {other}, which is not"):
+        world.run(step(world, "make_the_user"))
+    assert not other.exists()

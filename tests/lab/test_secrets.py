@@ -64,7 +64,7 @@ def test_from_nothing_to_a_site_without_doppler(shop: Site) -> None:
         "ALLOWED_HOSTS", "DATABASE_URL", "MOTTO", "SECRET_KEY",
     ]  # fmt: skip
     assert shop.run("stat -c '%U %a' /etc/shop/secrets /etc/shop/secrets/app.env").split() == [
-        "deploy", "700", "deploy", "600",
+        "root", "750", "deploy", "600",
     ]  # fmt: skip
 
 

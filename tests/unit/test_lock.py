@@ -34,7 +34,12 @@ def test_a_host_locked_by_hand_names_the_way_out(monkeypatch: pytest.MonkeyPatch
     assert error.hint == "fab -H api unlock"
 
 
-@pytest.mark.parametrize("text", ["", "{", "null", "[]", "3", '"x"', '{"who": "ana"}', "[" * 100_000, "\x00"])
+def test_work_that_left_no_card() -> None:
+    """Root leaves none in a folder of another user's: that it may be an admin's is said."""
+    assert locked("api", "").message == "api is held by work that left no name, like an admin's `remove`"
+
+
+@pytest.mark.parametrize("text", ["{", "null", "[]", "3", '"x"', '{"who": "ana"}', "[" * 100_000, "\x00"])
 def test_a_card_that_cannot_be_read_is_somebody_unknown(text: str) -> None:
     """Lock info that was cut does not hide that the host is held."""
     assert describe_holder(text) == "work of somebody unknown"

@@ -16,7 +16,7 @@ look_what_goes() {
     exit 1
   fi
   [ ! -s "$BASE/frozen" ] || echo "frozen $(tr '\n' ' ' <"$BASE/frozen")"
-  own | sed 's/^/gone /'
+  own_lines | sed 's/^/gone /'
   [ -z "$(kept)" ] || kept | sed 's/^/kept /'
 }
 
@@ -24,30 +24,32 @@ look_what_goes() {
 leaning_on_it() {
   local link
   { grep -rlE "$MENTIONED" /etc/nginx /etc/systemd/system /etc/cron.d /etc/cron.daily 2>/dev/null || true; } |
-    { grep -vxF -f <(own) || true; } | { grep -v -e "^$TLS_FILE$" -e "^$SITE_LINK$" -e "^$SERVICE_FILE.d/" -e '\.wants/' || true; }
+    { grep -vxF -f <(own_lines) || true; } | { grep -v -e "^$TLS_FILE$" -e "^$SITE_LINK$" -e "^$SERVICE_FILE.d/" -e '\.wants/' || true; }
   for link in /srv/*/shared/* /srv/*/app /app; do
     case $link in "$APP" | "$BASE"/*) continue ;; esac
     case $(readlink "$link" || true) in "$BASE" | "$BASE"/*) echo "$link" ;; esac
   done
 }
 
-# All that is the app's and goes, one a line: files and folders that are there.
+# All that is the app's and goes, files and folders that are there, a NUL behind each: the names in its folder are the
+# user's, who may have put a line break into one.
 own() {
   local path
   {
-    unit_files
+    unit_files | tr '\n' '\0'
     for path in "$SITE_LINK" "$SITE_FILE" "$TLS_FILE" "${TLS_FILE%.conf}-placeholder" "$CERTBOT_LIVE" \
       "/etc/sudoers.d/$UNIT" "$ETC" "$SERVICE_FILE.d" "/usr/local/lib/$NAME-processes.sh" "$INSTALLER" "${DOPPLER_HOME%/*}" \
       "/run/$NAME" "/run/$UNIT" /var/log/nginx/"$UNIT".{access,error}.log*; do
-      echo "$path"
+      printf '%s\0' "$path"
     done
-    for path in "$BASE"/* "$BASE"/.[!.]*; do
-      [ "$path" = "$SHARED" ] || echo "$path"
-    done
-    for path in "$SHARED" $(process_folders); do has_something "$path" || echo "$path"; done
-    [ "$(readlink "$APP" || true)" != "$CURRENT" ] || echo "$APP"
-  } | sort -u | while read -r path; do if [ -e "$path" ] || [ -L "$path" ]; then echo "$path"; fi; done
+    find "$BASE" -mindepth 1 -maxdepth 1 -not -name "${SHARED##*/}" -print0 2>/dev/null || true
+    for path in "$SHARED" $(process_folders); do has_something "$path" || printf '%s\0' "$path"; done
+    case $APP in "$BASE"/*) ;; *) [ "$(readlink "$APP" || true)" != "$CURRENT" ] || printf '%s\0' "$APP" ;; esac
+  } | sort -zu | while IFS= read -rd '' path; do if [ -e "$path" ] || [ -L "$path" ]; then printf '%s\0' "$path"; fi; done
 }
+
+# The same to be shown, one a line, with ? for a line break in a name.
+own_lines() { own | tr '\n\0' '?\n'; }
 
 # The unit files of website, processes and what starts them.
 unit_files() {
@@ -80,7 +82,7 @@ remove_app() {
   local "$@"
   local path units stays process
   local -a all
-  mapfile -t all < <(own)
+  mapfile -d '' -t all < <(own)
   stays=$(kept)
   # The site first, so that whatever ends this run, nginx can start with what is left.
   rm -f "$SITE_LINK"
@@ -100,7 +102,7 @@ remove_app() {
   for path in "${all[@]}"; do rm -rf "$path"; done
   rmdir "$BASE/shared" "$BASE" 2>/dev/null || true
   systemctl daemon-reload
-  printf 'gone %s\n' "${all[@]}"
+  printf 'gone %s\n' "${all[@]//$'\n'/?}"
   [ -z "$stays" ] || printf 'kept %s\n' "${stays//$'\n'/$'\n'kept }"
   forget_user
 }

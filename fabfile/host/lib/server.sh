@@ -17,7 +17,7 @@ check_server() {
     fail "$ETC belongs to something else: give the app another name in hosts.toml"
   fi
   if [ -L "$APP" ] && [ "$(readlink "$APP")" != "$CURRENT" ]; then
-    fail "$APP is a link to $(readlink "$APP"), not to $CURRENT; move it away first, or" \
+    fail "$APP is a link to $(printf %q "$(readlink "$APP")"), not to $CURRENT; move it away first, or" \
       "give this app another path in hosts.toml: path = \"$BASE/app\""
   fi
   [ "$SECRETS_IN" = file ] || [ -e "$DEPLOY_FILES/doppler.env" ] || [ -s "$SECRETS" ] || lacks_token
@@ -177,7 +177,7 @@ install_doppler() {
 make_user() {
   local user group keys
   local "$@"
-  local log_group home file key
+  local log_group home
   getent group "$group" >/dev/null || {
     groupadd --system "$group"
     echo "changed: made the group $group"
@@ -193,14 +193,27 @@ make_user() {
   done
   home=$(getent passwd "$user" | cut -d: -f6)
   [ -n "$keys" ] || keys=$(admin_keys)
-  install -d -m 700 -o "$user" -g "$group" "$home/.ssh"
-  file=$home/.ssh/authorized_keys
-  [ -e "$file" ] || install -m 600 -o "$user" -g "$group" /dev/null "$file"
+  as_user let_log_in "$user" "$group" "$home/.ssh" "$keys"
+}
+
+# Do as the caller's `user`, of its `group`, what is done in folders of that user's, who may put a link there at any
+# time: as root, what it leads to would be written, or given away: as_user FUNCTION [ARGUMENT]...
+as_user() {
+  export -f lacks folder refuse_others own_folders own_files make_link let_log_in
+  runuser -u "$user" -g "$group" -- bash --norc -euo pipefail -c 'cd /; "$@"' bash "$@"
+}
+
+# As the user: let keys log in, one a line: let_log_in USER GROUP FOLDER KEYS
+let_log_in() {
+  local key file=$3/authorized_keys
+  own_folders "$1" "$2" 700 "$3"
+  refuse_others "$file"
+  [ -e "$file" ] || install -m 600 /dev/null "$file"
   while IFS= read -r key; do
     if [ -z "$key" ] || grep -qxF -- "$key" "$file"; then continue; fi
     printf '%s\n' "$key" >>"$file"
-    echo "changed: a key may log in as $user"
-  done <<<"$keys"
+    echo "changed: a key may log in as $1"
+  done <<<"$4"
 }
 
 # The keys that may log in as whoever provisions.
@@ -212,7 +225,7 @@ admin_keys() {
 
 # Make a folder with its owner and mode: folder OWNER GROUP MODE PATH
 folder() {
-  [ "$(stat -c '%U %G %a' "$4" 2>/dev/null)" != "$1 $2 $3" ] || return 0
+  [ "$(stat -L -c '%U %G %a' "$4" 2>/dev/null)" != "$1 $2 $3" ] || return 0
   install -d -o "$1" -g "$2" -m "$3" "$4"
   echo "changed: folder $4"
 }
@@ -221,36 +234,74 @@ folder() {
 make_folders() {
   local user group
   local "$@"
-  local path
-  for path in "$BASE" "$RELEASES" "$SHARED" "$KEPT_STATIC" "$CACHE" "$PYTHONS"; do
-    folder "$user" "$group" 755 "$path"
-  done
-  for path in "${DOPPLER_HOME%/*}" "$DOPPLER_HOME"; do folder "$user" "$group" 700 "$path"; done
+  folder "$user" "$group" 755 "$BASE"
+  folder "$user" "$group" 700 "${DOPPLER_HOME%/*}"
   folder root "$group" 750 "$ETC"
-  if [ ! -e "$LOCK" ]; then
-    install -m 644 -o "$user" -g "$group" /dev/null "$LOCK"
-    echo "changed: lock file"
-  fi
-  if [ ! -s "$DIGEST_KEY" ]; then
-    (umask 077 && head -c 32 /dev/urandom >"$DEPLOY_WORK/key")
-    install -m 600 -o "$user" -g "$group" "$DEPLOY_WORK/key" "$DIGEST_KEY"
-    echo "changed: key of the digests"
-  fi
+  as_user own_folders "$user" "$group" 755 "$RELEASES" "$SHARED" "$KEPT_STATIC" "$CACHE" "$PYTHONS"
+  as_user own_folders "$user" "$group" 700 "$DOPPLER_HOME"
+  as_user own_files "$LOCK" "$DIGEST_KEY"
   if [ ! -L "$APP" ]; then
-    mkdir -p "${APP%/*}/"
-    ln -s "$CURRENT" "$APP"
-    echo "changed: link $APP"
+    case $APP in
+      "$BASE"/*) as_user make_link "$CURRENT" "$APP" ;;
+      *) make_link "$CURRENT" "$APP" ;;
+    esac
   fi
 }
 
-# Make the folder and the file of secrets, which are the user's own.
+# As the user: make folders: own_folders USER GROUP MODE PATH...
+own_folders() {
+  local path
+  for path in "${@:4}"; do
+    refuse_others "$path"
+    folder "$1" "$2" "$3" "$path"
+  done
+}
+
+# As the user: make the lock file and the key of the digests: own_files LOCK KEY
+own_files() {
+  refuse_others "$1"
+  refuse_others "$2"
+  if [ ! -e "$1" ]; then
+    install -m 644 /dev/null "$1"
+    echo "changed: lock file"
+  fi
+  if [ ! -s "$2" ]; then
+    head -c 32 /dev/urandom | install -m 600 /dev/stdin "$2"
+    echo "changed: key of the digests"
+  fi
+}
+
+# As the user: refuse what is somebody else's where its own is to be, and a link that leads there: refuse_others PATH
+refuse_others() {
+  [ ! -L "$1" ] || [ -O "$1" ] || lacks "$1 is a link to $(printf %q "$(readlink "$1")"), which is not $(id -un)'s own" \
+    "rm $1 on the server, then the same command again"
+  [ ! -e "$1" ] || [ -O "$1" ] || lacks "$1 belongs to $(stat -c %U "$1"), not to $(id -un)" \
+    "chown $(id -un):$(id -gn) $1 on the server, then the same command again"
+}
+
+# Make a link where nothing is: make_link TARGET PATH
+make_link() {
+  mkdir -p "${2%/*}/"
+  ln -sT "$1" "$2"
+  echo "changed: link $2"
+}
+
+# Make the file of secrets, which is the user's own, in a folder of root's: systemd reads as root what is there, and of a
+# link to another app's file it would hand on the secrets. An earlier version gave the folder to the user.
 make_secrets_file() {
   local user group
   local "$@"
-  folder "$user" "$group" 700 "${SECRETS%/*}"
-  [ ! -e "$SECRETS" ] || return 0
-  install -m 600 -o "$user" -g "$group" /dev/null "$SECRETS"
-  echo "changed: secrets file $SECRETS, still empty (fab secrets.set NAME)"
+  folder root "$group" 750 "${SECRETS%/*}"
+  # From here on nobody else puts anything there.
+  if [ ! -e "$SECRETS" ] && [ ! -L "$SECRETS" ]; then
+    install -m 600 -o "$user" -g "$group" /dev/null "$SECRETS"
+    echo "changed: secrets file $SECRETS, still empty (fab secrets.set NAME)"
+  fi
+  case $(stat -c '%F, %U, %h' "$SECRETS") in
+    "regular file, $user, 1" | "regular empty file, $user, 1") ;;
+    *) lacks "$SECRETS is no plain file of $user's own: services would get what it leads to" \
+      "rm $SECRETS on the server, then the same command again; then set the secrets anew: fab -H NAME secrets.set" ;;
+  esac
 }
 
 # Write the token file from the file doppler.env sent to the runner, if one was; refuse to go without, and to put one
