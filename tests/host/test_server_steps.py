@@ -123,7 +123,7 @@ def test_a_link_to_what_is_not_the_users_is_refused(world: World, place: str) ->
     with pytest.raises(StepError) as caught:
         world.run(step(world, "make_the_folders"))
     assert (
-        f"{path} is a link to $'{world.root}/else\\nwhere', which is not {getpass.getuser()}'s own"
+        f"{path} is a link to $'{world.root}/else\\nwhere': that is not {getpass.getuser()}'s own"
         in caught.value.message
     )
     assert caught.value.hint.startswith(f"rm {path} on the server")
@@ -713,6 +713,6 @@ def test_a_key_is_only_text(world: World) -> None:
     other = world.root / "roots_keys"
     (home / ".ssh/authorized_keys").unlink()
     (home / ".ssh/authorized_keys").symlink_to(other)
-    with pytest.raises(StepError, match=f"authorized_keys is a link to {other}, which is not"):
+    with pytest.raises(StepError, match=f"authorized_keys is a link to {other}: that is not"):
         world.run(step(world, "make_the_user"))
     assert not other.exists()

@@ -273,7 +273,7 @@ own_files() {
 
 # As the user: refuse what is somebody else's where its own is to be, and a link that leads there: refuse_others PATH
 refuse_others() {
-  [ ! -L "$1" ] || [ -O "$1" ] || lacks "$1 is a link to $(printf %q "$(readlink "$1")"), which is not $(id -un)'s own" \
+  [ ! -L "$1" ] || [ -O "$1" ] || lacks "$1 is a link to $(printf %q "$(readlink "$1")"): that is not $(id -un)'s own" \
     "rm $1 on the server, then the same command again"
   [ ! -e "$1" ] || [ -O "$1" ] || lacks "$1 belongs to $(stat -c %U "$1"), not to $(id -un)" \
     "chown $(id -un):$(id -gn) $1 on the server, then the same command again"
