@@ -9,12 +9,15 @@ if TYPE_CHECKING:
     from .session.run import Run
 
 
-@task({"force": "do every step, even when nothing changed"}, settings=["branch"])
-def deploy(run: "Run", force: bool = False, wait: int = 0) -> None:
+OVERWRITE = "replace what was edited on the server; copies are kept in /srv/NAME/overwritten"
+
+
+@task({"force": "do every step, even when nothing changed", "overwrite": OVERWRITE}, settings=["branch"])
+def deploy(run: "Run", force: bool = False, overwrite: bool = False, wait: int = 0) -> None:
     """Put a branch, tag or commit live, and nobody who uses the site notices."""
     from .commands.deploy import deploy
 
-    deploy(run, force=force, wait=wait)
+    deploy(run, force=force, overwrite=overwrite, wait=wait)
 
 
 @task({"to": "a release id, its beginning, or a commit; the newest good release before the live one when not given"})
@@ -219,12 +222,18 @@ def unlock(run: "Run") -> None:
     unlock(run)
 
 
-@task({"token_stdin": "read the Doppler service token from standard input instead of DOPPLER_TOKEN"}, lab="up")
-def provision(run: "Run", token_stdin: bool = False) -> None:
+@task(
+    {
+        "token_stdin": "read the Doppler service token from standard input instead of DOPPLER_TOKEN",
+        "overwrite": OVERWRITE,
+    },
+    lab="up",
+)
+def provision(run: "Run", token_stdin: bool = False, overwrite: bool = False) -> None:
     """Make a bare Debian or Ubuntu server ready for deploys; safe to run again."""
     from .commands.provision import provision, read_token
 
-    provision(run, token=read_token(run.host, stdin=token_stdin))
+    provision(run, token=read_token(run.host, stdin=token_stdin), overwrite=overwrite)
 
 
 @task({"yes": "do it; without it, say what would go and what would stay"}, lab="running")

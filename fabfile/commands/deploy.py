@@ -3,21 +3,24 @@
 import difflib
 import hashlib
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import PurePosixPath
 
 from ..config.settings import Settings
 from ..errors import ConfigError, ProvisionError
 from ..output.console import printable
 from ..plan import rendering, services
+from ..plan.activation import Activation
 from ..plan.lock import operator
 from ..plan.plan import Plan
 from ..session import deployment
 from ..session.run import Run
 from ..session.session import Session, open_session
-from ..steps import release
+from ..steps import release, service
 
 
-def deploy(run: Run, *, force: bool, wait: int) -> None:
+def deploy(run: Run, *, force: bool, overwrite: bool, wait: int) -> None:
     """The recipe: read, decide, build, prove, switch, check, tidy."""
     if not run.settings.repo:
         raise ConfigError(f"{run.name} has no repo", hint="set repo in hosts.toml")
@@ -25,7 +28,12 @@ def deploy(run: Run, *, force: bool, wait: int) -> None:
     with open_session(run, f"deploy {ref}", wait, release.fetch(run.settings)) as session:
         commit, subject = find_commit(run, session.results[release.FETCH].output)
         run.outcome.git_commit = commit
+        edited = session.edited
+        if edited and not overwrite:
+            session.runner.run([service.refuse_edited(edited)])
         plan = decide(session, commit, force=force)
+        if session.state.drop_ins:
+            plan = without_drop_ins(session, plan)
         if plan is None:
             run.outcome.activation = "nothing"
             run.outcome.reason = f"{commit[:7]} is live and every file is as it should be"
@@ -35,7 +43,7 @@ def deploy(run: Run, *, force: bool, wait: int) -> None:
         run.console.say(f"  {ref} is {commit[:7]} {printable(subject)}")
         if plan.commit:
             send_release_files(session, plan)
-        deployment.deploy(session, plan)
+        deployment.deploy(session, plan, overwrite=bool(edited))
         run.invite()
 
 
@@ -68,6 +76,15 @@ def decide(session: Session, commit: str, *, force: bool) -> Plan | None:
         return plan if files or amiss or not now.good else None
     new = layout.release(next_id(state.now, [each.id for each in state.releases], commit))
     return Plan(settings, layout, new, session.live, files, commit, amiss=amiss)
+
+
+def without_drop_ins(session: Session, plan: Plan | None) -> Plan | None:
+    """The same, restarting what runs with drop-ins that are about to go."""
+    if session.live is None or session.state.service != "active":
+        return plan
+    names = ", ".join(PurePosixPath(path).name for path in session.state.drop_ins)
+    restart = Activation("restart", f"drop-ins taken away: {names}")
+    return replace(plan or Plan(session.settings, session.layout, session.live, session.live), forced=restart)
 
 
 def without_certificate(session: Session) -> ProvisionError:

@@ -21,7 +21,7 @@ TOKEN = re.compile(r"dp\.[A-Za-z0-9._-]+")
 CHANGED, DEPLOY_KEY, RIGHT = "changed: ", "deploy-key ", "right "
 
 
-def provision(run: Run, *, token: str | None) -> None:
+def provision(run: Run, *, token: str | None, overwrite: bool) -> None:
     """The recipe: look, install, make, write, grant; every step may run again and says what it changed."""
     host, settings = run.host, run.settings
     files = rendering.files(settings)
@@ -33,7 +33,7 @@ def provision(run: Run, *, token: str | None) -> None:
             runner.put("doppler.env", f"DOPPLER_TOKEN={token}\n".encode())
         staging.send(settings, runner, files)
         try:
-            results = runner.run(server.provision(settings, files))
+            results = runner.run(server.provision(settings, files, overwrite=overwrite))
         except StepError as error:
             raise not_done(run, error) from error
     show(run, results)

@@ -1,13 +1,14 @@
 """rollback: an earlier release becomes the live one, proven first like a new one; the schema stays as it is."""
 
 import difflib
+from pathlib import PurePosixPath
 
 from ..errors import ConfigError
 from ..plan.plan import Plan
 from ..plan.state import HostState, ReleaseState
 from ..session import deployment
 from ..session.run import Run
-from ..session.session import open_session
+from ..session.session import Session, open_session
 
 
 def rollback(run: Run, *, to: str, wait: int) -> None:
@@ -22,8 +23,16 @@ def rollback(run: Run, *, to: str, wait: int) -> None:
         run.console.say(f"  back to {target.id}")
         release = session.layout.release(target.id)
         leaves = session.live if target.id < state.live else None
-        plan = Plan(session.settings, session.layout, release, session.live, session.changed_files(), leaves=leaves)
+        plan = Plan(session.settings, session.layout, release, session.live, files(session), leaves=leaves)
         deployment.deploy(session, plan)
+
+
+def files(session: Session) -> dict[PurePosixPath, str]:
+    """The changed files; none where somebody has edited some on the host, for a way back asks nothing."""
+    if not session.edited:
+        return session.changed_files()
+    session.run.console.say(f"  edited on the server, and left as it is: {', '.join(session.edited)}")
+    return {}
 
 
 def find_release(state: HostState, to: str, host: str) -> ReleaseState:

@@ -40,6 +40,12 @@ def status(run: Run) -> None:
         outcome.details["secrets_changed"] = changed = results.output(secrets.LOOK).splitlines()
         if changed:
             outcome.suggestions.append(f"fab -H {run.name} restart takes up {', '.join(changed)}")
+        if outcome.details["edited"]:
+            outcome.suggestions.append(
+                f"fab -H {run.name} deploy says what was edited on the server, and where it belongs"
+            )
+        if state.loose:
+            outcome.suggestions.append(f"fab -H {run.name} provision sets the rights of {state.loose.split()[0]}")
         if outcome.details["sudo_too_wide"]:
             outcome.suggestions.append(f"fab -H {run.name} provision narrows what {settings.user} may run as root")
         outcome.details["visitor"] = (checks.found | checks.details).get("visitor", "")
@@ -80,6 +86,8 @@ def add_state(run: Run, state: HostState, holder: str) -> None:
         "locked": lock.describe_holder(holder) if holder else None,
         "frozen": lock.describe_holder(state.frozen) if state.frozen else None,
         "missing": list(state.missing),
+        "secrets_file_rights": state.loose or None,
+        "edited": [*state.edited, *state.drop_ins],
         "sudo_too_wide": rights.too_wide(run.host.layout, state.rights),
         "maintenance": bool(state.maintenance),
     }
@@ -107,6 +115,8 @@ def show(run: Run, state: HostState, checks: nginx.Checks) -> None:
     if changed := outcome.details["secrets_changed"]:
         rows.append(("secrets", f"set otherwise since gunicorn started: {', '.join(changed)}"))
     rows += [("missing", text) for text in state.missing]
+    rows += [("edited", path) for path in outcome.details["edited"]]
+    rows += [("rights", f"others may read the secrets: {state.loose}")] if state.loose else []
     rows += [("rights", f"more as root than a deploy needs: {each}") for each in outcome.details["sudo_too_wide"]]
     for name, text in rows:
         run.console.say(f"  {name:<16} {text}")

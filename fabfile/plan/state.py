@@ -29,7 +29,8 @@ class ReleaseState:
 @dataclass(frozen=True)
 class HostState:
     """A host at one moment. Paths are the host's; `files` holds the SHA-256 of each file the tool installs, `staged`
-    that of each that root has staged to be installed. `rights` are what the user may run as root.
+    that of each that root has staged to be installed, `before` that of what it replaces; `drop_ins` are files beside a
+    unit. `rights` are what the user may run as root; `loose` says how others may read the secrets.
 
     `tls` is what the certificate was made for (plan/certificate.py). `units` are those of workers and timers, with
     systemd's word for their state. `maintenance` is the page that closes the site, if it is there; `hold` is until when
@@ -42,7 +43,10 @@ class HostState:
     releases: tuple[ReleaseState, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
     staged: Mapping[str, str] = field(default_factory=dict)
+    before: Mapping[str, str] = field(default_factory=dict)
+    drop_ins: tuple[str, ...] = ()
     rights: tuple[str, ...] = ()
+    loose: str = ""
     service: str = ""
     socket: str = ""
     nginx: str = ""
@@ -66,6 +70,18 @@ class HostState:
         return next((release for release in self.releases if release.id == release_id), None)
 
     @property
+    def edited(self) -> list[str]:
+        """The files whose text is none that root has ever staged: somebody has edited them on the host.
+
+        Where nothing is staged yet, nobody can tell.
+        """
+        return [
+            path
+            for path, digest in self.files.items()
+            if path in self.staged and digest not in (self.staged[path], self.before.get(path))
+        ]
+
+    @property
     def serves_live(self) -> bool:
         """Whether the service runs and every worker is of the live release."""
         folders = set(self.workers.values())
@@ -83,6 +99,8 @@ def parse(lines: Iterable[str]) -> HostState:
     releases: list[ReleaseState] = []
     files: dict[str, str] = {}
     staged: dict[str, str] = {}
+    before: dict[str, str] = {}
+    drop_ins: list[str] = []
     rights: list[str] = []
     workers: dict[int, str] = {}
     units: dict[str, str] = {}
@@ -92,9 +110,11 @@ def parse(lines: Iterable[str]) -> HostState:
             key, _, value = line.partition(" ")
             if key == "release":
                 releases.append(_release(value))
-            elif key in ("file", "staged"):
+            elif key in ("file", "staged", "before"):
                 digest, _, path = value.partition(" ")
-                (files if key == "file" else staged)[path] = digest
+                {"file": files, "staged": staged, "before": before}[key][path] = digest
+            elif key == "drop_in":
+                drop_ins.append(value)
             elif key == "right":
                 rights.append(value)
             elif key == "worker":
@@ -113,7 +133,10 @@ def parse(lines: Iterable[str]) -> HostState:
             releases=tuple(sorted(releases, key=lambda r: r.id)),
             files=files,
             staged=staged,
+            before=before,
+            drop_ins=tuple(drop_ins),
             rights=tuple(rights),
+            loose=single.get("loose", ""),
             service=single.get("service", ""),
             socket=single.get("socket", ""),
             nginx=single.get("nginx", ""),

@@ -21,9 +21,12 @@ from .staging import stage
 FRONT_PAGE = "/ answers 200"  # how host/programs/visit.py says that there is nothing to say
 
 
-def deploy(session: Session, plan: Plan) -> None:
-    """Stage, prove the plan, switch to it, tidy up; the host's history says how it went, whatever that is."""
-    stage(session, plan)
+def deploy(session: Session, plan: Plan, *, overwrite: bool = False) -> None:
+    """Stage, prove the plan, switch to it, tidy up; the host's history says how it went, whatever that is.
+
+    `overwrite` says that what was edited on the host is replaced.
+    """
+    stage(session, plan, overwrite=overwrite)
     try:
         switch(session, plan, prove(session, plan))
     except (DeployError, KeyboardInterrupt) as error:

@@ -74,6 +74,11 @@ class Session:
             if self.state.files.get(str(path)) != rendering.digest(text)
         }
 
+    @property
+    def edited(self) -> list[str]:
+        """What somebody has edited on the host, and what was put beside units."""
+        return [*self.state.edited, *self.state.drop_ins]
+
     def nothing_to_do(self, reason: str, release: str) -> None:
         """Say why nothing is touched."""
         self.outcome.status, self.outcome.release = "unchanged", release
@@ -132,7 +137,10 @@ def require_ready(state: HostState, host: Host) -> None:
 
 
 def warn_of_rights(run: Run, state: HostState) -> None:
-    """Say what the user may run as root that no deploy needs."""
+    """Say what the user may run as root that no deploy needs, and when others may read the secrets."""
+    if state.loose:
+        run.console.say(f"  others may read the secrets: {state.loose}")
+        run.outcome.suggestions.append(f"fab -H {run.name} provision sets the rights of {state.loose.split()[0]}")
     if wide := rights.too_wide(run.host.layout, state.rights):
         run.console.say(f"  {run.settings.user} may run more as root than any deploy needs: {', '.join(wide)}")
         run.outcome.suggestions.append(f"fab -H {run.name} provision narrows what {run.settings.user} may run as root")

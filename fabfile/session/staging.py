@@ -1,6 +1,5 @@
 """Root's part of a deploy that changes units, site or processes: their texts, staged over the admin's login."""
 
-import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
@@ -13,28 +12,30 @@ from ..ssh.runner import BashFailed, Runner
 from ..steps import server, service
 from .session import Session
 
-# Lines of a unit whose values may be secrets, whatever they were meant to be.
-VALUES = re.compile(r"^([ +-](?:Environment|SetCredential)\w*=\"?\w*[=:]).*", re.MULTILINE)
 
-
-def stage(session: Session, plan: Plan) -> None:
+def stage(session: Session, plan: Plan, *, overwrite: bool = False) -> None:
     """See that root has staged what the plan installs; do it as the admin if not, with one more connection.
 
-    Raises ProvisionError with the differences where that login is not at hand, StepError for a site that nginx refuses.
+    With `overwrite`, what was edited on the host is replaced, and copies of it are kept. Raises ProvisionError with the
+    differences where that login is not at hand, StepError for a site that nginx refuses.
     """
     files, host, console = session.files(), session.run.host, session.run.console
-    if not plan.files or session.state.staged == {str(path): rendering.digest(text) for path, text in files.items()}:
+    staged = session.state.staged == {str(path): rendering.digest(text) for path, text in files.items()}
+    if not overwrite and (staged or not plan.files):
         return
-    console.say(f"  root stages what changed, by the login of {host.settings.admin}: {_names(plan)}")
+    console.say(f"  root stages what changed, by the login of {host.settings.admin}: {_names(session, plan)}")
     try:
         with (
             connect(host.as_admin()) as connection,
             connection.runner(console, as_root=host.admin_needs_sudo) as runner,
         ):
             send(session.settings, runner, files)
-            runner.run([server.grant_rights(session.settings), server.stage(files, locked=True)])
+            stage_files = server.stage(session.settings, files, locked=True, overwrite=overwrite)
+            said = runner.run([server.grant_rights(session.settings), stage_files]).output(stage_files.id)
     except (ConnectError, BashFailed, ProvisionError) as error:
         raise _without_admin(session, plan, error) from error
+    if overwrite:
+        console.say("".join(f"  {line}\n" for line in said.splitlines()).rstrip())
 
 
 def send(settings: Settings, runner: Runner, files: Mapping[PurePosixPath, str]) -> None:
@@ -51,12 +52,13 @@ def _without_admin(session: Session, plan: Plan, error: DeployError) -> Provisio
     for path, text in plan.files.items():
         runner.put(path.name, text.encode())
     differences = runner.run([service.compare(plan.files)]).output(service.COMPARE)
+    why = f"root alone may stage what changed, and root is not at hand: {error.message}"
     return ProvisionError(
-        f"{run.name}: {_names(plan)} changed, which root alone may stage, and root is not at hand: {error.message}",
+        f"{run.name}: {_names(session, plan)}: {why}",
         hint=f"fab -H {run.name} provision, by somebody who may log in as {run.settings.admin}, then this one again",
-        evidence=VALUES.sub(r"\1 (not shown)", differences),
+        evidence=differences,
     )
 
 
-def _names(plan: Plan) -> str:
-    return ", ".join(path.name for path in plan.files)
+def _names(session: Session, plan: Plan) -> str:
+    return ", ".join([*map(str, plan.files), *session.state.drop_ins])

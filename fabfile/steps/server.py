@@ -26,7 +26,7 @@ RIGHTS = "grant_the_exact_sudo_rights"
 SUPPORTED = ("debian 12", "debian 13", "ubuntu 22.04", "ubuntu 24.04")
 
 
-def provision(settings: Settings, files: Iterable[PurePosixPath]) -> list[Step]:
+def provision(settings: Settings, files: Iterable[PurePosixPath], *, overwrite: bool = False) -> list[Step]:
     """All of them, in order; need the files sent by their names, `sudoers`, and `doppler.env` for a new token."""
     owner, own = {"user": settings.user, "group": settings.group}, settings.secrets == "file"
     return [
@@ -56,7 +56,7 @@ def provision(settings: Settings, files: Iterable[PurePosixPath]) -> list[Step]:
         grant_rights(settings),
         *([tls.prepare(settings)] if settings.tls else []),
         install_service(settings, files),
-        stage(files),
+        stage(settings, files, overwrite=overwrite),
         *([tls.obtain(settings)] if settings.tls.letsencrypt else []),
         *([] if settings.tls else [tls.forget()]),
         *([reach_repository(settings)] if settings.repo else []),
@@ -68,12 +68,15 @@ def grant_rights(settings: Settings) -> Step:
     return Step(RIGHTS, "Grant the exact sudo rights", "grant_rights", {"user": settings.user})
 
 
-def stage(files: Iterable[PurePosixPath], *, locked: bool = False) -> Step:
+def stage(settings: Settings, files: Iterable[PurePosixPath], *, locked: bool = False, overwrite: bool = False) -> Step:
     """Put files where the user may install them from; needs them and `install_files.sh` sent by their names.
 
-    `locked` says that who asks for it holds the lock of deploys.
+    `locked` says that who asks for it holds the lock of deploys; without `overwrite`, what was edited on the host is
+    refused.
     """
-    parameters = {"files": files, "locked": locked}
+    parameters = {
+        "files": files, "locked": locked, "overwrite": overwrite, "user": settings.user, "group": settings.group
+    }  # fmt: skip
     return Step("stage_the_changed_files", "Stage the changed files", "stage_files", parameters, timeout=120)
 
 

@@ -37,6 +37,12 @@ def compare(files: Iterable[PurePosixPath]) -> Step:
     return Step(COMPARE, "Compare the files with the installed ones", "compare_files", {"files": files})
 
 
+def refuse_edited(files: Iterable[str]) -> Step:
+    """Fail with what somebody has edited on the host, or put beside units, and where it belongs."""
+    title = "See what was edited on the server"
+    return Step("see_what_was_edited_on_the_server", title, "refuse_edited", {"files": files})
+
+
 def install(plan: Plan) -> Step:
     """Install the files that root has staged, if they are those of the plan."""
     digests = [f"{digest(text)}  {plan.layout.staged_next}{path}" for path, text in plan.files.items()]

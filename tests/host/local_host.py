@@ -314,12 +314,12 @@ class World:
         Path(release.project, "manage.py").write_text(manage)
         return release
 
-    def stage(self, texts: Mapping[PurePosixPath, str]) -> str:
+    def stage(self, texts: Mapping[PurePosixPath, str], *, overwrite: bool = False) -> str:
         """Stage files as root does; return what it said."""
         Path(self.layout.installer).parent.mkdir(parents=True, exist_ok=True)
         sent = {"install_files.sh": rendering.installer().encode()}
         sent |= {path.name: text.encode() for path, text in texts.items()}
-        return self.output(server.stage(texts), sent)
+        return self.output(server.stage(self.settings, texts, overwrite=overwrite), sent)
 
     def link(self, release: Release) -> None:
         """Make a release the live one, without a service."""

@@ -200,6 +200,94 @@ def test_what_differs_is_shown(world: World) -> None:
     assert installed(world) == ["old service", "", "old site"]
 
 
+SECRETS = """[Service]
+Environment=PASSWORD=old-sentinel
+"""
+
+
+def edit(world: World) -> tuple[Path, Path]:
+    """Stage and install all files, edit the unit, and put a drop-in beside it; return both."""
+    before(world)
+    texts = files(world)
+    world.stage(texts)
+    world.run(install(world, texts), release_steps.mark_good(world.release(OLD)))
+    unit = Path(world.layout.service_file)
+    unit.write_text("new service\nMemoryMax=1G\nSetCredential=key:cred-sentinel\n")
+    drop_in = unit.with_name(f"{unit.name}.d") / "override.conf"
+    drop_in.parent.mkdir()
+    drop_in.write_text(SECRETS)
+    return unit, drop_in
+
+
+def test_what_was_edited_on_the_host_is_known(world: World) -> None:
+    """A text that root has never staged; not one that is staged and not installed yet, nor one that it replaced."""
+    unit, drop_in = edit(world)
+    state = parse(world.output(survey.read_host()).splitlines())
+    assert (state.edited, state.drop_ins) == ([str(unit)], (str(drop_in),))
+    drop_in.unlink()
+    for text in ("old service", "new service"):
+        unit.write_text(text)
+        state = parse(world.output(survey.read_host()).splitlines())
+        assert (state.edited, state.drop_ins) == ([], ())
+
+
+def test_what_was_edited_on_the_host_stops_a_run(world: World) -> None:
+    """With the lines, but no value that may be a secret, and the place where they belong; nothing is another."""
+    unit, drop_in = edit(world)
+    site = Path(world.layout.site_file)
+    site.write_text("new site\nlocation /extra {}\n")
+    edited = [str(unit), str(site), str(drop_in)]
+    staged = {path: path.read_bytes() for path in Path(world.layout.staged).rglob("*") if path.is_file()}
+    for refused in (
+        lambda: world.run(service.refuse_edited(edited)),
+        lambda: world.stage(files(world, "another site")),
+    ):
+        with pytest.raises(StepError, match="edited on the server: ") as caught:
+            refused()
+        error = caught.value
+        assert all(path in error.message for path in edited)
+        for line in (
+            f"--- {unit}, as it was installed\n+++ {unit}, as it is\n",
+            "+MemoryMax=1G", "+location /extra {}", "+Environment=PASSWORD= (not shown)", "+SetCredential=key: (not shown)",
+        ):  # fmt: skip
+            assert line in error.evidence
+        assert "sentinel" not in error.evidence
+        assert "unit_options for what belongs into a unit" in error.hint
+        assert "nginx_include" in error.hint
+        assert error.hint.endswith("the same command with --overwrite")
+    assert {path: path.read_bytes() for path in staged} == staged
+    assert drop_in.read_text() == SECRETS
+
+
+def test_to_overwrite_keeps_copies(world: World) -> None:
+    """Below the app's own folder; drop-ins are gone, and the text that was edited is what a failed run goes back to."""
+    world.override('as_user() { "$@"; }')
+    unit, drop_in = edit(world)
+    text, texts = unit.read_text(), files(world, "another site")
+    said = world.stage(texts, overwrite=True)
+    assert f"changed: {drop_in} is gone" in said
+    assert not drop_in.parent.exists()
+    [folder] = (world.base / "overwritten").iterdir()
+    assert f"changed: copies of what was edited here are in {folder}" in said
+    assert Path(f"{folder}{unit}").read_text() == text
+    assert Path(f"{folder}{drop_in}").read_text() == SECRETS
+    assert Path(f"{world.layout.staged}/before{unit}").read_text() == text
+    state = parse(world.output(survey.read_host()).splitlines())
+    assert (state.edited, state.drop_ins) == ([], ())
+    world.run(install(world, texts))
+    assert installed(world) == ["new service", "new socket", "another site"]
+
+
+@pytest.mark.parametrize(("mode", "loose"), [(0o600, False), (0o640, True), (0o604, True)])
+def test_secrets_that_others_may_read_are_told(world: World, mode: int, loose: bool) -> None:
+    """The file with its owner and mode."""
+    path = Path(world.layout.secrets)
+    path.touch()
+    path.chmod(mode)
+    state = parse(world.output(survey.read_host()).splitlines())
+    assert state.loose == (f"{path} {path.owner()} {mode:o}" if loose else "")
+
+
 def test_files_of_a_run_that_was_cut_are_installed_again(world: World) -> None:
     """Installed, but not yet in use: until the run's last step the next one takes them for files that differ."""
     layout = world.layout

@@ -54,11 +54,11 @@ class Hosts:
         self.as_root.append(as_root)
         yield self.root
 
-    def stage(self, files: dict[PurePosixPath, str], staged: dict[str, str]) -> Session:
+    def stage(self, files: dict[PurePosixPath, str], staged: dict[str, str], *, overwrite: bool = False) -> Session:
         run = Run(Host("api", "production", self.settings), Console(stream=self.stream), Outcome("deploy", "api"))
         nothing = cast("Any", None)
         session = Session(run, nothing, cast("Any", self.deploy), HostState(staged=staged), Results())
-        staging.stage(session, Plan(self.settings, LAYOUT, OLD, OLD, files))
+        staging.stage(session, Plan(self.settings, LAYOUT, OLD, OLD, files), overwrite=overwrite)
         return session
 
 
@@ -98,33 +98,32 @@ def test_root_stages_all_of_it(hosts: Hosts, staged: dict[str, str], admin: str)
     assert hosts.deploy.ran == []
 
 
-DIFFERENCE = """--- /etc/systemd/system/consult-django.service
- Environment=PYTHONUNBUFFERED=1
--Environment=PASSWORD=old-sentinel
-+Environment="PASSWORD=new-sentinel x"
-+SetCredential=key:cred-sentinel
-+MemoryMax=700M"""
-
-
 @pytest.mark.parametrize(
     "refusal", [ConnectError("authentication failed"), BashFailed("bash could not start"), ProvisionError("no bash")]
 )
 def test_a_login_that_is_not_at_hand_is_told(hosts: Hosts, refusal: DeployError) -> None:
-    """What root would have to put there, why it could not, and who can; no value that may be a secret."""
+    """What root would have to put there, why it could not, and who can."""
     hosts.refuses = refusal
-    hosts.ends["compare_the_files"] = (0, DIFFERENCE)
+    hosts.ends["compare_the_files"] = (0, "+MemoryMax=700M")
     with pytest.raises(ProvisionError) as caught:
         hosts.stage(SITE, {})
     error = caught.value
     assert error.message == (
-        f"api: consult-django changed, which root alone may stage, and root is not at hand: {refusal.message}"
+        f"api: {LAYOUT.site_file}: root alone may stage what changed, and root is not at hand: {refusal.message}"
     )
     assert error.hint == "fab -H api provision, by somebody who may log in as root, then this one again"
-    assert "+MemoryMax=700M" in error.evidence
-    assert "-Environment=PASSWORD= (not shown)" in error.evidence
-    assert "sentinel" not in error.evidence
+    assert error.evidence == "+MemoryMax=700M"
     assert hosts.deploy.ran == ["compare_the_files"]
     assert hosts.deploy.files == {path.name: text.encode() for path, text in SITE.items()}
+
+
+@pytest.mark.parametrize("files", [{}, SITE], ids=["drop-ins alone", "the site"])
+def test_to_overwrite_is_root_s(hosts: Hosts, files: dict[PurePosixPath, str]) -> None:
+    """Also where all is staged, and no file of ours differs; what root did about it is shown."""
+    hosts.ends["stage_the_changed_files"] = (0, "changed: x.conf is gone")
+    hosts.stage(files, DIGESTS, overwrite=True)
+    assert hosts.logins == ["root"]
+    assert "  changed: x.conf is gone\n" in hosts.stream.getvalue()
 
 
 def test_a_site_that_nginx_refuses_is_told_as_such(hosts: Hosts) -> None:

@@ -7,12 +7,21 @@ INSTALLED_NOW=$DEPLOY_WORK/installed
 WAS_PENDING=$DEPLOY_WORK/was_pending
 
 # As root: put the rendered files (sent to the runner by name) where the deploying user may install them from, and beside
-# them what they replace. `locked` says that the caller holds the lock of deploys.
+# them what they replace. `locked` says that the caller holds the lock of deploys. Refuses what was edited here, or, with
+# `overwrite`, has `user` keep copies and takes away what was put beside units.
 stage_files() {
-  local files locked
+  local files locked overwrite user group
   local "$@"
-  local file new=$DEPLOY_WORK/staged
+  local file edited drop_ins new=$DEPLOY_WORK/staged
   [ -n "$locked" ] || await_deploys
+  edited=$(edited_files "$files")
+  drop_ins=$(drop_ins_of "$files")
+  if [ -n "$edited$drop_ins" ]; then
+    [ -n "$overwrite" ] || refuse_edited "files=$edited"$'\n'"$drop_ins"
+    # shellcheck disable=SC2086 # one a line, without spaces
+    as_user keep_copies "$BASE" $edited $drop_ins
+    [ -z "$drop_ins" ] || remove_drop_ins "$drop_ins"
+  fi
   cmp -s "$DEPLOY_FILES/install_files.sh" "$INSTALLER" || {
     install -m 755 -o root -g root "$DEPLOY_FILES/install_files.sh" "$INSTALLER.new"
     mv -T "$INSTALLER.new" "$INSTALLER"
@@ -44,6 +53,24 @@ stage_files() {
   done
 }
 
+# Those of some files whose text is none that was staged, a line each; what a cut run has left pending is not asked:
+# edited_files FILES
+edited_files() {
+  local file
+  for file in $1; do
+    [ -e "$file" ] && [ -e "$STAGED/next$file" ] && [ ! -e "$PENDING/${file##*/}" ] || continue
+    cmp -s "$file" "$STAGED/next$file" || cmp -s "$file" "$STAGED/before$file" || echo "$file"
+  done
+}
+
+# What somebody has put beside units, a line each: drop_ins_of FILES
+drop_ins_of() {
+  local file drop_in
+  for file in $1; do
+    for drop_in in "$file".d/*.conf; do [ ! -e "$drop_in" ] || echo "$drop_in"; done
+  done
+}
+
 # Wait until no deploy works on this host: it may be about to install what is staged, or to take it back.
 await_deploys() {
   [ -f "$LOCK" ] || return 0
@@ -68,6 +95,61 @@ nginx_test_with() {
   unshare --mount bash -c 'mount --bind "$1" "$2" && /usr/sbin/nginx -t -q' bash "$1" "$SITE_FILE" 2>&1
 }
 
+# Refuse to go on where somebody has edited files on the host, or put some beside units.
+refuse_edited() {
+  local files
+  local "$@"
+  local file text names='' places=''
+  for file in $files; do
+    text=$STAGED/next$file
+    # What is there was made of one of the two: that which is nearer.
+    if [ -e "$STAGED/before$file" ] && [ "$(distance "$STAGED/before$file" "$file")" -lt "$(distance "$text" "$file")" ]; then
+      text=$STAGED/before$file
+    fi
+    [ -e "$text" ] || text=/dev/null
+    differences "$text" "$file" "$file, as it was installed" "$file, as it is"
+    names="$names${names:+, }$file"
+    case $file in
+      */nginx/*) places="nginx_include or a setting of its own for what belongs into the site${places:+; $places}" ;;
+      *) [[ $places == *unit_options* ]] || places="${places:+$places; }unit_options for what belongs into a unit" ;;
+    esac
+  done
+  echo "failed: edited on the server: $names"
+  echo "next: in hosts.toml: $places; or, to replace it (copies are kept): the same command with --overwrite"
+  exit 1
+}
+
+# How many lines two files differ in: distance ONE OTHER
+distance() { diff "$1" "$2" | wc -l; }
+
+# The unified difference of two files, without values that may be secrets: differences OLD NEW OLD-NAME NEW-NAME
+differences() {
+  diff -u --label "$3" --label "$4" "$1" "$2" |
+    sed -E 's/^([ +-](Environment|SetCredential)[A-Za-z]*="?[A-Za-z0-9_]*[=:]).*/\1 (not shown)/' || true
+}
+
+# As the user: keep copies of files that are about to be replaced: keep_copies BASE FILE...
+keep_copies() {
+  local file folder
+  folder=$1/overwritten/$(date -u +%Y%m%dT%H%M%SZ)
+  for file in "${@:2}"; do
+    mkdir -p "$folder$(dirname "$file")"
+    cp "$file" "$folder$file"
+  done
+  echo "changed: copies of what was edited here are in $folder"
+}
+
+# As root: take away what somebody has put beside units: remove_drop_ins DROP_INS
+remove_drop_ins() {
+  local file
+  for file in $1; do
+    rm -f "$file"
+    rmdir --ignore-fail-on-non-empty "$(dirname "$file")"
+    echo "changed: $file is gone"
+  done
+  systemctl daemon-reload
+}
+
 # Show how the rendered files (sent to the runner by name) differ from the installed ones: compare_files FILES
 compare_files() {
   local files
@@ -76,7 +158,7 @@ compare_files() {
   for file in $files; do
     there=$file
     [ -e "$file" ] || there=/dev/null
-    diff -u --label "$file" --label "$file, from hosts.toml" "$there" "$DEPLOY_FILES/${file##*/}" || true
+    differences "$there" "$DEPLOY_FILES/${file##*/}" "$file" "$file, from hosts.toml"
   done
 }
 

@@ -41,18 +41,23 @@ read_releases() {
 }
 
 # The digests of the files that root writes: `file DIGEST PATH` as installed, but for those that a cut run has left
-# pending; `staged DIGEST PATH` as root has staged them.
+# pending; `staged DIGEST PATH` as root has staged them, `before DIGEST PATH` what that replaces. With them what somebody
+# has put beside them: `drop_in PATH`; and `loose FILE OWNER MODE` where others may read the secrets.
 read_files() {
-  local file
+  local file rights
   local -a there=()
   for file in "${FILES[@]}"; do
     if [ -L "$file" ] && [ "$(readlink "$file")" = /dev/null ]; then echo "masked ${file##*/}"; fi
     [ -e "$PENDING/${file##*/}" ] || there+=("$file")
-    there+=("$STAGED/next$file")
+    there+=("$STAGED/next$file" "$STAGED/before$file")
   done
-  sha256sum -- "${there[@]}" 2>/dev/null | awk -v staged="$STAGED/next" '
+  drop_ins_of "${FILES[*]}" | sed 's/^/drop_in /'
+  sha256sum -- "${there[@]}" 2>/dev/null | awk -v staged="$STAGED/next" -v before="$STAGED/before" '
     index($2, staged) == 1 { print "staged", $1, substr($2, length(staged) + 1); next }
+    index($2, before) == 1 { print "before", $1, substr($2, length(before) + 1); next }
     { print "file", $1, $2 }' || true
+  rights=$(stat -L -c '%U %a' "$SECRETS" 2>/dev/null || true)
+  [ -z "$rights" ] || [ "$rights" = "$(id -un) 600" ] || echo "loose $SECRETS $rights"
 }
 
 # A line for each unit of a worker or timer: `unit NAME STATE`, with systemd's word for its state.
