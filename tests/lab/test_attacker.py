@@ -94,7 +94,9 @@ def must(site: Site, script: str) -> str:
 def by_ssh(site: Site, command: str) -> CompletedProcess[str]:
     """What `deploy` does over SSH."""
     *words, _ = ssh_command(site.host)
-    return run([*words, f"deploy@{site.host.address}", command], capture_output=True, text=True, timeout=60, check=False)
+    return run(
+        [*words, f"deploy@{site.host.address}", command], capture_output=True, text=True, timeout=60, check=False
+    )
 
 
 def uid(site: Site) -> str:
@@ -124,7 +126,9 @@ def planted(site: Site, trap: str, undo: str) -> Generator[None]:
 def refused(site: Site, commands: str) -> None:
     """See that each of some commands, a line each, fails for `deploy`."""
     wanted = [line.strip() for line in commands.strip().splitlines()]
-    script = "\n".join(f"( {line} ) </dev/null >/dev/null 2>&1 && echo 'went well: {number}'" for number, line in enumerate(wanted))
+    script = "\n".join(
+        f"( {line} ) </dev/null >/dev/null 2>&1 && echo 'went well: {number}'" for number, line in enumerate(wanted)
+    )
     went_well = re.findall(r"went well: (\d+)", deploy(site, script).stdout)
     assert [wanted[int(number)] for number in went_well] == []
 
@@ -258,7 +262,9 @@ def test_the_environment_of_sudo(site: Site) -> None:
         done = deploy(site, f"cd {HERE}/bin; env {everything_set} /usr/bin/sudo -n {command}")
         assert (done.returncode, "evil.so" in done.stderr) == (0, False), done.stderr
         assert said(site) == set(), command
-        refused(site, f"env {everything_set} /usr/bin/sudo -n -E {command}\nsudo -n LD_PRELOAD={HERE}/evil.so {command}")
+        refused(
+            site, f"env {everything_set} /usr/bin/sudo -n -E {command}\nsudo -n LD_PRELOAD={HERE}/evil.so {command}"
+        )
 
 
 def test_other_words_for_sudo(site: Site) -> None:
@@ -351,7 +357,9 @@ def test_git(site: Site) -> None:
         sprung(site)
         site.provision()
     site.repository.commit(
-        {".gitmodules": f'[submodule "x"]\n\tpath = x\n\turl = ext::{PAYLOAD}\n\tupdate = !{PAYLOAD}\n'}, branch="sub", base="main"
+        {".gitmodules": f'[submodule "x"]\n\tpath = x\n\turl = ext::{PAYLOAD}\n\tupdate = !{PAYLOAD}\n'},
+        branch="sub",
+        base="main",
     )
     site.deploy(branch="sub")
     trap = f"""
@@ -423,7 +431,9 @@ NAMES = "deploy.lock deploys.jsonl digest.key maintenance.html maintenance.allow
 @pytest.mark.parametrize("target", ["/etc/shadow", "/opt/victim/file", "/etc/hostname", "/opt/victim/folder"])
 def test_the_tools_own_names_are_links(site: Site, target: str) -> None:
     """Each name in /srv/consult that the tool writes, as a link to what is root's: verbs fail, or write elsewhere."""
-    keep = f"mkdir -p {HERE}/kept; cd /srv/consult; for name in {NAMES}; do mv -T $name {HERE}/kept/$name || true; done\n"
+    keep = (
+        f"mkdir -p {HERE}/kept; cd /srv/consult; for name in {NAMES}; do mv -T $name {HERE}/kept/$name || true; done\n"
+    )
     undo = f"cd /srv/consult; for name in {NAMES}; do rm -rf $name; mv -T {HERE}/kept/$name $name || true; done"
     links = f"for name in {NAMES}; do case ' $but ' in *\" $name \"*) ;; *) ln -sfn {target} $name ;; esac; done"
     # With the lock's own, no verb gets beyond it.
@@ -431,7 +441,13 @@ def test_the_tools_own_names_are_links(site: Site, target: str) -> None:
         back = f"cd {HERE}/kept; for name in {but}; do [ -e $name ] && cp -a $name /srv/consult/; done; true\n"
         with planted(site, f"{keep}{back}cd /srv/consult; but='{but}'; {links}", undo):
             site.commit(site.titled(f"Through links, {len(but)}"))
-            for words in (["deploy", "--branch", site.branch], ["maintenance.on"], ["maintenance.off"], ["history"], ["status"]):
+            for words in (
+                ["deploy", "--branch", site.branch],
+                ["maintenance.on"],
+                ["maintenance.off"],
+                ["history"],
+                ["status"],
+            ):
                 assert CANARY not in site.fab(*words, "--json").text
             assert CANARY not in site.provision().text
     site.deploy().expect(0)
@@ -440,7 +456,9 @@ def test_the_tools_own_names_are_links(site: Site, target: str) -> None:
 
 def test_pipes_hold_up_no_provision(site: Site) -> None:
     """Pipes in the place of the tool's own files: root reads from none of them for ever."""
-    keep = f"mkdir -p {HERE}/kept; cd /srv/consult; for name in {NAMES}; do mv -T $name {HERE}/kept/$name || true; done\n"
+    keep = (
+        f"mkdir -p {HERE}/kept; cd /srv/consult; for name in {NAMES}; do mv -T $name {HERE}/kept/$name || true; done\n"
+    )
     undo = f"cd /srv/consult; for name in {NAMES}; do rm -rf $name; mv -T {HERE}/kept/$name $name || true; done"
     with planted(site, f"{keep}for name in {NAMES}; do mkfifo $name; done", undo):
         site.provision()
@@ -495,7 +513,9 @@ def test_commands_of_a_release(site: Site) -> None:
 def test_the_folder_of_doppler_is_a_link(site: Site) -> None:
     """systemd makes and owns the service's folders as root; a link in their place it does not follow."""
     folder = "/var/lib/consult-django/doppler"
-    with planted(site, f"mv {folder} {folder}.kept; ln -s /opt/victim/folder {folder}", f"rm {folder}; mv {folder}.kept {folder}"):
+    with planted(
+        site, f"mv {folder} {folder}.kept; ln -s /opt/victim/folder {folder}", f"rm {folder}; mv {folder}.kept {folder}"
+    ):
         deploy(site, "sudo -n /usr/bin/systemctl restart consult-django.service")
         deploy(site, "sudo -n /usr/bin/systemctl start consult-processes.service")
     must(site, "sudo -n /usr/bin/systemctl restart consult-django.service")
@@ -539,7 +559,8 @@ def test_the_apps_own_processes(site: Site) -> None:
     """Code of the live release, in gunicorn and in a worker: it writes neither code, nor settings, nor to another app."""
     lines = [line for line in SANDBOX.strip().splitlines() if line]
     probe = "\n".join(
-        f"( {line} ) </dev/null >/dev/null 2>&1 && echo 'went well: {line.replace(chr(39), '')}' >>$said" for line in lines
+        f"( {line} ) </dev/null >/dev/null 2>&1 && echo 'went well: {line.replace(chr(39), '')}' >>$said"
+        for line in lines
     )
     trap = f"""
     cat >{HERE}/probe <<'X'
@@ -562,7 +583,10 @@ X
         must(site, "sudo -n /usr/bin/systemctl start consult-processes.service")
         for unit in ("consult-django", "consult-worker"):
             tried = f"cat /srv/consult/shared/tried-{unit} 2>/dev/null; true"
-            wait_for(lambda tried=tried: "done" in site.run(tried), what=lambda tried=tried: site.run("ls /srv/consult/shared"))
+            wait_for(
+                lambda tried=tried: "done" in site.run(tried),
+                what=lambda tried=tried: site.run("ls /srv/consult/shared"),
+            )
             assert set(site.run(tried).splitlines()) == {"done"}
         sprung(site)
     site.deploy("--force").expect(0)
@@ -578,7 +602,10 @@ def test_code_of_the_live_release_runs_in_the_sandbox(site: Site) -> None:
     with planted(site, trap, f"cp {HERE}/settings {settings}; rm {python}; cp -a {HERE}/python {python}"):
         site.fab("reload", "--json")
         sprung(site)
-        must(site, f"printf '#!/bin/sh\\n{PAYLOAD}\\nexec {HERE}/python \"$@\"\\n' >{HERE}/new; chmod 755 {HERE}/new; mv {HERE}/new {python}")
+        must(
+            site,
+            f"printf '#!/bin/sh\\n{PAYLOAD}\\nexec {HERE}/python \"$@\"\\n' >{HERE}/new; chmod 755 {HERE}/new; mv {HERE}/new {python}",
+        )
         deploy(site, "sudo -n /usr/bin/systemctl restart consult-django.service")
         wait_for(lambda: uid(site) in site.run(f"cat {SAID}"))
         site.provision().expect(0)
