@@ -1,4 +1,4 @@
-"""Whoever has the key of `deploy` plays every way to root there is, on a real host; none of them gets beyond `deploy`."""
+"""Whoever has the key of `deploy` plays every way to root there is, on a real host; none gets beyond `deploy`."""
 
 import re
 from collections.abc import Callable, Generator, Iterator
@@ -30,7 +30,8 @@ find /etc /usr/local /root /var/spool/cron /opt/victim -regextype posix-extended
     -exec sha256sum {{}} +
 find /srv/consult /home/deploy /var/lib/consult-* -not -user deploy
 grep -l '{HERE}' -r /etc /usr/local
-grep -rlF {CANARY} --exclude-dir=.venv --exclude-dir=cache /srv/consult /home/deploy /tmp /var/tmp /run /var/lib/consult-*
+grep -rlF {CANARY} --exclude-dir=.venv --exclude-dir=cache /srv/consult /home/deploy /tmp /var/tmp /run \
+    /var/lib/consult-*
 grep -L ^User=deploy /etc/systemd/system/consult-*.service
 true"""
 PREPARE = f"""
@@ -125,12 +126,10 @@ def planted(site: Site, trap: str, undo: str) -> Generator[None]:
 
 def refused(site: Site, commands: str) -> None:
     """See that each of some commands, a line each, fails for `deploy`."""
-    wanted = [line.strip() for line in commands.strip().splitlines()]
-    script = "\n".join(
-        f"( {line} ) </dev/null >/dev/null 2>&1 && echo 'went well: {number}'" for number, line in enumerate(wanted)
-    )
-    went_well = re.findall(r"went well: (\d+)", deploy(site, script).stdout)
-    assert [wanted[int(number)] for number in went_well] == []
+    wanted = [line.strip() for line in f"{commands.strip()}\ntrue".splitlines()]
+    tries = (f"( {line} ) </dev/null >/dev/null 2>&1 && echo 'well: {at}'" for at, line in enumerate(wanted))
+    went_well = re.findall(r"well: (\d+)", deploy(site, "\n".join(tries)).stdout)
+    assert [wanted[int(at)] for at in went_well] == ["true"]
 
 
 def commands(site: Site) -> list[str]:
@@ -152,7 +151,7 @@ def test_deploy_can_write_only_what_is_its_own(site: Site) -> None:
     places = "/ /run /tmp /dev/shm /var/spool /usr /etc"
     found = deploy(site, f"find {places} -xdev -not -type l -not -type c -writable 2>/dev/null").stdout.split()
     own = r"/(srv/consult|home/deploy|tmp|var/tmp|run/lock|dev/shm|var/lib/consult-\w+|run/consult-django)(/.*)?"
-    public = r"/etc/consult/doppler\.env|/run/consult/gunicorn\.sock|/run/(user/\d+|dbus/system_bus_socket|systemd|postgresql)(/.*)?"
+    public = r"/etc/consult/doppler\.env|/run/consult/gunicorn\.sock|/run/(user/\d+|dbus|systemd|postgresql)(/.*)?"
     assert [path for path in found if not re.fullmatch(f"{own}|{public}", path)] == []
     sockets = [path for path in found if path.startswith("/run/systemd")]
     assert site.run(f"find {' '.join(sockets) or '/none'} -maxdepth 0 -not -type s 2>/dev/null; true") == ""
@@ -195,7 +194,7 @@ def test_nothing_of_roots_is_written(site: Site) -> None:
 
 
 def test_units_and_sites_of_the_attackers_own_are_read_by_nobody(site: Site) -> None:
-    """A unit without User= and nginx's directives, wherever `deploy` can leave them: no command of root's takes them."""
+    """A unit without User=, and nginx's directives, where `deploy` can leave them: no command of root's takes them."""
     trap = f"""
     mkdir -p ~/.config/systemd/user/consult-django.service.d /srv/consult/staged/next/etc/systemd/system ~/.config/nginx
     printf '[Service]\\nExecStartPre=+{PAYLOAD}\\n' | tee ~/.config/systemd/user/consult-django.service.d/x.conf \
@@ -279,7 +278,8 @@ def test_other_words_for_sudo(site: Site) -> None:
         sudo -n /usr/local/lib/consult-files.sh {HERE} next
         sudo -n /usr/local/lib/consult-files.sh /etc/consult/staged/../staged next
         sudo -n bash {INSTALL} next
-        cp /usr/local/lib/consult-files.sh {HERE}/bin/ && cd {HERE}/bin && sudo -n ./consult-files.sh /etc/consult/staged next
+        cp /usr/local/lib/consult-files.sh {HERE}; sudo -n {HERE}/consult-files.sh /etc/consult/staged next
+        cd /usr/local/lib; sudo -n ./consult-files.sh /etc/consult/staged/ next
         sudo -n -u www-data {INSTALL} next
         sudo -n -u other {INSTALL} next
         sudo -n -g root {INSTALL} next
@@ -341,7 +341,7 @@ def test_git(site: Site) -> None:
     """Hooks, settings and filters of the mirror, and the user's own: they run as `deploy`, in a provision too."""
     trap = f"""
     cd /srv/consult/repo.git; cp -a config {HERE}/config; mkdir -p hooks info
-    for name in post-checkout reference-transaction pre-auto-gc post-index-change; do ln -sfn {PAYLOAD} hooks/$name; done
+    for name in post-checkout reference-transaction post-index-change; do ln -sfn {PAYLOAD} hooks/$name; done
     git config core.fsmonitor {PAYLOAD}
     git config core.pager {PAYLOAD}
     git config core.sshCommand {PAYLOAD}
@@ -399,28 +399,40 @@ def test_uv_and_pythons(site: Site) -> None:
     site.deploy().expect(0)
 
 
-@pytest.mark.parametrize("name", ["-rf x", "%n;$(id)", "a@b.service:1", "../../../etc", "", "/root"])
-def test_current_leads_somewhere_odd(site: Site, name: str) -> None:
-    """Units of root's that read `current` start and stop the app's own, as `deploy`, whatever the folder is called."""
-    live, trap = site.live(), ""
-    if name and "/" not in name:
-        trap = f"""
-        mkdir -p -- '{HERE}/{name}' '/srv/consult/releases/{name}/.venv/bin' '/srv/consult/releases/{name}/apps/web'
-        ln -s {PAYLOAD} '/srv/consult/releases/{name}/.venv/bin/python'
-        mkdir -p '/srv/consult/releases/{name}/.deploy'
-        """
-    trap += f"ln -sfn -- '{name and f'releases/{name}'.replace('releases//', '/')}' /srv/consult/current"
-    if not name:
-        trap = "ln -sfn /srv/consult/releases/.. /srv/consult/current"
-    undo = f"ln -sfn releases/{live} /srv/consult/current; cd /srv/consult/releases; rm -rf -- './{name or 'none'}' || true"
-    undo = undo if "/" not in name else f"ln -sfn releases/{live} /srv/consult/current"
-    with planted(site, trap, undo):
-        for command in ("systemctl start consult-processes.service", "systemctl restart consult-django.service"):
-            deploy(site, f"sudo -n /usr/bin/{command}")
-        if trap.startswith("\n"):
-            sprung(site)
-        site.fab("status", "--json")
-        site.provision()
+@pytest.mark.parametrize("name", ["-rf x", "%n;$(id)", "a@b.service:1"])
+def test_a_live_release_with_an_odd_name(site: Site, name: str) -> None:
+    """What root starts and stops for it are the app's own units, and they run as `deploy`."""
+    folder = f"'/srv/consult/releases/{name}'"
+    trap = f"""
+    mkdir -p {folder}/.venv/bin {folder}/.deploy {folder}/apps/web
+    ln -s {PAYLOAD} {folder}/.venv/bin/python
+    ln -sfn {folder} /srv/consult/current
+    """
+    with planted(site, trap, f"ln -sfn releases/{site.live()} /srv/consult/current; rm -r {folder}"):
+        roots_units(site)
+        sprung(site)
+    as_it_was(site)
+
+
+@pytest.mark.parametrize("target", ["/etc", "/root", "/opt/victim", "/srv/consult/releases/..", "current"])
+def test_current_leads_elsewhere(site: Site, target: str) -> None:
+    """To root's folders, out of the releases, in a circle: units of root's that read it do not take it for more."""
+    undo = f"ln -sfn releases/{site.live()} /srv/consult/current"
+    with planted(site, f"ln -sfn {target} /srv/consult/current", undo):
+        roots_units(site)
+    as_it_was(site)
+
+
+def roots_units(site: Site) -> None:
+    """What root does by the link to the live release."""
+    for command in ("start consult-processes.service", "restart consult-django.service"):
+        deploy(site, f"sudo -n /usr/bin/systemctl {command}")
+    for result in (site.fab("status", "--json"), site.provision()):
+        assert CANARY not in result.text
+
+
+def as_it_was(site: Site) -> None:
+    """Bring the site back, whatever its units have met."""
     must(site, "sudo -n /usr/bin/systemctl restart consult-django.service")
     site.deploy("--force").expect(0)
 
@@ -467,7 +479,7 @@ def test_pipes_hold_up_no_provision(site: Site) -> None:
 
 def test_folders_of_other_runs(site: Site) -> None:
     """In /tmp, links and folders with the names of a killed run: `deploy`'s go, and what they lead to stays."""
-    trap = f"""
+    trap = """
     mkdir /tmp/deploy-99999999-mine
     ln -s /opt/victim /tmp/deploy-99999998-link
     ln -s /opt/victim /tmp/deploy-99999997-$(printf '\\n')x
@@ -486,7 +498,7 @@ def test_files_that_a_login_reads(site: Site) -> None:
     trap = f"""
     cp -a ~/.bashrc ~/.profile {HERE}
     for file in {files}; do echo {PAYLOAD} >$file; done
-    for file in ~/.ssh/environment ~/.pam_environment; do printf 'BASH_ENV={PAYLOAD}\\nLD_PRELOAD={HERE}/x.so\\n' >$file; done
+    for file in ~/.ssh/environment ~/.pam_environment; do echo BASH_ENV={PAYLOAD} >$file; done
     """
     undo = f"rm {files} ~/.ssh/environment ~/.pam_environment; cp {HERE}/.bashrc {HERE}/.profile ~"
     with planted(site, trap, undo):
@@ -518,12 +530,12 @@ def test_the_folder_of_doppler_is_a_link(site: Site) -> None:
     ):
         deploy(site, "sudo -n /usr/bin/systemctl restart consult-django.service")
         deploy(site, "sudo -n /usr/bin/systemctl start consult-processes.service")
-    must(site, "sudo -n /usr/bin/systemctl restart consult-django.service")
-    site.deploy("--force").expect(0)
+    as_it_was(site)
 
 
-# What the app may not do, whatever its code is; a line each.
+# What the app may do, and from then on what it may not, whatever its code is; a line each.
 SANDBOX = f"""
+touch /srv/consult/shared/tried-x
 touch /srv/consult/releases/x
 touch "$RELEASE/x"
 echo x >>"$RELEASE/.deploy/gunicorn.conf.py"
@@ -556,7 +568,7 @@ crontab {HERE}/env
 
 
 def test_the_apps_own_processes(site: Site) -> None:
-    """Code of the live release, in gunicorn and in a worker: it writes neither code, nor settings, nor to another app."""
+    """Code of the live release, in gunicorn and in a worker: it writes neither code nor settings nor another app's."""
     lines = [line for line in SANDBOX.strip().splitlines() if line]
     probe = "\n".join(
         f"( {line} ) </dev/null >/dev/null 2>&1 && echo 'went well: {line.replace(chr(39), '')}' >>$said"
@@ -565,8 +577,9 @@ def test_the_apps_own_processes(site: Site) -> None:
     trap = f"""
     cat >{HERE}/probe <<'X'
 #!/bin/sh
-said=/srv/consult/shared/tried-${{STATE_DIRECTORY%%:*}}
-said=/srv/consult/shared/tried-${{said##*/}}
+unit=$(tail -n 1 /proc/self/cgroup)
+unit=${{unit##*/}}
+said=/srv/consult/shared/tried-${{unit%%[@.]*}}
 RELEASE=$(readlink -e /srv/consult/current)
 {PAYLOAD}
 {probe}
@@ -574,20 +587,18 @@ echo done >>$said
 X
     chmod 755 {HERE}/probe
     cat >/srv/consult/current/.venv/lib/python3.11/site-packages/evil.pth <<'X'
-import os; os.environ.get("INVOCATION_ID") and not os.environ.get("PROBED") and (os.environ.update(PROBED="1"), os.system("{HERE}/probe"))
+import os; "INVOCATION_ID" in os.environ and os.system("{HERE}/probe")
 X
     """
-    undo = f"rm -f /srv/consult/releases/*/.venv/lib/python3.11/site-packages/evil.pth {HERE}/probe /srv/consult/shared/tried-*"
+    packages = "/srv/consult/releases/*/.venv/lib/python3.11/site-packages"
+    undo = f"rm -f {packages}/evil.pth {HERE}/probe /srv/consult/shared/tried-*"
     with planted(site, trap, undo):
         must(site, "sudo -n /usr/bin/systemctl restart consult-django.service")
         must(site, "sudo -n /usr/bin/systemctl start consult-processes.service")
         for unit in ("consult-django", "consult-worker"):
             tried = f"cat /srv/consult/shared/tried-{unit} 2>/dev/null; true"
-            wait_for(
-                lambda tried=tried: "done" in site.run(tried),
-                what=lambda tried=tried: site.run("ls /srv/consult/shared"),
-            )
-            assert set(site.run(tried).splitlines()) == {"done"}
+            wait_for(lambda tried=tried: "done" in site.run(tried), what=lambda: site.run("ls /srv/consult/shared"))
+            assert set(site.run(tried).splitlines()) == {f"went well: {lines[0]}", "done"}
         sprung(site)
     site.deploy("--force").expect(0)
 
@@ -602,15 +613,12 @@ def test_code_of_the_live_release_runs_in_the_sandbox(site: Site) -> None:
     with planted(site, trap, f"cp {HERE}/settings {settings}; rm {python}; cp -a {HERE}/python {python}"):
         site.fab("reload", "--json")
         sprung(site)
-        must(
-            site,
-            f"printf '#!/bin/sh\\n{PAYLOAD}\\nexec {HERE}/python \"$@\"\\n' >{HERE}/new; chmod 755 {HERE}/new; mv {HERE}/new {python}",
-        )
+        wrapper = f'#!/bin/sh\\n{PAYLOAD}\\nexec {HERE}/python "$@"\\n'
+        must(site, f"printf '{wrapper}' >{HERE}/new; chmod 755 {HERE}/new; mv {HERE}/new {python}")
         deploy(site, "sudo -n /usr/bin/systemctl restart consult-django.service")
         wait_for(lambda: uid(site) in site.run(f"cat {SAID}"))
         site.provision().expect(0)
         site.fab("status", "--json")
         sprung(site)
-    must(site, "sudo -n /usr/bin/systemctl restart consult-django.service")
-    site.deploy("--force").expect(0)
+    as_it_was(site)
     site.assert_sound()
