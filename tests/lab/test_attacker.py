@@ -613,7 +613,8 @@ def test_code_of_the_live_release_runs_in_the_sandbox(site: Site) -> None:
     echo 'import os; os.system("{PAYLOAD}")' >>{settings}
     """
     with planted(site, trap, f"cp {HERE}/settings {settings}; rm {python}; cp -a {HERE}/python {python}"):
-        site.fab("reload", "--json")
+        must(site, "kill -HUP $(cat /run/consult-django/gunicorn.pid)")
+        wait_for(lambda: site.run(f"cat {SAID}"))
         sprung(site)
         wrapper = f'#!/bin/sh\\n{PAYLOAD}\\nexec {HERE}/python "$@"\\n'
         must(site, f"printf '{wrapper}' >{HERE}/new; chmod 755 {HERE}/new; mv {HERE}/new {python}")
