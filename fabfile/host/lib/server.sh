@@ -327,7 +327,7 @@ grant_rights() {
 }
 
 # What a user may run as somebody else without a password, a line each, `right COMMAND`, with the tags that sudo lists
-# before NOPASSWD (SETENV: makes one of our own commands a way to root): list_rights [OPTION]
+# before NOPASSWD (with SETENV: even a command of our own is more than ours): list_rights [OPTION]
 list_rights() { sudo -n --list "$@" 2>/dev/null | sed -nE 's/^ +\([^)]*\) (.*)NOPASSWD: (.*)/right \1\2/p' || true; }
 
 # Install unit, socket and site (sent to the runner by name) where there is none yet, or nothing is live yet.
