@@ -30,6 +30,7 @@ PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 TOGETHER = (
     "tests/lab/test_faults.py",
     "tests/lab/test_processes.py",
+    "tests/lab/test_attacker.py",
     "tests/lab/test_changes.py",
     "tests/lab/test_switch.py::test_hup_fails_nobody_with_any_worker_and_gunicorn",
     "tests/lab/test_switch.py",
@@ -37,6 +38,7 @@ TOGETHER = (
     "tests/lab/test_at_hand.py",
     "tests/lab/test_remove.py",
     "tests/lab/test_secrets.py",
+    "tests/lab/test_without_sudo.py",
     "tests/lab/test_tls.py",
     "tests/lab/test_commands.py",
     "tests/lab/test_lab.py",

@@ -19,9 +19,9 @@ import pytest
 
 from fabfile.config.layout import Layout
 from fabfile.config.settings import Tls
-from fabfile.plan.rights import sudo_lines
+from fabfile.plan.rights import sudo_lines, too_wide
 from fabfile.ssh.runner import StepError
-from fabfile.steps import server
+from fabfile.steps import server, survey
 from fabfile.steps.step import Step
 from testbed.sample import sample
 from tests.host.local_host import HOSTILE, World
@@ -684,6 +684,30 @@ def test_sudo_lines_are_exact() -> None:
             r"deploy ALL=\(root\) NOPASSWD: /usr/(s?bin/(systemctl|nginx)|local/lib/consult-files.sh) [a-z0-9 /._-]+",
             line,
         ), line
+
+
+LISTED = """
+User deploy may run the following commands on host:
+    (root) NOPASSWD: /usr/sbin/nginx -t -q
+    (ALL : ALL) NOPASSWD: ALL
+    (root) SETENV: NOPASSWD: /usr/sbin/nginx -t -q
+    (ALL) CWD=* NOEXEC: NOPASSWD: /bin/cat, /bin/ls
+    (ALL) /bin/dd
+"""
+
+
+def test_rights_are_told_with_their_tags(world: World) -> None:
+    """What sudo lists before NOPASSWD is part of a right: a command of ours that keeps the environment is too much."""
+    world.stub("sudo", f"cat <<'X'\n{LISTED}\nX")
+    found = [line for line in world.output(survey.read_host()).splitlines() if line.startswith("right ")]
+    assert found == [
+        "right /usr/sbin/nginx -t -q",
+        "right ALL",
+        "right SETENV: /usr/sbin/nginx -t -q",
+        "right CWD=* NOEXEC: /bin/cat, /bin/ls",
+    ]
+    rights = [line.removeprefix("right ") for line in found]
+    assert too_wide(Layout.of(sample()), rights) == rights[1:]
 
 
 def test_visudo_takes_the_sudo_lines(world: World) -> None:
