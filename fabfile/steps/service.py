@@ -39,8 +39,8 @@ def compare(files: Iterable[PurePosixPath]) -> Step:
 
 def refuse_edited(files: Iterable[str]) -> Step:
     """Fail with what somebody has edited on the host, or put beside units, and where it belongs."""
-    title = "See what was edited on the server"
-    return Step("see_what_was_edited_on_the_server", title, "refuse_edited", {"files": files})
+    title = "Look for edited files"
+    return Step("look_for_edited_files", title, "refuse_edited", {"files": files})
 
 
 def install(plan: Plan) -> Step:

@@ -245,10 +245,11 @@ def test_what_was_edited_on_the_host_stops_a_run(world: World) -> None:
         with pytest.raises(StepError, match="edited on the server: ") as caught:
             refused()
         error = caught.value
-        assert all(path in error.message for path in edited)
+        named = {unit.name, site.name, f"{drop_in.parent.name}/override.conf"}
+        assert set(error.message.partition("edited on the server: ")[2].split(", ")) == named
         for line in (
-            f"--- {unit}, as it was installed\n+++ {unit}, as it is\n",
-            "+MemoryMax=1G", "+location /extra {}", "+Environment=PASSWORD= (not shown)", "+SetCredential=key: (not shown)",
+            f"--- {unit}, as it was installed\n+++ {unit}, as it is\n", "+MemoryMax=1G", "+location /extra {}",
+            "+Environment=PASSWORD= (not shown)", "+SetCredential=key: (not shown)",
         ):  # fmt: skip
             assert line in error.evidence
         assert "sentinel" not in error.evidence
@@ -259,11 +260,12 @@ def test_what_was_edited_on_the_host_stops_a_run(world: World) -> None:
     assert drop_in.read_text() == SECRETS
 
 
-def test_to_overwrite_keeps_copies(world: World) -> None:
+@pytest.mark.parametrize("site", ["another site", "new site"])
+def test_to_overwrite_keeps_copies(world: World, site: str) -> None:
     """Below the app's own folder; drop-ins are gone, and the text that was edited is what a failed run goes back to."""
     world.override('as_user() { "$@"; }')
     unit, drop_in = edit(world)
-    text, texts = unit.read_text(), files(world, "another site")
+    text, texts = unit.read_text(), files(world, site)
     said = world.stage(texts, overwrite=True)
     assert f"changed: {drop_in} is gone" in said
     assert not drop_in.parent.exists()
@@ -275,7 +277,7 @@ def test_to_overwrite_keeps_copies(world: World) -> None:
     state = parse(world.output(survey.read_host()).splitlines())
     assert (state.edited, state.drop_ins) == ([], ())
     world.run(install(world, texts))
-    assert installed(world) == ["new service", "new socket", "another site"]
+    assert installed(world) == ["new service", "new socket", site]
 
 
 @pytest.mark.parametrize(("mode", "loose"), [(0o600, False), (0o640, True), (0o604, True)])

@@ -5,13 +5,15 @@ import hashlib
 import io
 import json
 from datetime import UTC, datetime
+from pathlib import PurePosixPath
 from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fabfile.commands.deploy import decide, find_commit, fingerprint, next_id, send_release_files
+from fabfile.commands.deploy import decide, find_commit, fingerprint, next_id, send_release_files, without_drop_ins
+from fabfile.commands.rollback import files as files_to_install
 from fabfile.commands.rollback import find_release
 from fabfile.config.inventory import Host
 from fabfile.config.settings import Settings, Tls
@@ -324,3 +326,59 @@ def test_the_address_of_the_site_opens(settings: dict[str, Any], url: str) -> No
     run.invite()
     assert run.url == url
     assert cast("io.StringIO", run.console.stream).getvalue() == (f"open {url}\n" if run.settings.lab else "")
+
+
+UNIT, DROP_IN = "/etc/systemd/system/consult-django.service", "/etc/systemd/system/consult-django.service.d/x.conf"
+
+
+def edited(**changes: Any) -> Session:
+    """A session on a host on which somebody has edited the unit, and put a drop-in beside it."""
+    whole = state()
+    return session(state(staged=whole.files, files={**whole.files, UNIT: "0"}, drop_ins=(DROP_IN,), **changes))
+
+
+@pytest.mark.parametrize(
+    ("file", "staged", "before", "is_edited"),
+    [
+        ("1", "1", "0", False), ("0", "1", "0", False), ("1", "1", None, False), ("2", "1", "0", True),
+        ("2", "1", None, True), ("2", None, None, False), (None, "1", "0", False),
+    ],
+)  # fmt: skip
+def test_what_is_edited_is_told_from_what_was_staged(
+    file: str | None, staged: str | None, before: str | None, is_edited: bool
+) -> None:
+    """A text that is neither; not where nobody can tell, nor a file that is missing or pending."""
+    read = HostState(
+        files={UNIT: file} if file else {}, staged={UNIT: staged} if staged else {},
+        before={UNIT: before} if before else {},
+    )  # fmt: skip
+    assert read.edited == ([UNIT] if is_edited else [])
+
+
+def test_what_was_edited_is_more_than_files_of_ours() -> None:
+    """Both stop a deploy."""
+    assert edited().edited == [UNIT, DROP_IN]
+    assert session(state()).edited == []
+
+
+def test_a_rollback_leaves_what_was_edited() -> None:
+    """It is a way back, and asks nothing: no file is installed then, for all of them are or none."""
+    changed = session(state(files={}))
+    assert set(files_to_install(changed)) == {PurePosixPath(path) for path in state().files}
+    assert files_to_install(edited()) == {}
+    one = edited()
+    files_to_install(one)
+    assert "edited on the server, and left as it is" in cast("io.StringIO", one.run.console.stream).getvalue()
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_what_runs_with_drop_ins_is_restarted_without_them(running: bool) -> None:
+    """Also where nothing else is to be done; what does not run is started anyway."""
+    one = edited(service="active" if running else "failed")
+    for plan in (None, decide(one, COMMIT, force=False), decide(one, "1" * 40, force=False)):
+        found = without_drop_ins(one, plan)
+        if running:
+            assert found
+            assert str(found.forced) == "restart: drop-ins taken away: x.conf"
+        else:
+            assert found is plan

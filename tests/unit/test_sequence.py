@@ -221,7 +221,7 @@ IDS = {
     # switch
     "ask_sudo_for_the_rights_it_needs", "migrate_the_database", "mark_the_release_as_whole",
     "prove_that_it_is_healthy", "prove_that_visitors_get_in",
-    "stage_the_changed_files", "compare_the_files", "see_what_was_edited_on_the_server", "install_the_changed_files",
+    "stage_the_changed_files", "compare_the_files", "look_for_edited_files", "install_the_changed_files",
     "switch_to_the_new_release_hup", "switch_to_the_new_release_restart", "switch_to_the_new_release_start",
     "reload_gunicorn_hup", "restart_gunicorn_behind_its_socket", "start_gunicorn", "see_only_new_workers_answer",
     "reload_nginx", "check_the_site", "prove_that_workers_and_timers_can_start", "bring_workers_and_timers_to_it",

@@ -10,6 +10,7 @@ WAS_PENDING=$DEPLOY_WORK/was_pending
 # them what they replace. `locked` says that the caller holds the lock of deploys. Refuses what was edited here, or, with
 # `overwrite`, has `user` keep copies and takes away what was put beside units.
 stage_files() {
+  # shellcheck disable=SC2034 # as_user reads some
   local files locked overwrite user group
   local "$@"
   local file edited drop_ins new=$DEPLOY_WORK/staged
@@ -41,7 +42,7 @@ stage_files() {
     fi
   done
   chmod -R u=rwX,go=rX "$new"
-  ! diff -rq "$new/next" "$STAGED/next" >/dev/null 2>&1 || return 0
+  if [ -z "$edited" ] && diff -rq "$new/next" "$STAGED/next" >/dev/null 2>&1; then return 0; fi
   refuse_broken_site "$new/next$SITE_FILE"
   rm -rf "$STAGED.new" "$STAGED.old" "$BASE/staged" # the last is an earlier version's
   cp -r "$new" "$STAGED.new"
@@ -108,7 +109,8 @@ refuse_edited() {
     fi
     [ -e "$text" ] || text=/dev/null
     differences "$text" "$file" "$file, as it was installed" "$file, as it is"
-    names="$names${names:+, }$file"
+    text=${file##*/system/}
+    names="$names${names:+, }${text##*/sites-available/}"
     case $file in
       */nginx/*) places="nginx_include or a setting of its own for what belongs into the site${places:+; $places}" ;;
       *) [[ $places == *unit_options* ]] || places="${places:+$places; }unit_options for what belongs into a unit" ;;
