@@ -51,12 +51,13 @@ def _without_admin(session: Session, plan: Plan, error: DeployError) -> Provisio
     for path, text in plan.files.items():
         runner.put(path.name, text.encode())
     differences = runner.run([service.compare(plan.files)]).output(service.COMPARE)
+    why = f"root alone may stage what changed, and root is not at hand: {error.message}"
     return ProvisionError(
-        f"{run.name}: {_names(plan)} changed, which root alone may stage, and root is not at hand: {error.message}",
+        f"{run.name}: {_names(plan)}: {why}",
         hint=f"fab -H {run.name} provision, by somebody who may log in as {run.settings.admin}, then this one again",
         evidence=VALUES.sub(r"\1 (not shown)", differences),
     )
 
 
 def _names(plan: Plan) -> str:
-    return ", ".join(path.name for path in plan.files)
+    return ", ".join(map(str, plan.files))

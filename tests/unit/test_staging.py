@@ -117,7 +117,7 @@ def test_a_login_that_is_not_at_hand_is_told(hosts: Hosts, refusal: DeployError)
         hosts.stage(SITE, {})
     error = caught.value
     assert error.message == (
-        f"api: consult-django changed, which root alone may stage, and root is not at hand: {refusal.message}"
+        f"api: {LAYOUT.site_file}: root alone may stage what changed, and root is not at hand: {refusal.message}"
     )
     assert error.hint == "fab -H api provision, by somebody who may log in as root, then this one again"
     assert "+MemoryMax=700M" in error.evidence
