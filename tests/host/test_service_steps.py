@@ -222,6 +222,8 @@ def edit(world: World) -> tuple[Path, Path]:
 def test_what_was_edited_on_the_host_is_known(world: World) -> None:
     """A text that root has never staged; not one that is staged and not installed yet, nor one that it replaced."""
     unit, drop_in = edit(world)
+    Path(f"{world.layout.site_file}.d").mkdir()
+    Path(f"{world.layout.site_file}.d/own.conf").touch()  # systemd does not read it
     state = parse(world.output(survey.read_host()).splitlines())
     assert (state.edited, state.drop_ins) == ([str(unit)], (str(drop_in),))
     drop_in.unlink()

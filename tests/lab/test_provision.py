@@ -61,7 +61,7 @@ def test_deploy_may_run_exactly_what_a_deploy_needs(site: Site) -> None:
 
 
 def test_provision_again_changes_nothing(site: Site) -> None:
-    """`unchanged`, and not one file is another; a unit that differs is staged once, for a deploy without the admin."""
+    """`unchanged`, and not one file is another; with its unit different, that is staged once."""
     ages, pids = site.ages(), (site.master_pid(), site.worker_pids())
     document = site.provision().expect(0).json
     assert (document["status"], document["changes"]) == ("unchanged", [])
@@ -74,16 +74,29 @@ def test_provision_again_changes_nothing(site: Site) -> None:
     assert site.provision().expect(0).json["status"] == "unchanged"
     staged = {path for path, age in site.ages().items() if ages.get(path) != age}
     assert {path for path in staged if not re.match("/etc($|/consult($|/staged))", path)} == set()
-    site.settings["admin"] = "nobody-here"  # CI, whose key is deploy's alone
-    assert site.deploy().expect(0).json["activation"] == "restart"
-    assert "MemoryMax=700M" in site.run(f"cat {unit}")
+
+
+def test_a_deploy_without_the_admin_s_login(site: Site) -> None:
+    """CI, whose key is deploy's alone: it installs what root has staged, and else builds nothing."""
+    unit = "/etc/systemd/system/consult-django.service"
+    site.commit(site.titled("Before"))
+    site.settings["unit_options"] = {"MemoryMax": "700M"}
+    assert f"{unit} is staged for the next deploy" in site.provision().expect(0).json["changes"]
+    site.settings["admin"] = "nobody-here"
+    document = site.deploy().expect(0).json
+    assert (document["activation"], "MemoryMax=700M" in site.run(f"cat {unit}")) == ("restart", True)
+    live, ages = site.live(), site.ages()
+    site.commit(site.titled("After"))
     site.settings["unit_options"] = {"MemoryMax": "800M"}
-    document = site.deploy().expect(4).json
-    assert "which root alone may stage, and root is not at hand" in document["error"]
-    assert "fab -H lab provision" in document["suggestions"][-1]
-    assert site.deploy("--branch", "main", "--force").expect(4).json["site_state"] == "as before"
-    del site.settings["unit_options"], site.settings["admin"]
-    site.deploy().expect(0)
+    for words in ([], ["--force"]):
+        document = site.deploy(*words).expect(4).json
+        assert f"{unit}: root alone may stage what changed, and root is not at hand: " in document["error"]
+        assert f"fab -H {site.name} provision, by somebody who may log in as nobody-here" in document["suggestions"][0]
+        assert "build_the_virtualenv" not in document["timing"]
+        assert document["site_state"] == "as before"
+    shown = site.fab("deploy", "--branch", site.branch).expect(4).text
+    assert "-MemoryMax=700M\n    +MemoryMax=800M\n" in shown
+    assert (site.live(), site.ages()) == (live, ages)
 
 
 def test_provision_without_a_token(site: Site) -> None:

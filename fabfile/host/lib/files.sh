@@ -68,6 +68,7 @@ edited_files() {
 drop_ins_of() {
   local file drop_in
   for file in $1; do
+    case $file in *.service | *.socket | *.timer) ;; *) continue ;; esac
     for drop_in in "$file".d/*.conf; do [ ! -e "$drop_in" ] || echo "$drop_in"; done
   done
 }
