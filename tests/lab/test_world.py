@@ -224,7 +224,7 @@ def test_nginx_was_broken_by_hand(site: Site) -> None:
         assert healed(site)["activation"] == "hup"
         before = site.run(f"sha256sum {ours}")
         site.settings["body_size"] = "3m"
-        fails(site, 5, "Test the nginx site", "sites-enabled/broken", "nginx names")
+        fails(site, 5, "Stage the changed files", "sites-enabled/broken", "nginx names")
         assert site.run(f"sha256sum {ours}") == before
     assert healed(site)["activation"] == "nginx"
     del site.settings["body_size"]

@@ -88,7 +88,10 @@ await_deploys() {
 # refuse_broken_site TEXT
 refuse_broken_site() {
   [ -e "$1" ] && [ -e "$SITE_FILE" ] && unshare --mount true 2>/dev/null || return 0
-  nginx_test_with "$1" || fail "nginx -t refuses the site that hosts.toml makes; nothing was changed"
+  nginx_test_with "$1" >"$DEPLOY_WORK/nginx" || {
+    cat "$DEPLOY_WORK/nginx"
+    fail "nginx -t fails with the site that hosts.toml makes, and nothing was changed: $(grep -m 1 emerg "$DEPLOY_WORK/nginx")"
+  }
 }
 
 # Have nginx read a text in the place of the site, where nobody else sees it: nginx_test_with TEXT
