@@ -25,7 +25,7 @@ def site(base: str, own: Callable[[str], str], tmp_path_factory: pytest.TempPath
         site.run(f"sed -i 's/^Restart=always/&\\nMemoryMax=650M/' {UNIT}")
         site.run(f"sed -i 's/server_tokens off;/& # by hand/' {NGINX}")
         site.run(f"mkdir {UNIT}.d; printf '[Service]\\nEnvironment=BY_HAND=sentinel\\n' >{DROP_IN}")
-        site.run("systemctl daemon-reload; systemctl reload nginx; systemctl restart consult-django")
+        site.run("systemctl daemon-reload; systemctl reload nginx")
         yield site
 
 

@@ -156,6 +156,7 @@ def test_a_long_job_ends_on_its_own_release(site: Site) -> None:
     told = site.run(f"journalctl _PID={long['pid']} --output cat")
     assert told.count("Received Terminated") == 1, told
     assert len(runs(site, "long")) == 1
+    wait_for(lambda: site.run(f"ls -d /proc/{long['pid']} 2>/dev/null; true") == "")
     new_release(site, "the third after")
     assert old not in site.releases()
 

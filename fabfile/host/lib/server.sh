@@ -199,7 +199,7 @@ make_user() {
 # Do as the caller's `user`, of its `group`, what is done in folders of that user's, who may put a link there at any
 # time: as root, what it leads to would be written, or given away: as_user FUNCTION [ARGUMENT]...
 as_user() {
-  export -f lacks folder refuse_others own_folders own_files make_link let_log_in
+  export -f lacks folder refuse_others own_folders own_files make_link let_log_in keep_copies
   runuser -u "$user" -g "$group" -- bash --norc -euo pipefail -c 'cd /; "$@"' bash "$@"
 }
 
