@@ -2,7 +2,7 @@
 
 from ..errors import Unhealthy
 from ..output import advice
-from ..plan import certificate, lock, rights, services
+from ..plan import certificate, lock, rendering, rights, services
 from ..plan.state import HostState, parse
 from ..session.run import Run
 from ..session.session import evidence, read_logs
@@ -87,7 +87,7 @@ def add_state(run: Run, state: HostState, holder: str) -> None:
         "frozen": lock.describe_holder(state.frozen) if state.frozen else None,
         "missing": list(state.missing),
         "secrets_file_rights": state.loose or None,
-        "edited": [*state.edited, *state.drop_ins],
+        "edited": [*state.edited(rendering.digests(rendering.files(run.settings))), *state.drop_ins],
         "sudo_too_wide": rights.too_wide(run.host.layout, state.rights),
         "maintenance": bool(state.maintenance),
     }

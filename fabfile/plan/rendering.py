@@ -3,7 +3,7 @@
 import hashlib
 import html
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path, PurePosixPath
 from textwrap import indent
@@ -178,6 +178,11 @@ def _texts(settings: "Settings", of: Service) -> tuple[str, ...]:
 def digest(text: str) -> str:
     """The SHA-256 of a text, as the host tells that of a file."""
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digests(texts: Mapping[PurePosixPath, str]) -> dict[str, str]:
+    """The digests of files, by their place on the host."""
+    return {str(path): digest(text) for path, text in texts.items()}
 
 
 def sudoers(settings: "Settings") -> str:

@@ -69,16 +69,15 @@ class HostState:
     def release(self, release_id: str) -> ReleaseState | None:
         return next((release for release in self.releases if release.id == release_id), None)
 
-    @property
-    def edited(self) -> list[str]:
-        """The files whose text is none that root has ever staged: somebody has edited them on the host.
+    def edited(self, wanted: Mapping[str, str]) -> list[str]:
+        """The files whose text is neither as root has staged it nor as it is `wanted`: somebody has edited them.
 
-        Where nothing is staged yet, nobody can tell.
+        `wanted` has SHA-256 by path. Where nothing is staged yet, nobody can tell.
         """
         return [
             path
             for path, digest in self.files.items()
-            if path in self.staged and digest not in (self.staged[path], self.before.get(path))
+            if path in self.staged and digest not in (self.staged[path], self.before.get(path), wanted.get(path))
         ]
 
     @property

@@ -77,7 +77,7 @@ class Session:
     @property
     def edited(self) -> list[str]:
         """What somebody has edited on the host, and what was put beside units."""
-        return [*self.state.edited, *self.state.drop_ins]
+        return [*self.state.edited(rendering.digests(self.files())), *self.state.drop_ins]
 
     def nothing_to_do(self, reason: str, release: str) -> None:
         """Say why nothing is touched."""

@@ -20,7 +20,7 @@ def stage(session: Session, plan: Plan, *, overwrite: bool = False) -> None:
     differences where that login is not at hand, StepError for a site that nginx refuses.
     """
     files, host, console = session.files(), session.run.host, session.run.console
-    staged = session.state.staged == {str(path): rendering.digest(text) for path, text in files.items()}
+    staged = session.state.staged == rendering.digests(files)
     if not overwrite and (staged or not plan.files):
         return
     console.say(f"  root stages what changed, by the login of {host.settings.admin}: {_names(session, plan)}")

@@ -225,12 +225,12 @@ def test_what_was_edited_on_the_host_is_known(world: World) -> None:
     Path(f"{world.layout.site_file}.d").mkdir()
     Path(f"{world.layout.site_file}.d/own.conf").touch()  # systemd does not read it
     state = parse(world.output(survey.read_host()).splitlines())
-    assert (state.edited, state.drop_ins) == ([str(unit)], (str(drop_in),))
+    assert (state.edited({}), state.drop_ins) == ([str(unit)], (str(drop_in),))
     drop_in.unlink()
     for text in ("old service", "new service"):
         unit.write_text(text)
         state = parse(world.output(survey.read_host()).splitlines())
-        assert (state.edited, state.drop_ins) == ([], ())
+        assert (state.edited({}), state.drop_ins) == ([], ())
 
 
 def test_what_was_edited_on_the_host_stops_a_run(world: World) -> None:
@@ -277,9 +277,19 @@ def test_to_overwrite_keeps_copies(world: World, site: str) -> None:
     assert Path(f"{folder}{drop_in}").read_text() == SECRETS
     assert Path(f"{world.layout.staged}/before{unit}").read_text() == text
     state = parse(world.output(survey.read_host()).splitlines())
-    assert (state.edited, state.drop_ins) == ([], ())
+    assert (state.edited({}), state.drop_ins) == ([], ())
     world.run(install(world, texts))
     assert installed(world) == ["new service", "new socket", site]
+
+
+def test_what_is_as_it_is_to_be_was_edited_by_nobody(world: World) -> None:
+    """As provision leaves it where nothing is live: installed first, and staged then."""
+    before(world)
+    world.stage(files(world))
+    for path, text in files(world, "another site").items():
+        Path(path).write_text(text)
+    world.stage(files(world, "another site"))
+    assert parse(world.output(survey.read_host()).splitlines()).edited({}) == []
 
 
 @pytest.mark.parametrize(("mode", "loose"), [(0o600, False), (0o640, True), (0o604, True)])

@@ -352,7 +352,8 @@ def test_what_is_edited_is_told_from_what_was_staged(
         files={UNIT: file} if file else {}, staged={UNIT: staged} if staged else {},
         before={UNIT: before} if before else {},
     )  # fmt: skip
-    assert read.edited == ([UNIT] if is_edited else [])
+    assert read.edited({}) == ([UNIT] if is_edited else [])
+    assert read.edited({UNIT: "2"}) == []  # somebody has put there what hosts.toml says now
 
 
 def test_what_was_edited_is_more_than_files_of_ours() -> None:

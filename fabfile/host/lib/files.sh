@@ -54,13 +54,14 @@ stage_files() {
   done
 }
 
-# Those of some files whose text is none that was staged, a line each; what a cut run has left pending is not asked:
-# edited_files FILES
+# Those of some files whose text is neither as it was staged nor as it is to be, a line each; what a cut run has left
+# pending is not asked: edited_files FILES
 edited_files() {
   local file
   for file in $1; do
     [ -e "$file" ] && [ -e "$STAGED/next$file" ] && [ ! -e "$PENDING/${file##*/}" ] || continue
-    cmp -s "$file" "$STAGED/next$file" || cmp -s "$file" "$STAGED/before$file" || echo "$file"
+    cmp -s "$file" "$STAGED/next$file" || cmp -s "$file" "$STAGED/before$file" ||
+      cmp -s "$file" "$DEPLOY_FILES/${file##*/}" || echo "$file"
   done
 }
 
