@@ -402,12 +402,18 @@ def test_a_connection_that_is_swallowed(site: Site, monkeypatch: pytest.MonkeyPa
 def test_sudo_asks_for_a_password(site: Site) -> None:
     """Code needs no root; what does is refused before anything changed, with the command that mends it."""
     rights = "/etc/sudoers.d/consult-django"
+    healed(site)
+    site.commit(site.titled("Without a right"))
+    site.settings["unit_options"] = {"MemoryMax": "700M"}
+    site.provision().expect(0)
     with undone(site, f"mv {rights} /root/rights", f"mv /root/rights {rights}"):
+        unit_options = site.settings.pop("unit_options")
         assert healed(site)["activation"] == "hup"
-        site.settings["unit_options"] = {"MemoryMax": "700M"}
+        site.settings |= {"unit_options": unit_options, "admin": "nobody-here"}  # else root grants them anew
         site.commit(migration("0003_not_yet", "migrations.RunSQL('ALTER TABLE pages_note ADD not_yet text')"))
         document = fails(site, 5, "Ask sudo", "may not run", f"fab -H {site.name} provision")
         assert "migrations" not in document or not document["migrations"]
+    del site.settings["admin"]
     assert healed(site)["activation"] == "restart"
     del site.settings["unit_options"]
     healed(site)
@@ -437,9 +443,8 @@ def test_what_an_older_crash_left_is_swept(site: Site) -> None:
         mkdir -p releases/20200101T000000Z-aaaaaaa/apps releases/.trash-20200101T000000Z-bbbbbbb
         echo 'gitdir: /srv/consult/repo.git/worktrees/20200101T000000Z-aaaaaaa' >releases/20200101T000000Z-aaaaaaa/.git
         ln -s releases/20200101T000000Z-aaaaaaa current.new
-        echo half >staged/consult-django.service.new
         touch repo.git/shallow.lock
-        chown -hR deploy:deploy releases/*2020* releases/.trash-2020* current.new staged repo.git/shallow.lock""")
+        chown -hR deploy:deploy releases/*2020* releases/.trash-2020* current.new repo.git/shallow.lock""")
     healed(site)
     wait_for(lambda: not re.search(r"2020|new$", site.run("ls -A /srv/consult /srv/consult/releases")))
 
