@@ -3,7 +3,6 @@
 import difflib
 import hashlib
 import json
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 
@@ -14,6 +13,7 @@ from ..plan import rendering, services
 from ..plan.activation import Activation
 from ..plan.lock import operator
 from ..plan.plan import Plan
+from ..plan.state import HostState
 from ..session import deployment
 from ..session.run import Run
 from ..session.session import Session, open_session
@@ -32,8 +32,6 @@ def deploy(run: Run, *, force: bool, overwrite: bool, wait: int) -> None:
         if edited and not overwrite:
             session.runner.run([service.refuse_edited(edited)])
         plan = decide(session, commit, force=force)
-        if session.state.drop_ins:
-            plan = without_drop_ins(session, plan)
         if plan is None:
             run.outcome.activation = "nothing"
             run.outcome.reason = f"{commit[:7]} is live and every file is as it should be"
@@ -68,23 +66,22 @@ def decide(session: Session, commit: str, *, force: bool) -> Plan | None:
     if session.lacks_certificate:
         raise without_certificate(session)
     files, now = session.changed_files(), state.live_release
-    amiss = services.amiss(settings, state)
+    amiss, forced = services.amiss(settings, state), without_drop_ins(state)
     same = now is not None and now.commit == commit and now.fingerprint == fingerprint(settings)
     if session.live and now and same and not now.bad and not force and state.serves_live:
         # Not marked good: the run that made it live was cut before its last check, which is made up for.
-        plan = Plan(settings, layout, session.live, session.live, files, amiss=amiss)
-        return plan if files or amiss or not now.good else None
+        plan = Plan(settings, layout, session.live, session.live, files, forced=forced, amiss=amiss)
+        return plan if files or forced or amiss or not now.good else None
     new = layout.release(next_id(state.now, [each.id for each in state.releases], commit))
-    return Plan(settings, layout, new, session.live, files, commit, amiss=amiss)
+    return Plan(settings, layout, new, session.live, files, commit, forced, amiss=amiss)
 
 
-def without_drop_ins(session: Session, plan: Plan | None) -> Plan | None:
-    """The same, restarting what runs with drop-ins that are about to go."""
-    if session.live is None or session.state.service != "active":
-        return plan
-    names = ", ".join(PurePosixPath(path).name for path in session.state.drop_ins)
-    restart = Activation("restart", f"drop-ins taken away: {names}")
-    return replace(plan or Plan(session.settings, session.layout, session.live, session.live), forced=restart)
+def without_drop_ins(state: HostState) -> Activation | None:
+    """A restart of what runs with drop-ins, which are about to go; None when nothing does."""
+    if not state.drop_ins or not state.live or state.service != "active":
+        return None
+    names = ", ".join(PurePosixPath(path).name for path in state.drop_ins)
+    return Activation("restart", f"drop-ins taken away: {names}")
 
 
 def without_certificate(session: Session) -> ProvisionError:

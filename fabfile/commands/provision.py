@@ -22,12 +22,12 @@ CHANGED, DEPLOY_KEY, RIGHT = "changed: ", "deploy-key ", "right "
 
 
 def provision(run: Run, *, token: str | None, overwrite: bool) -> None:
-    """The recipe: look, install, make, write, grant; every step may run again and says what it changed."""
+    """The recipe: look, install, make, write, grant, stage; every step may run again and says what it changed."""
     host, settings = run.host, run.settings
     files = rendering.files(settings)
     with (
         connect(host.as_admin()) as connection,
-        connection.runner(run.console, as_root=run.host.admin_needs_sudo) as runner,
+        connection.runner(run.console, as_root=True) as runner,
     ):
         if token:
             runner.put("doppler.env", f"DOPPLER_TOKEN={token}\n".encode())
@@ -70,7 +70,7 @@ def show(run: Run, results: Results) -> None:
     else:
         run.outcome.status = "unchanged"
     if wide:
-        say(f"  {settings.user} is root all the same, by lines that are not this tool's: {', '.join(wide)}")
+        say(f"  {settings.user} may run more all the same, by lines that are not this tool's: {', '.join(wide)}")
         run.outcome.suggestions.append(
             f"take from {settings.user} what other files give: ssh {run.host.address} sudo grep -rn NOPASSWD "
             "/etc/sudoers /etc/sudoers.d"

@@ -30,7 +30,7 @@ def remove(run: Run, *, yes: bool) -> None:
                 hint=f"fab -H {run.name} remove --yes",
             )
         taken = Lock(run.host.layout.lock, lock_info("remove"))
-        with connection.runner(run.console, lock=taken, as_root=run.host.admin_needs_sudo) as runner:
+        with connection.runner(run.console, lock=taken, as_root=True) as runner:
             try:
                 results = runner.run([steps.look(), steps.remove(settings)], finish=True)
             except StepError as error:
@@ -40,7 +40,7 @@ def remove(run: Run, *, yes: bool) -> None:
 
 def look(run: Run, connection: Connection) -> tuple[list[str], list[str]]:
     """Return what would go and what would stay."""
-    with connection.runner(as_root=run.host.admin_needs_sudo) as runner:
+    with connection.runner(as_root=True) as runner:
         try:
             lines = runner.run([steps.look()]).output(steps.LOOK).splitlines()
         except StepError as error:

@@ -23,11 +23,11 @@ def rollback(run: Run, *, to: str, wait: int) -> None:
         run.console.say(f"  back to {target.id}")
         release = session.layout.release(target.id)
         leaves = session.live if target.id < state.live else None
-        plan = Plan(session.settings, session.layout, release, session.live, files(session), leaves=leaves)
+        plan = Plan(session.settings, session.layout, release, session.live, files_to_install(session), leaves=leaves)
         deployment.deploy(session, plan)
 
 
-def files(session: Session) -> dict[PurePosixPath, str]:
+def files_to_install(session: Session) -> dict[PurePosixPath, str]:
     """The changed files; none where somebody has edited some on the host, for a way back asks nothing."""
     if not session.edited:
         return session.changed_files()

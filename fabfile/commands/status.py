@@ -5,7 +5,7 @@ from ..output import advice
 from ..plan import certificate, lock, rendering, rights, services
 from ..plan.state import HostState, parse
 from ..session.run import Run
-from ..session.session import evidence, read_logs
+from ..session.session import evidence, read_logs, rights_to_mend
 from ..ssh import http
 from ..ssh.connection import connect
 from ..steps import nginx, secrets, survey
@@ -44,10 +44,7 @@ def status(run: Run) -> None:
             outcome.suggestions.append(
                 f"fab -H {run.name} deploy says what was edited on the server, and where it belongs"
             )
-        if state.loose:
-            outcome.suggestions.append(f"fab -H {run.name} provision sets the rights of {state.loose.split()[0]}")
-        if outcome.details["sudo_too_wide"]:
-            outcome.suggestions.append(f"fab -H {run.name} provision narrows what {settings.user} may run as root")
+        outcome.suggestions += rights_to_mend(run, state).values()
         outcome.details["visitor"] = (checks.found | checks.details).get("visitor", "")
         show(run, state, checks)
         for text in outcome.suggestions:
@@ -116,8 +113,7 @@ def show(run: Run, state: HostState, checks: nginx.Checks) -> None:
         rows.append(("secrets", f"set otherwise since gunicorn started: {', '.join(changed)}"))
     rows += [("missing", text) for text in state.missing]
     rows += [("edited", path) for path in outcome.details["edited"]]
-    rows += [("rights", f"others may read the secrets: {state.loose}")] if state.loose else []
-    rows += [("rights", f"more as root than a deploy needs: {each}") for each in outcome.details["sudo_too_wide"]]
+    rows += [("rights", what) for what in rights_to_mend(run, state)]
     for name, text in rows:
         run.console.say(f"  {name:<16} {text}")
 

@@ -29,10 +29,6 @@ class Host:
         return replace(self, settings=self.settings.model_copy(update={"user": self.settings.admin}))
 
     @property
-    def admin_needs_sudo(self) -> bool:
-        return self.settings.admin != "root"
-
-    @property
     def address(self) -> str:
         """Where SSH goes; without an address that is the host's own name, which ssh_config may know."""
         return self.settings.address or self.name

@@ -7,6 +7,7 @@ host/lib) all come from here. None of them takes a text from the deploying user:
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 from ..config.layout import Layout
@@ -65,6 +66,6 @@ def sudo_lines(layout: Layout, user: str) -> list[str]:
 
 def too_wide(layout: Layout, rights: Iterable[str]) -> list[str]:
     """Those of a user's `rights`, as sudo lists them, that no deploy needs, of this app or of another one."""
-    name = re.escape(layout.name)
-    known = [re.sub(name, "[a-z0-9-]+", re.escape(command)) for command in root_commands(layout).values()]
-    return [right for right in rights if not re.fullmatch("|".join(known), right)]
+    any_app = root_commands(replace(layout, name="NAME")).values()
+    known = "|".join(re.escape(command).replace("NAME", "[a-z0-9-]+") for command in any_app)
+    return [right for right in rights if not re.fullmatch(known, right)]

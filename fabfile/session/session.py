@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import PurePosixPath
 
 from ..config.inventory import Host
@@ -56,6 +57,7 @@ class Session:
         """Whether the host has another certificate than hosts.toml asks for, or none yet."""
         return certificate.words(self.settings) not in ("", self.state.tls)
 
+    @cached_property
     def files(self) -> dict[PurePosixPath, str]:
         """The rendered files that the host is to have.
 
@@ -69,15 +71,13 @@ class Session:
     def changed_files(self) -> dict[PurePosixPath, str]:
         """Those of the files whose text is not what the host has."""
         return {
-            path: text
-            for path, text in self.files().items()
-            if self.state.files.get(str(path)) != rendering.digest(text)
+            path: text for path, text in self.files.items() if self.state.files.get(str(path)) != rendering.digest(text)
         }
 
     @property
     def edited(self) -> list[str]:
         """What somebody has edited on the host, and what was put beside units."""
-        return [*self.state.edited(rendering.digests(self.files())), *self.state.drop_ins]
+        return [*self.state.edited(rendering.digests(self.files)), *self.state.drop_ins]
 
     def nothing_to_do(self, reason: str, release: str) -> None:
         """Say why nothing is touched."""
@@ -103,7 +103,9 @@ def open_session(run: Run, what: str, wait: int, *further: Step) -> Generator[Se
         state = parse(results[survey.READ].output.splitlines())
         run.outcome.previous = state.live or None
         require_ready(state, run.host)
-        warn_of_rights(run, state)
+        for what, mend in rights_to_mend(run, state).items():
+            run.console.say(f"  {what}")
+            run.outcome.suggestions.append(mend)
         yield Session(run, connection, runner, state, results)
 
 
@@ -136,14 +138,16 @@ def require_ready(state: HostState, host: Host) -> None:
         )
 
 
-def warn_of_rights(run: Run, state: HostState) -> None:
-    """Say what the user may run as root that no deploy needs, and when others may read the secrets."""
-    if state.loose:
-        run.console.say(f"  others may read the secrets: {state.loose}")
-        run.outcome.suggestions.append(f"fab -H {run.name} provision sets the rights of {state.loose.split()[0]}")
+def rights_to_mend(run: Run, state: HostState) -> dict[str, str]:
+    """Which rights on the host are wider than a deploy needs, each with what mends it."""
+    found, provision = {}, f"fab -H {run.name} provision"
+    if loose := state.loose:
+        found[f"others may read the secrets: {loose}"] = f"{provision} sets the rights of {loose.split()[0]}"
     if wide := rights.too_wide(run.host.layout, state.rights):
-        run.console.say(f"  {run.settings.user} may run more as root than any deploy needs: {', '.join(wide)}")
-        run.outcome.suggestions.append(f"fab -H {run.name} provision narrows what {run.settings.user} may run as root")
+        user = run.settings.user
+        what = f"{user} may run more as root than any deploy needs: {', '.join(wide)}"
+        found[what] = f"{provision} narrows what {user} may run as root, or says that other files give it"
+    return found
 
 
 def read_logs(runner: Runner, layout: Layout, failed: str | None) -> dict[str, list[str]]:

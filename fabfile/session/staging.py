@@ -19,7 +19,7 @@ def stage(session: Session, plan: Plan, *, overwrite: bool = False) -> None:
     With `overwrite`, what was edited on the host is replaced, and copies of it are kept. Raises ProvisionError with the
     differences where that login is not at hand, StepError for a site that nginx refuses.
     """
-    files, host, console = session.files(), session.run.host, session.run.console
+    files, host, console = session.files, session.run.host, session.run.console
     staged = session.state.staged == rendering.digests(files)
     if not overwrite and (staged or not plan.files):
         return
@@ -27,7 +27,7 @@ def stage(session: Session, plan: Plan, *, overwrite: bool = False) -> None:
     try:
         with (
             connect(host.as_admin()) as connection,
-            connection.runner(console, as_root=host.admin_needs_sudo) as runner,
+            connection.runner(console, as_root=True) as runner,
         ):
             send(session.settings, runner, files)
             stage_files = server.stage(session.settings, files, locked=True, overwrite=overwrite)

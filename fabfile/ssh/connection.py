@@ -49,9 +49,13 @@ class Connection:
         on_wait: Callable[[str], None] = lambda _: None,
         as_root: bool = False,
     ) -> Generator[Runner]:
-        """Start a runner on the host; with `lock`, it holds the lock until the block ends."""
+        """Start a runner on the host; with `lock`, it holds the lock until the block ends.
+
+        `as_root` is for the admin's login: by sudo, where that is not root itself.
+        """
         mark = "@" + secrets.token_hex(8)
-        channel = self._execute(runner_command(mark, lock, as_root=as_root))
+        sudo = as_root and self.host.settings.user != "root"
+        channel = self._execute(runner_command(mark, lock, sudo=sudo))
         runner = Runner(channel, mark, self.host.name, progress or Silence(), self._end_step)
         runner.send_library(self._library())
         try:

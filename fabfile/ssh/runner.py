@@ -293,10 +293,10 @@ class Runner:
                 self._send(b"\n")
 
 
-def runner_command(mark: str, lock: Lock | None, *, as_root: bool = False) -> str:
+def runner_command(mark: str, lock: Lock | None, *, sudo: bool = False) -> str:
     """The command line that starts a runner; holds no secret, for `ps` shows it."""
     words = [
-        *(["sudo", "-n"] if as_root else []),
+        *(["sudo", "-n"] if sudo else []),
         "bash", "--norc", "-c", PROGRAM, "runner", mark,
         str(lock.path) if lock else "", lock.holder if lock else "", str(lock.wait if lock else 0),
         str(PATIENCE),

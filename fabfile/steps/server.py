@@ -22,7 +22,6 @@ PROGRAMS = {
     "ssh-keygen": "openssh-client",
     "setfacl": "acl",
 }
-RIGHTS = "grant_the_exact_sudo_rights"
 SUPPORTED = ("debian 12", "debian 13", "ubuntu 22.04", "ubuntu 24.04")
 
 
@@ -65,7 +64,8 @@ def provision(settings: Settings, files: Iterable[PurePosixPath], *, overwrite: 
 
 def grant_rights(settings: Settings) -> Step:
     """Install the sudo lines, the file `sudoers` sent to the runner; answers with `right COMMAND` for all there are."""
-    return Step(RIGHTS, "Grant the exact sudo rights", "grant_rights", {"user": settings.user})
+    title = "Grant the exact sudo rights"
+    return Step("grant_the_exact_sudo_rights", title, "grant_rights", {"user": settings.user})
 
 
 def stage(settings: Settings, files: Iterable[PurePosixPath], *, locked: bool = False, overwrite: bool = False) -> Step:

@@ -636,3 +636,14 @@ def test_root_on_a_host_that_was_not_provisioned(root: World) -> None:
     with pytest.raises(ProvisionError) as caught, root.connect().runner(lock=root.lock()):
         pass
     assert caught.value.hint == "fab -H there provision"
+
+
+@pytest.mark.parametrize(("user", "by_sudo"), [("root", False), ("ana", True)])
+def test_root_is_had_by_sudo_where_the_login_is_another(world: World, user: str, by_sudo: bool) -> None:
+    """The admin's login may be root itself; a runner that is not to be root asks nobody for it."""
+    world.settings = world.settings.model_copy(update={"user": user})
+    world.stub("sudo", '[ "$1" = -n ] && shift && exec "$@"')
+    for as_root in (True, False):
+        with world.connect().runner(as_root=as_root) as runner:
+            assert runner.run([shell("say it", "echo here")])["say it"].output == "here"
+        assert [call.startswith("sudo -n bash ") for call in world.calls[:1]] == [True] * (as_root and by_sudo)

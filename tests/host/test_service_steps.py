@@ -651,7 +651,9 @@ def test_the_way_back_forgets_no_file_that_a_cut_run_left_pending(
     world.stage(texts)
     if cut:
         world.run(install(world, texts))
+    asked(world)
     world.run(*([install(world, texts)] if again else []), way_back(world, *releases, texts))
+    assert ("/usr/bin/systemctl reload nginx.service" in asked(world)) is again
     assert Path(layout.pending, layout.site_file.name).exists() is cut
     assert installed(world)[2] == ("old site" if again else "new site")
 

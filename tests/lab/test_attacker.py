@@ -7,9 +7,9 @@ from subprocess import CompletedProcess, run
 
 import pytest
 
-from testbed.harness import Site, throw_away, wait_for
-from testbed.lab import execute, set_secrets, ssh_command
-from tests.lab.test_processes import everything
+from testbed.harness import Site, wait_for
+from testbed.lab import execute, ssh_command
+from tests.lab.test_processes import with_everything
 
 pytestmark = pytest.mark.lab
 
@@ -59,12 +59,7 @@ echo OTHERS=1 | install -o other -m 600 /dev/stdin /etc/other/doppler.env
 @pytest.fixture(scope="module")
 def site(base: str, own: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The sample site with its workers, on a host where root has something to lose, and so has another app."""
-    with throw_away(own("attacker"), base=base) as host:
-        set_secrets(host, JOBS="1")
-        site = Site(host, tmp_path_factory.mktemp("attacker"), "t/attacker", {"processes": everything()})
-        site.commit(site.titled("Before"))
-        site.provision().expect(0)
-        site.deploy().expect(0)
+    with with_everything(own("attacker"), tmp_path_factory.mktemp("attacker"), "t/attacker", base) as site:
         site.run(ROOTS)
         must(site, PREPARE)
         yield site

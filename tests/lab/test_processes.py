@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -26,15 +27,22 @@ BEAT = {
 }
 
 
-@pytest.fixture(scope="module")
-def server(base: str, own: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """The sample site with its queue: a worker twice, a timer, and a singleton."""
-    with throw_away(own("processes"), base=base) as host:
+@contextmanager
+def with_everything(name: str, folder: Path, branch: str, base: str) -> Generator[Site]:
+    """The sample site with its queue, live on a host of that name: a worker twice, a timer, and a singleton."""
+    with throw_away(name, base=base) as host:
         set_secrets(host, JOBS="1")
-        site = Site(host, tmp_path_factory.mktemp("first"), "t/processes", {"processes": everything()})
+        site = Site(host, folder, branch, {"processes": everything()})
         site.commit(site.titled("The first"))
         site.provision().expect(0)
         site.deploy().expect(0)
+        yield site
+
+
+@pytest.fixture(scope="module")
+def server(base: str, own: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """The same, on a host of these tests' own."""
+    with with_everything(own("processes"), tmp_path_factory.mktemp("first"), "t/processes", base) as site:
         yield site
 
 

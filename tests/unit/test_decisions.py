@@ -12,9 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fabfile.commands.deploy import decide, find_commit, fingerprint, next_id, send_release_files, without_drop_ins
-from fabfile.commands.rollback import files as files_to_install
-from fabfile.commands.rollback import find_release
+from fabfile.commands.deploy import decide, find_commit, fingerprint, next_id, send_release_files
+from fabfile.commands.rollback import files_to_install, find_release
 from fabfile.config.inventory import Host
 from fabfile.config.settings import Settings, Tls
 from fabfile.errors import ConfigError, Locked, ProvisionError, StepFailed
@@ -376,10 +375,12 @@ def test_a_rollback_leaves_what_was_edited() -> None:
 def test_what_runs_with_drop_ins_is_restarted_without_them(running: bool) -> None:
     """Also where nothing else is to be done; what does not run is started anyway."""
     one = edited(service="active" if running else "failed")
-    for plan in (None, decide(one, COMMIT, force=False), decide(one, "1" * 40, force=False)):
-        found = without_drop_ins(one, plan)
-        if running:
-            assert found
-            assert str(found.forced) == "restart: drop-ins taken away: x.conf"
-        else:
-            assert found is plan
+    alone = session(dataclasses.replace(one.state, files=one.state.staged))
+    for each in (one, alone):
+        for commit in (COMMIT, "1" * 40):
+            plan = decide(each, commit, force=False)
+            assert plan
+            assert str(plan.forced or "") == ("restart: drop-ins taken away: x.conf" if running else "")
+    first = decide(edited(live="", releases=()), COMMIT, force=False)
+    assert first
+    assert first.forced is None

@@ -16,10 +16,9 @@ from fabfile.output.outcome import Outcome
 from fabfile.plan import rendering
 from fabfile.plan.plan import Plan
 from fabfile.plan.state import HostState
-from fabfile.session import session as sessions
 from fabfile.session import staging
 from fabfile.session.run import Run
-from fabfile.session.session import Session
+from fabfile.session.session import Session, rights_to_mend
 from fabfile.ssh.runner import BashFailed, StepError
 from fabfile.steps.step import Results
 from tests.unit.test_deployment import Ends, Played
@@ -86,10 +85,10 @@ def test_what_root_has_staged_already_needs_nobody(hosts: Hosts) -> None:
 )
 @pytest.mark.parametrize("admin", ["root", "ana"])
 def test_root_stages_all_of_it(hosts: Hosts, staged: dict[str, str], admin: str) -> None:
-    """Over the admin's login, by sudo if that is not root: the whole set, the rights, and what installs it."""
+    """Over the admin's login, as root: the whole set, the rights, and what installs it."""
     hosts.settings = SETTINGS.model_copy(update={"admin": admin})
     hosts.stage(SITE, staged)
-    assert (hosts.logins, hosts.as_root) == ([admin], [admin != "root"])
+    assert (hosts.logins, hosts.as_root) == ([admin], [True])
     assert hosts.root.ran == ["grant_the_exact_sudo_rights", "stage_the_changed_files"]
     sent = {path.name: text.encode() for path, text in FILES.items()}
     sent["sudoers"] = rendering.sudoers(hosts.settings).encode()
@@ -135,11 +134,16 @@ def test_a_site_that_nginx_refuses_is_told_as_such(hosts: Hosts) -> None:
     assert hosts.deploy.ran == []
 
 
-def test_rights_that_are_too_wide_are_told(hosts: Hosts) -> None:
-    """Each run that works on the host says so, with what mends it."""
-    run = Run(Host("api", "production", SETTINGS), Console(stream=hosts.stream), Outcome("deploy", "api"))
-    sessions.warn_of_rights(run, HostState(rights=("/usr/sbin/nginx -t -q",)))
-    assert (hosts.stream.getvalue(), run.outcome.suggestions) == ("", [])
-    sessions.warn_of_rights(run, HostState(rights=("ALL", "/usr/sbin/nginx -t -q")))
-    assert hosts.stream.getvalue() == "  deploy may run more as root than any deploy needs: ALL\n"
-    assert run.outcome.suggestions == ["fab -H api provision narrows what deploy may run as root"]
+def test_rights_to_mend_are_told() -> None:
+    """What is wider than it needs to be, in a sentence, with what mends it; nothing where all is as it should be."""
+    run = Run(Host("api", "production", SETTINGS), Console(stream=io.StringIO()), Outcome("deploy", "api"))
+    ours = "/usr/sbin/nginx -t -q"
+    assert rights_to_mend(run, HostState(rights=(ours,))) == {}
+    assert rights_to_mend(run, HostState(rights=("ALL", ours), loose="/etc/consult/doppler.env deploy 644")) == {
+        "others may read the secrets: /etc/consult/doppler.env deploy 644": (
+            "fab -H api provision sets the rights of /etc/consult/doppler.env"
+        ),
+        "deploy may run more as root than any deploy needs: ALL": (
+            "fab -H api provision narrows what deploy may run as root, or says that other files give it"
+        ),
+    }

@@ -23,25 +23,8 @@ stage_files() {
     as_user keep_copies "$BASE" $edited $drop_ins
     [ -z "$drop_ins" ] || remove_drop_ins "$drop_ins"
   fi
-  cmp -s "$DEPLOY_FILES/install_files.sh" "$INSTALLER" || {
-    install -m 755 -o root -g root "$DEPLOY_FILES/install_files.sh" "$INSTALLER.new"
-    mv -T "$INSTALLER.new" "$INSTALLER"
-    echo "changed: $INSTALLER"
-  }
-  mkdir -p "$new/next" "$new/before"
-  for file in $files; do
-    mkdir -p "$(dirname "$new/next$file")" "$(dirname "$new/before$file")"
-    cp "$DEPLOY_FILES/${file##*/}" "$new/next$file"
-    if [ -e "$PENDING/${file##*/}" ] && [ -e "$STAGED/before$file" ]; then
-      cp "$STAGED/before$file" "$new/before$file" # what is installed was never in use
-    elif [ -e "$file" ]; then
-      cp "$file" "$new/before$file"
-    elif [ "${file##*/}" = "$NAME-processes.service" ]; then
-      # There was none before: it is to know of no process, and so takes them away.
-      sed -E 's/ (worker|singleton|timer):[^ ]+//g' "$new/next$file" >"$new/before$file"
-    fi
-  done
-  chmod -R u=rwX,go=rX "$new"
+  put_installer
+  lay_out_texts "$new" "$files"
   if [ -z "$edited" ] && diff -rq "$new/next" "$STAGED/next" >/dev/null 2>&1; then return 0; fi
   refuse_broken_site "$new/next$SITE_FILE"
   rm -rf "$STAGED.new" "$STAGED.old" "$BASE/staged" # the last is an earlier version's
@@ -52,6 +35,33 @@ stage_files() {
   for file in $files; do
     cmp -s "$STAGED/next$file" "$file" || echo "changed: $file is staged for the next deploy"
   done
+}
+
+# Put the program in place by which the deploying user installs what is staged.
+put_installer() {
+  ! cmp -s "$DEPLOY_FILES/install_files.sh" "$INSTALLER" || return 0
+  install -m 755 -o root -g root "$DEPLOY_FILES/install_files.sh" "$INSTALLER.new"
+  mv -T "$INSTALLER.new" "$INSTALLER"
+  echo "changed: $INSTALLER"
+}
+
+# Make both trees in a folder: what is to be installed, and what it replaces: lay_out_texts FOLDER FILES
+lay_out_texts() {
+  local file
+  mkdir -p "$1/next" "$1/before"
+  for file in $2; do
+    mkdir -p "$(dirname "$1/next$file")" "$(dirname "$1/before$file")"
+    cp "$DEPLOY_FILES/${file##*/}" "$1/next$file"
+    if [ -e "$PENDING/${file##*/}" ] && [ -e "$STAGED/before$file" ]; then
+      cp "$STAGED/before$file" "$1/before$file" # what is installed was never in use
+    elif [ -e "$file" ]; then
+      cp "$file" "$1/before$file"
+    elif [ "${file##*/}" = "$NAME-processes.service" ]; then
+      # There was none before: it is to know of no process, and so takes them away.
+      sed -E 's/ (worker|singleton|timer):[^ ]+//g' "$1/next$file" >"$1/before$file"
+    fi
+  done
+  chmod -R u=rwX,go=rX "$1"
 }
 
 # Those of some files whose text is neither as it was staged nor as it is to be, a line each; what a cut run has left

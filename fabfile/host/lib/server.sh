@@ -377,10 +377,6 @@ grant_rights() {
   list_rights --other-user="$user"
 }
 
-# What a user may run as somebody else without a password, a line each, `right COMMAND`, with the tags that sudo lists
-# before NOPASSWD (with SETENV: even a command of our own is more than ours): list_rights [OPTION]
-list_rights() { sudo -n --list "$@" 2>/dev/null | sed -nE 's/^ +\([^)]*\) (.*)NOPASSWD: (.*)/right \1\2/p' || true; }
-
 # Install unit, socket and site (sent to the runner by name) where there is none yet, or nothing is live yet.
 # With a release live, a changed file is the next deploy's business: that knows how to activate it unnoticed. But for a
 # site that nginx refuses: with that, it would not start again.
