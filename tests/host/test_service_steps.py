@@ -316,7 +316,10 @@ def test_files_of_a_run_that_was_cut_are_installed_again(world: World) -> None:
 
     assert known() == {str(layout.socket_file)}
     world.stage(texts | some(world, layout.socket_file))  # what comes back is what was in use
-    assert Path(f"{layout.staged}/before{layout.site_file}").read_text() == "old site"
+    for site in ("another site", "a third site"):  # nor has anybody edited what the cut run has installed
+        world.stage(files(world, site))
+        assert Path(f"{layout.staged}/before{layout.site_file}").read_text() == "old site"
+    assert parse(world.output(survey.read_host()).splitlines()).edited({}) == []
     world.twice(release_steps.mark_good(live))
     assert known() == {str(path) for path in (*texts, layout.socket_file)}
 
