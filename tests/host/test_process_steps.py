@@ -261,6 +261,7 @@ def test_the_way_back_of_the_first_worker_takes_it_away(world: World) -> None:
     world.stage(plan.files)
     world.run(service.install(plan), processes.roll(world.settings, live), service.revert(plan, "processes", roll=True))
     assert Path(unit).read_text() == "ExecStart=/bin/bash roll consult /srv/consult/current\n"
+    assert "systemctl --quiet enable consult-processes.service" in (world.root / "calls").read_text()
     assert commands(world)[-1] == "/usr/bin/systemctl start consult-processes.service"
 
 

@@ -675,6 +675,23 @@ def test_what_stands_where_the_app_should_be_is_told(world: World, kind: str) ->
     assert "next: no" not in caught.value.evidence.splitlines()
 
 
+def test_what_root_has_staged_is_no_stranger(world: World) -> None:
+    """Nothing else may be left of an app whose token is gone: what is missing is that, and is told."""
+    Path(world.layout.staged).mkdir(parents=True)
+    (world.root / "os-release").write_text(DEBIAN)
+    known_server(world)
+    with pytest.raises(StepError, match="there is no Doppler token yet"):
+        world.run(step(world, "look_at_the_server"))
+
+
+def test_granting_rights_tells_all_that_there_are(world: World) -> None:
+    """Those of other files too: sudo is asked for the user's."""
+    world.override("cmp() { true; }")  # the tool's own file is as it should be
+    world.stub("sudo", "printf '    (%s) NOPASSWD: %s\\n' root /usr/bin/one ALL ALL")
+    assert world.output(step(world, "grant_the_exact_sudo_rights")).splitlines() == ["right /usr/bin/one", "right ALL"]
+    assert world.calls == [f"sudo -n --list --other-user={world.settings.user}"]
+
+
 def test_sudo_lines_are_exact() -> None:
     """No wildcard, no shell, no path that the deploying user may write; each line is one whole command."""
     lines = sudo_lines(Layout.of(sample()), sample().user)

@@ -262,6 +262,31 @@ def test_what_was_edited_on_the_host_stops_a_run(world: World) -> None:
     assert drop_in.read_text() == SECRETS
 
 
+def test_what_was_edited_is_shown_against_what_it_was_made_of(world: World) -> None:
+    """A text that is staged and not installed yet is nothing that somebody has edited."""
+    site, lines = world.layout.site_file, "one\ntwo\nthree\n"
+    Path(site).write_text(lines)
+    world.stage({site: "another\nsite\naltogether\n"})
+    Path(site).write_text(f"{lines}by hand\n")
+    with pytest.raises(StepError) as caught:
+        world.run(service.refuse_edited([str(site)]))
+    shown = [line for line in caught.value.evidence.splitlines() if line[0] in "+-" and line[1] not in "+-"]
+    assert shown == ["+by hand"]
+
+
+def test_what_installs_finds_its_programs_by_itself(world: World) -> None:
+    """Whatever PATH its caller has: as root it runs nothing of the caller's."""
+    world.stub("cp")
+    world.stub("cmp")
+    target = world.root / "installed"
+    staged = Path(f"{world.root}/staged/next{target}")
+    staged.parent.mkdir(parents=True)
+    staged.write_text("a text of root's")
+    words = ["/bin/bash", str(rendering.INSTALLER), str(world.root / "staged"), "next"]
+    subprocess.run(words, env=world.environment, check=True)
+    assert (target.read_text(), world.calls) == ("a text of root's", [])
+
+
 @pytest.mark.parametrize("site", ["another site", "new site"])
 def test_to_overwrite_keeps_copies(world: World, site: str) -> None:
     """Below the app's own folder; drop-ins are gone, and the text that was edited is what a failed run goes back to."""
@@ -270,6 +295,7 @@ def test_to_overwrite_keeps_copies(world: World, site: str) -> None:
     text, texts = unit.read_text(), files(world, site)
     said = world.stage(texts, overwrite=True)
     assert f"changed: {drop_in} is gone" in said
+    assert "systemctl daemon-reload" in world.calls
     assert not drop_in.parent.exists()
     [folder] = (world.base / "overwritten").iterdir()
     assert f"changed: copies of what was edited here are in {folder}" in said

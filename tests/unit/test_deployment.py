@@ -15,7 +15,7 @@ from pytest_mock import MockerFixture
 from fabfile.config.inventory import Host
 from fabfile.config.layout import Release
 from fabfile.config.settings import Tls
-from fabfile.errors import DeployError, StepFailed, Unhealthy
+from fabfile.errors import DeployError, ProvisionError, StepFailed, Unhealthy
 from fabfile.output.console import Console
 from fabfile.output.outcome import Outcome
 from fabfile.plan import rendering
@@ -52,6 +52,7 @@ class Played:
         self.console = console
         self.ends = ends
         self.ran: list[str] = []
+        self.asked: list[Step] = []
         self.files: dict[str, bytes] = {}
         self.entries: list[dict[str, Any]] = []
         self.finishes: list[bool] = []
@@ -71,6 +72,7 @@ class Played:
 
     def _one(self, step: Step) -> StepResult:
         self.ran.append(step.id)
+        self.asked.append(step)
         if step.id == "record_the_deploy":
             self.entries.append(json.loads(cast("str", step.parameters["entry"])))
         end = self.ends.get(step.id, (0, ANSWERS.get(step.id, "")))
@@ -105,7 +107,7 @@ class Stage:
         mocker.patch("fabfile.session.watch.watching", watching)
         self.settle = mocker.patch("fabfile.session.watch.settle", return_value="")
 
-    def deploy(self) -> tuple[Session, DeployError | KeyboardInterrupt | None]:
+    def deploy(self, *, overwrite: bool = False) -> tuple[Session, DeployError | KeyboardInterrupt | None]:
         """Carry the plan out; return the session, and the error that it ended in."""
         console = Console(stream=self.stream)
         run = Run(Host("api", "production", self.settings), console, Outcome("deploy", "api"))
@@ -119,7 +121,7 @@ class Stage:
         runner.interrupted = self.interrupted
         session = Session(run, cast("Any", None), cast("Any", runner), state, Results())
         try:
-            deployment.deploy(session, self.plan)
+            deployment.deploy(session, self.plan, overwrite=overwrite)
         except (DeployError, KeyboardInterrupt) as error:
             return session, error
         return session, None
@@ -211,6 +213,17 @@ def test_a_site_alone_is_neither_proven_nor_activated(stage: Stage) -> None:
     assert played(session).ran[1:3] == ["install_the_changed_files", "reload_nginx"]
     assert played(session).files == {}
     assert [step for step in played(session).ran if "gunicorn" in step or "proof" in step or "prove" in step] == []
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_what_root_has_not_staged_is_not_built(mocker: MockerFixture, overwrite: bool) -> None:
+    """That comes first, and where it fails nothing has begun: the history is not told of it either."""
+    staged = mocker.patch("fabfile.session.deployment.stage", side_effect=ProvisionError("root is not at hand"))
+    stage = Stage(mocker)
+    session, error = stage.deploy(overwrite=overwrite)
+    assert isinstance(error, ProvisionError)
+    assert played(session).ran == []
+    staged.assert_called_once_with(session, stage.plan, overwrite=overwrite)
 
 
 def test_what_was_asked_for_wins_over_what_would_do(stage: Stage) -> None:

@@ -90,6 +90,7 @@ def test_root_stages_all_of_it(hosts: Hosts, staged: dict[str, str], admin: str)
     hosts.stage(SITE, staged)
     assert (hosts.logins, hosts.as_root) == ([admin], [True])
     assert hosts.root.ran == ["grant_the_exact_sudo_rights", "stage_the_changed_files"]
+    assert hosts.root.asked[-1].parameters["locked"] is True  # by the deploy that waits for it
     sent = {path.name: text.encode() for path, text in FILES.items()}
     sent["sudoers"] = rendering.sudoers(hosts.settings).encode()
     assert hosts.root.files == sent | {"install_files.sh": rendering.installer().encode()}
