@@ -293,6 +293,7 @@ def test_to_overwrite_keeps_copies(world: World, site: str) -> None:
     world.override('as_user() { "$@"; }')
     unit, drop_in = edit(world)
     text, texts = unit.read_text(), files(world, site)
+    asked(world)  # what edit itself has called is none of it
     said = world.stage(texts, overwrite=True)
     assert f"changed: {drop_in} is gone" in said
     assert "systemctl daemon-reload" in world.calls
