@@ -1,5 +1,7 @@
 """The troubles a run can end in: one class per exit code, each text ends with the command to run next."""
 
+from collections.abc import Sequence
+
 
 class DeployError(Exception):
     """A trouble the user can act on.
@@ -33,6 +35,14 @@ class ConnectError(DeployError):
 
     exit_code = 3
     phase = "connect"
+
+
+class NotLetIn(ConnectError):
+    """A host takes none of the operator's keys; `offered` are the fingerprints of those that it was shown."""
+
+    def __init__(self, message: str, *, hint: str, offered: Sequence[str]) -> None:
+        super().__init__(message, hint=hint)
+        self.offered = tuple(offered)
 
 
 class NoForwarding(ConnectError):

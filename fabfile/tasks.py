@@ -226,14 +226,16 @@ def unlock(run: "Run") -> None:
     {
         "token_stdin": "read the Doppler service token from standard input instead of DOPPLER_TOKEN",
         "overwrite": OVERWRITE,
+        "accept_host_key": "fingerprint of the host's key (SHA256:...), where nobody is asked; several with commas",
     },
     lab="up",
 )
-def provision(run: "Run", token_stdin: bool = False, overwrite: bool = False) -> None:
+def provision(run: "Run", token_stdin: bool = False, overwrite: bool = False, accept_host_key: str = "") -> None:
     """Make a bare Debian or Ubuntu server ready for deploys; safe to run again."""
     from .commands.provision import provision, read_token
 
-    provision(run, token=read_token(run.host, stdin=token_stdin), overwrite=overwrite)
+    token = read_token(run.host, stdin=token_stdin)
+    provision(run, token=token, overwrite=overwrite, accept_host_key=accept_host_key)
 
 
 @task({"yes": "do it; without it, say what would go and what would stay"}, lab="running")

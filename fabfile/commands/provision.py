@@ -3,40 +3,106 @@
 import os
 import re
 import sys
+from pathlib import Path
 
 from ..config.inventory import Host
-from ..errors import ConfigError, ProvisionError
+from ..errors import ConfigError, DeployError, NotLetIn, ProvisionError
 from ..output import advice
+from ..output.console import Console
 from ..plan import rendering
 from ..plan.rights import sudo_lines, too_wide
 from ..session import staging
 from ..session.run import Run
 from ..ssh.connection import connect
-from ..ssh.runner import StepError
+from ..ssh.known_hosts import fingerprint
+from ..ssh.runner import Runner, StepError
 from ..steps import server
 from ..steps.step import Results
 
 TOKEN = re.compile(r"dp\.[A-Za-z0-9._-]+")
+FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
+SHOW_KEY = "ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub"
+KEY = re.compile(r"AAAA[A-Za-z0-9+/]+=*")  # a public key in base64, in a line of authorized_keys
 # Begin the lines of host/lib/server.sh that are more than words.
 CHANGED, DEPLOY_KEY, RIGHT = "changed: ", "deploy-key ", "right "
 
 
-def provision(run: Run, *, token: str | None, overwrite: bool) -> None:
-    """The recipe: look, install, make, write, grant, stage; every step may run again and says what it changed."""
+def provision(run: Run, *, token: str | None, overwrite: bool = False, accept_host_key: str = "") -> None:
+    """The recipe: look, install, let in, see that logins work, write, stage; every step may run again."""
     host, settings = run.host, run.settings
     files = rendering.files(settings)
     with (
-        connect(host.as_admin()) as connection,
+        connect(host.as_admin(), ByHand(run.console, accept_host_key)) as connection,
         connection.runner(run.console, as_root=True) as runner,
     ):
         if token:
             runner.put("doppler.env", f"DOPPLER_TOKEN={token}\n".encode())
         staging.send(settings, runner, files)
         try:
-            results = runner.run(server.provision(settings, files, overwrite=overwrite))
+            results = runner.run(server.prepare(settings))
+            results |= runner.run(server.let_in(settings), rescue=[server.put_logins_back()])
+            see_logins(run, runner)
+            results |= runner.run([server.confirm_logins(), *server.install(settings, files, overwrite=overwrite)])
         except StepError as error:
             raise not_done(run, error) from error
     show(run, results)
+
+
+def see_logins(run: Run, runner: Runner) -> None:
+    """Log in anew as admin and as user; put back what changed of logins, and raise ProvisionError, if one fails."""
+    for host in (run.host.as_admin(), run.host):
+        try:
+            with connect(host) as connection, connection.runner(as_root=host is not run.host):
+                pass
+        except NotLetIn as error:
+            if host is run.host and run.settings.authorized_keys and not allowed(run) & set(error.offered):
+                run.console.say(f"  not seen: a login as {host.settings.user}; authorized_keys has none of your keys")
+                continue
+            raise _locked_out(runner, error) from error
+        except DeployError as error:
+            raise _locked_out(runner, error) from error
+
+
+def allowed(run: Run) -> set[str]:
+    """The fingerprints of `authorized_keys`; without that setting, whoever may log in as admin may do so as user."""
+    words = " ".join(run.settings.authorized_keys).split()
+    return {fingerprint(word) for word in words if KEY.fullmatch(word) and len(word) % 4 == 0}
+
+
+def _locked_out(runner: Runner, error: DeployError) -> ProvisionError:
+    runner.run([server.put_logins_back()])
+    return ProvisionError(
+        f"{error.message}. So what this run had changed of logins is back as it was",
+        hint=error.hint,
+        evidence=error.evidence,
+    )
+
+
+class ByHand:
+    """Accepts an unknown host key that was named on the command line, or to which somebody at a terminal says yes."""
+
+    def __init__(self, console: Console, named: str) -> None:
+        self._console = console
+        self._named = [name.strip() for name in named.split(",") if name.strip()]
+        if wrong := [name for name in self._named if not FINGERPRINT.fullmatch(name)]:
+            raise ConfigError(
+                f"--accept-host-key {wrong[0]} is no fingerprint of a host key (SHA256:...)",
+                hint=f"on the server: {SHOW_KEY}",
+            )
+
+    def accept(self, where: str, kind: str, fingerprint: str) -> bool:
+        if fingerprint in self._named:
+            return True
+        if self._named or not sys.stdin.isatty():
+            return False
+        self._console.say(
+            f"  nobody here has seen {where} before; its {kind} key is {fingerprint}\n"
+            f"  compare it with your provider's console, or on the server: {SHOW_KEY}"
+        )
+        return input("  Is that the server (yes/no)? ").strip().lower() == "yes"
+
+    def accepted(self, where: str, kind: str, fingerprint: str, file: Path) -> None:
+        self._console.say(f"  {where} is known from now on, in {file}: {kind} {fingerprint}")
 
 
 def not_done(run: Run, error: StepError) -> ProvisionError:

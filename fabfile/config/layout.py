@@ -107,6 +107,16 @@ class Layout:
         return PurePosixPath("/usr/local/lib") / f"{self.name}-files.sh"
 
     @property
+    def sudoers(self) -> PurePosixPath:
+        """What `user` may run as root."""
+        return PurePosixPath("/etc/sudoers.d") / self.unit
+
+    @property
+    def logins(self) -> PurePosixPath:
+        """Who might log in before a provision, until logins have been seen to work; gone with a reboot."""
+        return PurePosixPath("/run") / f"{self.unit}-logins"
+
+    @property
     def pending(self) -> PurePosixPath:
         """A mark for each file that a run has installed, until it is in use."""
         return self.base / "pending"
@@ -234,6 +244,6 @@ class Layout:
             "name", "unit", "app", "base", "repo", "releases", "current", "shared", "kept_static", "staged", "pending",
             "cache", "pythons", "history", "lock", "digest_key", "etc", "secrets", "secrets_in", "socket", "state",
             "pid_file", "doppler", "doppler_home", "maintenance", "let_in", "hold", "service_file", "site_file",
-            "site_link", "tls_file", "acme_root", "installer",
+            "site_link", "tls_file", "acme_root", "installer", "sudoers", "logins",
         )  # fmt: skip
         return {name.upper(): str(getattr(self, name)) for name in names}

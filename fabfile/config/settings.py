@@ -21,6 +21,7 @@ from .texts import (
     HostFile,
     HostKey,
     InnerPath,
+    Jump,
     Line,
     PathFromProject,
     Proxy,
@@ -128,6 +129,15 @@ class Settings(Table):
     )
     host_key: HostKey | None = setting(
         None, "the host's public key, pinned; known_hosts is asked when not set", new_release=False
+    )
+    jump: Jump | None = setting(
+        None,
+        "the way through other servers, as `ssh -J` has it: [USER@]NAME[:PORT], several with commas; ssh_config's "
+        "ProxyJump when not set",
+        new_release=False,
+    )
+    jump_host_key: HostKey | None = setting(
+        None, "the public key of the one server in `jump`, pinned; known_hosts is asked when not set", new_release=False
     )
     known_hosts: Line | None = setting(None, "another known_hosts file", new_release=False)
     lab: bool = setting(False, "a throw-away host that the tool makes on this machine", new_release=False)
@@ -258,6 +268,12 @@ class Settings(Table):
         """The folders that outlive releases, the one of uploads among them."""
         media = self.media.folder
         return self.linked_dirs if media is None or media in self.linked_dirs else (*self.linked_dirs, media)
+
+    @model_validator(mode="after")
+    def _pins_one_jump_host(self) -> Self:
+        if self.jump_host_key and (not self.jump or self.jump == "none" or "," in self.jump):
+            raise ValueError("jump_host_key is the key of the one server in jump; for several, see known_hosts")
+        return self
 
     @model_validator(mode="after")
     def _serves_no_source(self) -> Self:

@@ -157,6 +157,7 @@ AcmeServer = Annotated[
     str,
     matching(r"https://[A-Za-z0-9.:\[\]-]+/[A-Za-z0-9._~/%-]*", "must be the https address of an ACME directory"),
 ]
+JUMP = r"([A-Za-z0-9._-]+@)?([A-Za-z0-9._]([A-Za-z0-9._-]*)|\[[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]+)?\])(:[0-9]{1,5})?"
 Address = Annotated[
     str,
     matching(
@@ -187,6 +188,13 @@ Email = Annotated[
     matching(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+", "must be a mail address like ops@example.com"),
 ]
 HostFile = Annotated[str, AfterValidator(absolute_path)]
+Jump = Annotated[
+    str,
+    matching(
+        f"none|{JUMP}(,{JUMP})*",
+        "must be the servers on the way, as for ssh -J: ana@bastion.example.com:2222",
+    ),
+]
 HostKey = Annotated[
     str,
     matching(

@@ -1,36 +1,27 @@
 """The way to a host: one checked SSH connection. The only module that knows fabric and paramiko connections."""
 
 import contextlib
-import io
 import logging
 import os
-import random
 import secrets
 import shlex
-import socket
-import threading
-import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import fabric
 import paramiko
 from paramiko.common import OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
-from paramiko.ssh_exception import NoValidConnectionsError
 
 from ..config.inventory import Host
 from ..errors import ConnectError, NoForwarding, ProvisionError
 from ..plan.lock import Lock
 from ..steps.step import Step
-from . import host_keys, library, terminal
+from . import library, route, terminal
+from .host_keys import REFUSE, FirstContact
+from .login import log_in
 from .runner import BashFailed, ConnectionLost, Progress, Runner, Silence, runner_command
 
 logging.getLogger("paramiko").addHandler(logging.NullHandler())  # what it would print, the errors here say
-
-KEEPALIVE_INTERVAL = 5  # seconds between two questions whether the far side is there
-KEEPALIVE_TIMEOUT = 45  # seconds after which a network that swallows everything counts as gone
 
 
 @dataclass
@@ -143,10 +134,6 @@ class Connection:
             raise ConnectionLost(self.host.name, None)
         return code
 
-    def close(self) -> None:
-        with contextlib.suppress(Exception):
-            self.fabric.close()
-
     def _end_step(self, runner_pid: int) -> None:
         self._execute(f"kill -TERM {runner_pid}").recv_exit_status()
 
@@ -168,128 +155,8 @@ class Connection:
 
 
 @contextlib.contextmanager
-def connect(host: Host) -> Generator[Connection]:
-    """Log in to `host` with its key checked. Raises ConnectError that says what stands in the way."""
-    connection = _connection(host)
-    opened = Connection(host, connection)
-    try:
-        _open(host, connection)
-        yield opened
-    finally:
-        opened.close()
-
-
-def _connection(host: Host) -> fabric.Connection:
-    settings = host.settings
-    limit = settings.timeouts.connect
-    arguments: dict[str, Any] = {"banner_timeout": limit, "auth_timeout": limit}
-    if settings.key_text:
-        arguments["pkey"] = _private_key(host, settings.key_text)
-    elif settings.key:
-        arguments["key_filename"] = str(Path(settings.key).expanduser())
-    connection = fabric.Connection(
-        settings.address or host.name,
-        user=settings.user,
-        port=settings.port,
-        connect_timeout=limit,
-        connect_kwargs=arguments,
-    )
-    host_keys.check(connection, host)
-    if isinstance(connection.gateway, fabric.Connection):
-        host_keys.check_jump_host(connection.gateway, host)
-    return connection
-
-
-def _private_key(host: Host, text: str) -> paramiko.PKey:
-    for kind in (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey):
-        try:
-            return kind.from_private_key(io.StringIO(text.rstrip("\n") + "\n"))
-        except paramiko.SSHException:
-            continue
-    raise ConnectError(
-        f"{host.name}: key_text is no private key that can be read without a passphrase",
-        hint="put the whole file into it, from its first line (BEGIN) to its last (END)",
-    )
-
-
-def _open(host: Host, connection: fabric.Connection) -> None:
-    try:
-        _log_in(connection, host.settings.timeouts.connect)
-    except ConnectError:
-        raise
-    except paramiko.BadHostKeyException as error:
-        raise host_keys.changed(connection, host, error) from error
-    except paramiko.SSHException as error:
-        # What no key could be found for is an SSHException of its own, told apart by its text alone.
-        if not isinstance(error, paramiko.AuthenticationException) and "authentication" not in str(error):
-            raise _unreachable(connection, host, error) from error
-        reason = str(error).removeprefix("Authentication failed").strip(".: ") or "no key was accepted"
-        hint = _ssh(connection, host)
-        if connection.user == host.settings.user != host.settings.admin:
-            # Until then there is no such user, and sshd does not say so.
-            hint = f"if this server is new: fab -H {host.name} provision; else: {hint}"
-        raise ConnectError(
-            f"{host.name}: authentication failed for {_where(connection)}: {reason}", hint=hint
-        ) from error
-    except FileNotFoundError as error:
-        raise ConnectError(
-            f"{host.name}: the key file {error.filename} is missing", hint="correct key in hosts.toml"
-        ) from error
-    except (OSError, EOFError) as error:
-        raise _unreachable(connection, host, error) from error
-    transport = connection.transport
-    assert transport is not None  # noqa: S101 - it was opened just now
-    threading.Thread(target=_listen, args=(transport,), daemon=True).start()
-    with contextlib.suppress(AttributeError, OSError):
-        # Keepalives that nobody answers end the connection, instead of waiting for ever (decision 15).
-        transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, KEEPALIVE_TIMEOUT * 1000)
-        transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # or each small write waits for an ACK
-
-
-def _unreachable(connection: fabric.Connection, host: Host, error: Exception) -> ConnectError:
-    inner = next(iter(error.errors.values())) if isinstance(error, NoValidConnectionsError) else error
-    reason = getattr(inner, "strerror", None) or str(inner) or type(inner).__name__
-    return ConnectError(f"{host.name}: cannot reach {_where(connection)}: {reason}", hint=_ssh(connection, host))
-
-
-def _where(connection: fabric.Connection) -> str:
-    return f"{connection.user}@{connection.host}:{connection.port}"
-
-
-def _ssh(connection: fabric.Connection, host: Host) -> str:
-    """Return the command that shows what OpenSSH has to say."""
-    port = f" -p {connection.port}" if connection.port != 22 else ""
-    key = f" -i {host.settings.key}" if host.settings.key else ""
-    return f"ssh{port}{key} {connection.user}@{connection.host}"
-
-
-def _log_in(connection: fabric.Connection, seconds: int) -> None:
-    """Open the connection; one that is dropped before the login is tried again for so many seconds.
-
-    An sshd that is asked for many logins at once hangs up on some of them (MaxStartups of sshd_config).
-    """
-    end = time.monotonic() + seconds
-    while True:
-        try:
-            connection.open()
-            return
-        except (paramiko.SSHException, ConnectionResetError, EOFError) as error:
-            dropped = isinstance(error, OSError | EOFError) or "banner" in str(error)
-            if not dropped or time.monotonic() > end:
-                raise
-        time.sleep(random.uniform(0.2, 1))  # noqa: S311 - so that those who wait do not come back together
-
-
-def _listen(transport: paramiko.Transport) -> None:
-    """Close a connection whose far side answers no keepalive: nothing waits for ever (decision 15).
-
-    TCP alone does not tell: a stalled relay or a stopped sshd still acknowledges every packet.
-    """
-    while transport.is_active():
-        end = threading.Timer(KEEPALIVE_TIMEOUT, transport.close)
-        end.daemon = True
-        end.start()
-        with contextlib.suppress(paramiko.SSHException, OSError, EOFError):
-            transport.global_request("keepalive@openssh.com", wait=True)
-        end.cancel()
-        time.sleep(KEEPALIVE_INTERVAL)
+def connect(host: Host, first_contact: FirstContact = REFUSE) -> Generator[Connection]:
+    """Log in to `host`, through its jump hosts, with every key checked. Raises ConnectError that says what stands in
+    the way; what `first_contact` accepts of unknown host keys is remembered."""
+    with log_in(route.hops(host), host.settings.timeouts.connect, first_contact) as connection:
+        yield Connection(host, connection)

@@ -22,37 +22,64 @@ PROGRAMS = {
     "ssh-keygen": "openssh-client",
     "setfacl": "acl",
 }
+LOGINS_SECONDS = 300  # for two logins to be tried, until the host believes that nobody comes in
 SUPPORTED = ("debian 12", "debian 13", "ubuntu 22.04", "ubuntu 24.04")
 
 
-def provision(settings: Settings, files: Iterable[PurePosixPath], *, overwrite: bool = False) -> list[Step]:
-    """All of them, in order; need the files sent by their names, `sudoers`, and `doppler.env` for a new token."""
-    owner, own = {"user": settings.user, "group": settings.group}, settings.secrets == "file"
+def prepare(settings: Settings) -> list[Step]:
+    """Look at the server, and install what a deploy needs there."""
+    look = {
+        "supported": SUPPORTED,
+        "default_server": settings.default_server,
+        "names": certificate.names(settings),
+        "tls": bool(settings.tls),
+        "certificate": settings.tls.certificate,
+        "key": settings.tls.key,
+    }
+    packages = {"programs": _programs(settings)}
     return [
-        Step(
-            "look_at_the_server",
-            "Look at the server",
-            "check_server",
-            {
-                "supported": SUPPORTED,
-                "default_server": settings.default_server,
-                "names": certificate.names(settings),
-                "tls": bool(settings.tls),
-                "certificate": settings.tls.certificate,
-                "key": settings.tls.key,
-            },
-        ),
-        Step(
-            "install_the_packages", "Install the packages", "install_packages", {"programs": _programs(settings)}, 900
-        ),
+        Step("look_at_the_server", "Look at the server", "check_server", look),
+        Step("install_the_packages", "Install the packages", "install_packages", packages, 900),
         Step("install_uv", "Install uv", "install_uv", timeout=600),
-        *([] if own else [Step("install_the_doppler_cli", "Install the Doppler CLI", "install_doppler", timeout=600)]),
+        *(
+            []
+            if settings.secrets == "file"
+            else [Step("install_the_doppler_cli", "Install the Doppler CLI", "install_doppler", timeout=600)]
+        ),
+    ]
+
+
+def let_in(settings: Settings) -> list[Step]:
+    """Make the user who deploys, with folders, keys and rights; needs `sudoers` sent, `doppler.env` for a new token.
+
+    What this changes of logins goes back after LOGINS_SECONDS, without `confirm_logins`.
+    """
+    owner = {"user": settings.user, "group": settings.group}
+    keep = {"user": settings.user, "seconds": LOGINS_SECONDS}
+    return [
+        Step("keep_the_logins", "Keep the logins as they are", "keep_logins", keep),
         Step("make_the_user", "Make the user", "make_user", {**owner, "keys": settings.authorized_keys}),
         Step("make_the_folders", "Make the folders", "make_folders", owner),
         Step("make_the_secrets_file", "Make the secrets file", "make_secrets_file", owner)
-        if own
+        if settings.secrets == "file"
         else Step("write_the_doppler_token", "Write the Doppler token", "write_token", {**owner, **doppler(settings)}),
         grant_rights(settings),
+    ]
+
+
+def put_logins_back() -> Step:
+    """Undo what `let_in` has changed of logins; for one that failed before it, nothing."""
+    return Step("put_the_logins_back", "Put the logins back as they were", "put_logins_back")
+
+
+def confirm_logins() -> Step:
+    """Logins have been seen to work."""
+    return Step("confirm_the_logins", "Confirm the logins", "confirm_logins")
+
+
+def install(settings: Settings, files: Iterable[PurePosixPath], *, overwrite: bool = False) -> list[Step]:
+    """Install and stage the files, sent by their names; see to certificate and repository."""
+    return [
         *([tls.prepare(settings)] if settings.tls else []),
         install_service(settings, files),
         stage(settings, files, overwrite=overwrite),

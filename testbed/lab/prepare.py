@@ -30,5 +30,5 @@ def prepare(host: Host, console: Console, state: Literal["ready", "up", "running
         from fabfile.commands.provision import provision
 
         console.say(f"Provisioning {host.name}")
-        provision(Run(ready, console, Outcome("provision", host.name)), token=there.doppler_token, overwrite=False)
+        provision(Run(ready, console, Outcome("provision", host.name)), token=there.doppler_token)
     return ready

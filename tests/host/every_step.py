@@ -1,8 +1,11 @@
 """Every step that a task can ask a host for, with values for each of its parameters."""
 
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+
 from fabfile.config.layout import Layout
 from fabfile.config.processes import Process
-from fabfile.config.settings import Tls
+from fabfile.config.settings import Settings, Tls
 from fabfile.plan import rendering, services
 from fabfile.plan.activation import Activation, Kind
 from fabfile.plan.plan import Plan
@@ -45,6 +48,11 @@ FILES = rendering.files(SETTINGS)
 KINDS: tuple[Kind, ...] = ("hup", "restart", "start")
 
 
+def provision(settings: Settings, files: Iterable[PurePosixPath]) -> list[Step]:
+    """All that `provision` asks for, but for what it does about logins in between."""
+    return [*server.prepare(settings), *server.let_in(settings), *server.install(settings, files)]
+
+
 def plans() -> list[Plan]:
     """A new release, a rollback, a restart, a first deploy, site or processes alone; with and without files."""
     site = {LAYOUT.site_file: FILES[LAYOUT.site_file]}
@@ -68,14 +76,14 @@ def every_step() -> list[Step]:
         survey.read_host(), survey.holder(), survey.freeze("{}"), survey.unfreeze(), release.fetch(SETTINGS),
         release.put_link("conf/local.ini"), maintenance.close(["192.0.2.1", "2001:db8::1"]), maintenance.hold(30),
         secrets.names(SETTINGS), secrets.set_value("MOTTO"), secrets.unset("MOTTO"), secrets.replace_token(SETTINGS),
-        secrets.look(SETTINGS), *server.provision(IN_A_FILE, FILES),
+        secrets.look(SETTINGS), server.put_logins_back(), server.confirm_logins(), *provision(IN_A_FILE, FILES),
         maintenance.open_again(), remove.look(), remove.remove(SETTINGS),
         release.read_history(20), service.compare(FILES), server.stage(SETTINGS, FILES, locked=True),
         service.refuse_edited(["/etc/systemd/system/consult-django.service"]),
         nginx.look_at_site(SETTINGS), logs.journal(services.web(LAYOUT), LINES), logs.nginx_errors(LAYOUT, LINES),
         logs.nginx(50), logs.see_since("-1h"), logs.nginx_log(LAYOUT, LINES), logs.follow_nginx_log(LAYOUT, LINES),
         at_hand.find_live(), at_hand.run_by_hand(SETTINGS, NEW, manage=True), at_hand.end_command(),
-        *server.provision(SETTINGS, FILES), *server.provision(SECURE, FILES), nginx.look_at_site(SECURE),
+        *provision(SETTINGS, FILES), *provision(SECURE, FILES), nginx.look_at_site(SECURE),
     ]  # fmt: skip
     for plan in plans():
         steps += [*sequence.build_and_boot(plan), *sequence.abandon_build(plan), *sequence.finish(plan, "{}")]

@@ -150,6 +150,14 @@ class TemporaryLayout(Layout):
         return self._below(super().installer)
 
     @property
+    def sudoers(self) -> PurePosixPath:
+        return self._below(super().sudoers)
+
+    @property
+    def logins(self) -> PurePosixPath:
+        return self._below(super().logins)
+
+    @property
     def service_file(self) -> PurePosixPath:
         return self._below(super().service_file)
 

@@ -24,6 +24,7 @@ from fabfile.ssh.runner import StepError
 from fabfile.steps import server, survey
 from fabfile.steps.step import Step
 from testbed.sample import sample
+from tests.host.every_step import provision
 from tests.host.local_host import HOSTILE, World
 
 # Takes one token, and says no to another in the words of the real one (decision 13).
@@ -59,7 +60,7 @@ def me(world: World) -> None:
 
 def step(world: World, step_id: str) -> Step:
     """One of provision's steps."""
-    [found] = [each for each in server.provision(world.settings, world.layout.installed_files) if each.id == step_id]
+    [found] = [each for each in provision(world.settings, world.layout.installed_files) if each.id == step_id]
     return found
 
 

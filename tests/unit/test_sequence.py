@@ -14,10 +14,10 @@ from fabfile.config.settings import Timeouts, Tls
 from fabfile.plan import rendering, services
 from fabfile.plan.activation import Activation, Kind
 from fabfile.plan.plan import Plan
-from fabfile.steps import commands, nginx, proof, sequence, server, service
+from fabfile.steps import commands, nginx, proof, sequence, service
 from fabfile.steps.step import Results, Step, StepResult, as_text
 from testbed.sample import sample
-from tests.host.every_step import every_step
+from tests.host.every_step import every_step, provision
 
 PRODUCT = Path(__file__).parents[2] / "fabfile"
 SETTINGS = sample(repo="git@example.org:team/app.git")
@@ -230,6 +230,7 @@ IDS = {
     "put_the_old_release_back", "put_everything_back", "record_the_deploy", "prune_old_releases",
     # provision
     "look_at_the_server", "install_the_packages", "install_uv", "install_the_doppler_cli", "make_the_user",
+    "keep_the_logins", "put_the_logins_back", "confirm_the_logins",
     "make_the_folders", "write_the_doppler_token", "make_the_secrets_file", "grant_the_exact_sudo_rights",
     "prepare_the_certificate", "install_the_units_and_the_nginx_site", "obtain_the_certificate",
     "forget_the_certificate", "reach_the_repository",
@@ -353,13 +354,13 @@ def _all_files() -> tuple[Plan, Activation]:
 def test_provision_makes_a_server_ready_in_order() -> None:
     """Look, install, make, write, grant; the repository last, and only when there is one."""
     expected = [
-        "look_at_the_server", "install_the_packages", "install_uv", "install_the_doppler_cli", "make_the_user",
-        "make_the_folders", "write_the_doppler_token", "grant_the_exact_sudo_rights",
+        "look_at_the_server", "install_the_packages", "install_uv", "install_the_doppler_cli", "keep_the_logins",
+        "make_the_user", "make_the_folders", "write_the_doppler_token", "grant_the_exact_sudo_rights",
         "install_the_units_and_the_nginx_site", "stage_the_changed_files", "forget_the_certificate",
         "reach_the_repository",
     ]  # fmt: skip
-    assert ids(server.provision(SETTINGS, FILES)) == expected
-    assert ids(server.provision(SETTINGS.model_copy(update={"repo": None}), FILES)) == expected[:-1]
+    assert ids(provision(SETTINGS, FILES)) == expected
+    assert ids(provision(SETTINGS.model_copy(update={"repo": None}), FILES)) == expected[:-1]
 
 
 def test_the_site_is_installed_between_what_it_needs_and_what_needs_it() -> None:
@@ -368,10 +369,10 @@ def test_the_site_is_installed_between_what_it_needs_and_what_needs_it() -> None
     own = Tls(certificate="/etc/ssl/a.pem", key="/etc/ssl/a.key")
     after = {"letsencrypt": "obtain_the_certificate", "own": "reach_the_repository"}
     for name, tls in (("letsencrypt", Tls(letsencrypt="ops@example.org")), ("own", own)):
-        found = ids(server.provision(SETTINGS.model_copy(update={"tls": tls}), FILES))
+        found = ids(provision(SETTINGS.model_copy(update={"tls": tls}), FILES))
         around = found[found.index(site) - 1 : found.index(site) + 3]
         assert around == ["prepare_the_certificate", site, "stage_the_changed_files", after[name]]
-        packages = server.provision(SETTINGS.model_copy(update={"tls": tls}), FILES)[1].parameters["programs"]
+        packages = provision(SETTINGS.model_copy(update={"tls": tls}), FILES)[1].parameters["programs"]
         assert ("certbot certbot" in _list(packages), "openssl openssl" in _list(packages)) == (name != "own", True)
 
 

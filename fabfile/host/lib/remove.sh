@@ -38,7 +38,7 @@ own() {
   {
     unit_files | tr '\n' '\0'
     for path in "$SITE_LINK" "$SITE_FILE" "$TLS_FILE" "${TLS_FILE%.conf}-placeholder" "$CERTBOT_LIVE" \
-      "/etc/sudoers.d/$UNIT" "$ETC" "$SERVICE_FILE.d" "/usr/local/lib/$NAME-processes.sh" "$INSTALLER" "${DOPPLER_HOME%/*}" \
+      "$SUDOERS" "$ETC" "$SERVICE_FILE.d" "/usr/local/lib/$NAME-processes.sh" "$INSTALLER" "${DOPPLER_HOME%/*}" \
       "/run/$NAME" "/run/$UNIT" /var/log/nginx/"$UNIT".{access,error}.log*; do
       printf '%s\0' "$path"
     done

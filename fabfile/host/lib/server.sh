@@ -223,6 +223,55 @@ admin_keys() {
   cat "$admin/.ssh/authorized_keys" 2>/dev/null || cat /root/.ssh/authorized_keys 2>/dev/null || true
 }
 
+# Keep who may log in as the user, and what that one may run as root, before either is changed. Unless confirm_logins comes
+# within so many seconds, the host puts both back by itself: one that nobody can log in to any more cannot be told to.
+keep_logins() {
+  local user seconds
+  local "$@"
+  if [ ! -d "$LOGINS" ]; then # else a run was cut; what that one found counts
+    rm -rf "$LOGINS.new"
+    install -d -m 700 "$LOGINS.new"
+    [ ! -e "$SUDOERS" ] || cp -p "$SUDOERS" "$LOGINS.new/sudoers"
+    if id "$user" >/dev/null 2>&1 && own_keys test -e; then own_keys cat >"$LOGINS.new/keys"; fi
+    {
+      declare -f put_kept_logins_back own_keys
+      printf 'user=%q\nput_kept_logins_back %q %q\n' "$user" "$LOGINS" "$SUDOERS"
+    } >"$LOGINS.new/back.sh"
+    mv "$LOGINS.new" "$LOGINS"
+  fi
+  stop_clock
+  systemd-run --quiet --collect --unit="${LOGINS##*/}" --on-active="$seconds" bash -euo pipefail "$LOGINS/back.sh"
+}
+
+# Run a command on the file of keys of the caller's `user`, as that one, who may have put a link there: own_keys WORD...
+own_keys() { runuser -u "$user" -- bash -c 'cd && "$@" .ssh/authorized_keys' bash "$@"; }
+
+stop_clock() { systemctl stop "${LOGINS##*/}.timer" 2>/dev/null || true; }
+
+# Put back what keep_logins has kept, in a shell that knows this function and own_keys alone: put_kept_logins_back KEPT SUDOERS
+put_kept_logins_back() {
+  if [ -e "$1/sudoers" ]; then cp -p "$1/sudoers" "$2"; else rm -f "$2"; fi
+  if [ -e "$1/keys" ]; then
+    own_keys tee <"$1/keys" >/dev/null
+  elif id "$user" >/dev/null 2>&1; then
+    own_keys rm -f
+  fi
+  rm -rf "$1"
+}
+
+# Put it back now.
+put_logins_back() {
+  [ -d "$LOGINS" ] || return 0
+  stop_clock
+  bash -euo pipefail "$LOGINS/back.sh"
+}
+
+# Logins have been seen to work: what was kept goes.
+confirm_logins() {
+  stop_clock
+  rm -rf "$LOGINS"
+}
+
 # Make a folder with its owner and mode: folder OWNER GROUP MODE PATH
 folder() {
   [ "$(stat -L -c '%U %G %a' "$4" 2>/dev/null)" != "$1 $2 $3" ] || return 0
@@ -368,11 +417,11 @@ refuse_token() {
 grant_rights() {
   local user
   local "$@"
-  local sent=$DEPLOY_FILES/sudoers file=/etc/sudoers.d/$UNIT
-  if ! cmp -s "$sent" "$file"; then
+  local sent=$DEPLOY_FILES/sudoers
+  if ! cmp -s "$sent" "$SUDOERS"; then
     /usr/sbin/visudo -cqf "$sent"
-    install -m 440 -o root -g root "$sent" "$file"
-    echo "changed: $file"
+    install -m 440 -o root -g root "$sent" "$SUDOERS"
+    echo "changed: $SUDOERS"
   fi
   list_rights --other-user="$user"
 }
