@@ -37,6 +37,7 @@ TOGETHER = (
     "tests/lab/test_provision.py",
     "tests/lab/test_at_hand.py",
     "tests/lab/test_remove.py",
+    "tests/lab/test_ssh.py",
     "tests/lab/test_secrets.py",
     "tests/lab/test_without_sudo.py",
     "tests/lab/test_tls.py",

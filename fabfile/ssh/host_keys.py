@@ -51,12 +51,12 @@ class Check(paramiko.MissingHostKeyPolicy):
     def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:  # noqa: ARG002
         """Raise ConnectError for a key that is not the host's."""
         names = self.hop.known_names
-        if line := self._revoked(key):
+        if line := self.known.revoked(names, key.get_base64()):
             raise ConnectError(
                 f"{self.hop.host}: the host key of {self.hop.where} is revoked (@revoked): {_shown(key)}, {line.place}",
                 hint="ask who revoked it; give the server a new key",
             )
-        trouble = certificate_trouble(key, names, self.known.authorities(names))
+        trouble = certificate_trouble(key, names, self.known)
         if trouble == "":
             return
         if trouble:
@@ -81,10 +81,6 @@ class Check(paramiko.MissingHostKeyPolicy):
         first = [kind for kind in every if kind in known or (kind in RSA and "ssh-rsa" in known)]
         certificates = [f"{kind}{CERTIFICATE}" for kind in every] if self.known.authorities(names) else []
         return (*certificates, *first, *(kind for kind in every if kind not in first))
-
-    def _revoked(self, key: paramiko.PKey) -> Line | None:
-        names = self.hop.known_names
-        return self.known.revoked(names, key.get_base64())
 
     def _changed(self, key: paramiko.PKey, lines: Sequence[Line]) -> ConnectError:
         line = next((line for line in lines if line.type == key.get_name()), lines[0])

@@ -1,7 +1,6 @@
 """known_hosts files as sshd(8) has them: several keys of a host, hashed names, patterns, certificate authorities."""
 
 import base64
-import binascii
 import hashlib
 import hmac
 import re
@@ -89,11 +88,16 @@ def fingerprint(data: str) -> str:
     return "SHA256:" + base64.b64encode(hashlib.sha256(base64.b64decode(data)).digest()).decode().rstrip("=")
 
 
-def certificate_trouble(key: paramiko.PKey, names: Sequence[str], authorities: Iterable[Line]) -> str | None:
+def certificate_trouble(key: paramiko.PKey, names: Sequence[str], known: KnownHosts) -> str | None:
     """Why the certificate of a host's key does not count; "" if it does; None when no authority here made it."""
     try:
         certificate = certificate_of(key.public_blob)
-        if certificate is None or public_of(certificate.signature_key()) not in [line.data for line in authorities]:
+        if certificate is None:
+            return None
+        authority = public_of(certificate.signature_key())
+        if line := known.revoked(names, authority):
+            return f"its authority is revoked (@revoked), {line.place}"
+        if authority not in [line.data for line in known.authorities(names)]:
             return None
         return _certificate_trouble(certificate, names)
     except (ValueError, UnsupportedAlgorithm) as error:
@@ -138,7 +142,7 @@ def moment(seconds: int) -> str:
 
 
 def _lines(file: Path) -> Iterable[Line]:
-    for number, text in enumerate(file.read_text(errors="replace").splitlines(), 1):
+    for number, text in enumerate(file.read_text(errors="replace").split("\n"), 1):
         words = text.split()
         marker = words.pop(0) if words and words[0].startswith("@") else ""
         if len(words) >= 3 and not words[0].startswith("#") and _is_base64(words[2]):
@@ -148,7 +152,7 @@ def _lines(file: Path) -> Iterable[Line]:
 def _is_base64(text: str) -> bool:
     try:
         return bool(base64.b64decode(text, validate=True))
-    except binascii.Error:
+    except ValueError:
         return False
 
 

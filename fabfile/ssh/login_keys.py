@@ -296,17 +296,18 @@ def _public_of(file: Path) -> bytes:
     for path in (file, Path(f"{file}.pub")):
         try:
             text = path.read_bytes()
-        except OSError:
+            public = _public_of_openssh(text) if text.startswith(OPENSSH_KEY) else _public_of_line(text)
+        except (OSError, ValueError):
             continue
-        try:
-            if text.startswith(OPENSSH_KEY):
-                return _public_of_openssh(text)
-            words = text.split(None, 2)
-            if len(words) >= 2 and not text.startswith(b"-----"):
-                return base64.b64decode(words[1], validate=True)
-        except ValueError:
-            continue
+        if public:
+            return public
     return b""
+
+
+def _public_of_line(text: bytes) -> bytes:
+    """The key of a line as .pub files have it; nothing for what looks otherwise. Raises ValueError."""
+    words = text.split(None, 2)
+    return base64.b64decode(words[1], validate=True) if len(words) > 1 and not text.startswith(b"-----") else b""
 
 
 def _public_of_openssh(text: bytes) -> bytes:

@@ -17,6 +17,7 @@ from ..errors import ConfigError
 
 # Of ssh_config(5), where neither `ssh -G` nor a file says otherwise.
 IDENTITIES = tuple(f"~/.ssh/id_{kind}" for kind in ("rsa", "ecdsa", "ecdsa_sk", "ed25519", "ed25519_sk"))
+FILES = {"userknownhostsfile", "identityagent", "identityfile", "certificatefile"}
 USER_KNOWN_HOSTS = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2")
 GLOBAL_KNOWN_HOSTS = ("/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
 
@@ -83,7 +84,11 @@ def _asked(ssh: str, name: str, user: str | None, port: int | None) -> dict[str,
     options = defaultdict(list)
     for line in answer.stdout.splitlines():
         option, _, value = line.partition(" ")
-        options[option].append(value.replace(f"{_home_of_passwd()}/.ssh/known_hosts", "~/.ssh/known_hosts"))
+        options[option].append(value)
+    if _other_home():
+        before = re.compile(rf"(?<!\S){re.escape(str(_home_of_passwd()))}/")
+        for option in FILES & options.keys():
+            options[option] = [before.sub("~/", value) for value in options[option]]
     return dict(options)
 
 

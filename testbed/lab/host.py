@@ -198,6 +198,18 @@ def join_network(host: LabHost) -> None:
     network.switch(_known(host).index, "up")
 
 
+def give_six(host: LabHost) -> str:
+    """Give the host an IPv6 address beside the other, until its next boot; return it."""
+    return network.give_six(host.name, _known(host).index)
+
+
+def put_behind(host: LabHost, jump: LabHost) -> tuple[str, str]:
+    """Let nobody but `jump` come to the host; return its IPv4 and IPv6 addresses there. Its own way out stays."""
+    addresses = network.cable(host.name, jump.name)
+    cut_network(host)
+    return addresses
+
+
 def get_secrets(host: LabHost) -> dict[str, str]:
     """What the host's Doppler API answers."""
     return furnish.read_secrets(host.root)

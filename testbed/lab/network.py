@@ -80,6 +80,25 @@ def switch(index: int, state: str) -> None:
     run("ip", "link", "set", link(index), state, trouble=f"cannot turn the link {link(index)} {state}")
 
 
+def give_six(name: str, index: int) -> str:
+    """Give a host and this machine's end of its cable an IPv6 address each; return the host's."""
+    trouble, net = f"cannot give {name} an IPv6 address", f"fd00:1ab:{index:x}::"
+    run("ip", "address", "replace", f"{net}1/64", "dev", link(index), "nodad", trouble=trouble)
+    run("ip", "-netns", namespace(name), "address", "replace", f"{net}2/64", "dev", "eth0", "nodad", trouble=trouble)
+    return f"{net}2"
+
+
+def cable(name: str, other: str) -> tuple[str, str]:
+    """Lay a cable from host to host; return what `name` is called at its other end, by IPv4 and by IPv6."""
+    trouble = f"cannot lay a cable from {name} to {other}"
+    far = ("peer", "name", "eth1", "netns", namespace(name))
+    run("ip", "link", "add", "eth1", "netns", namespace(other), "type", "veth", *far, trouble=trouble)
+    for host, number in ((other, 1), (name, 2)):
+        inside = f"address add 10.99.0.{number}/24 dev eth1\naddress add fd00:99::{number}/64 dev eth1 nodad\n"
+        run("ip", "-netns", namespace(host), "-batch", "-", stdin=f"{inside}link set eth1 up\n", trouble=trouble)
+    return "10.99.0.2", "fd00:99::2"
+
+
 def _open_way_out(name: str, log: Path) -> None:
     """Network address translation by an ordinary process: no firewall rule and no sysctl on this machine."""
     reading, writing = os.pipe()
