@@ -12,7 +12,7 @@ from invoke import Argument, Context, Exit, Task
 from invoke import task as invoke_task
 
 from .errors import ConfigError, DeployError
-from .executor import hosts_of
+from .executor import hosts_of, identity_of
 
 if TYPE_CHECKING:
     from .config.inventory import Host
@@ -161,9 +161,11 @@ class Verb:
         """The hosts that -H names; without it a task would run on the operator's own machine (decision 16)."""
         from .config import hosts_file
 
-        known = hosts_file.load()
+        known, identity = hosts_file.load(), identity_of(context)
         if names := hosts_of(context):
             hosts = known.select(names, overrides)
+            if identity:
+                hosts = [host.with_key(identity) for host in hosts]
             if self.one_host and len(hosts) > 1:
                 raise ConfigError(
                     f"{self.name} is for one host, and {names} are {len(hosts)}: {', '.join(h.name for h in hosts)}",

@@ -28,6 +28,10 @@ class Host:
         """The same, for whoever `admin` is: the login by which a server is made ready, and an app taken off."""
         return replace(self, settings=self.settings.model_copy(update={"user": self.settings.admin}))
 
+    def with_key(self, file: str) -> "Host":
+        """The same, by another private key."""
+        return replace(self, settings=self.settings.model_copy(update={"key": file, "key_text": None}))
+
     @property
     def address(self) -> str:
         """Where SSH goes; without an address that is the host's own name, which ssh_config may know."""

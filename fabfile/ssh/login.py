@@ -138,12 +138,12 @@ def _close(client: paramiko.SSHClient | None) -> None:
 
 
 def _not_let_in(hop: Hop, error: NoKeyAccepted) -> NotLetIn:
-    if hop.user == "root" and error.allowed and "publickey" not in error.allowed:
-        reason = "its sshd lets nobody in as root by a key (PermitRootLogin)"
-    elif error.cut:
+    if error.cut:
         reason = f"too many authentication failures: it hung up after {len(error.offered)} keys (MaxAuthTries)"
-    elif error.offered and "publickey" not in error.allowed and error.allowed:
-        reason = f"it takes the key, and then wants {' or '.join(error.allowed)} too; deploys need a key alone"
+    elif error.further:
+        reason = f"it takes the key, and then wants {' or '.join(error.further)} too; deploys need a key alone"
+    elif error.allowed and "publickey" not in error.allowed:
+        reason = f"it takes no keys, only {', '.join(error.allowed)} (PubkeyAuthentication of sshd_config)"
     elif error.offered:
         reason = f"permission denied ({','.join(error.allowed) or 'publickey'}), offered: {', '.join(error.offered)}"
     else:

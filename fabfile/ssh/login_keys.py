@@ -39,28 +39,35 @@ OPENSSH_KEY = b"-----BEGIN OPENSSH PRIVATE KEY-----"
 
 
 class NoKeyAccepted(paramiko.AuthenticationException):
-    """The server took none of the keys: which were offered, and what stood in the way of others."""
+    """The server let nobody in: which keys were offered, and what stood in the way of others.
 
-    def __init__(self, offered: list[str], troubles: list[str], allowed: tuple[str, ...], *, cut: bool) -> None:
+    `allowed` are the ways to log in that it has, `further` those that it wants after a key. `cut` says that it hung up
+    before all keys were offered (MaxAuthTries).
+    """
+
+    def __init__(self, keys: "LoginKeys", allowed: tuple[str, ...] = (), *, cut: bool = False) -> None:
         super().__init__("no key was accepted")
-        self.offered = offered
-        self.troubles = troubles
-        self.allowed = allowed  # what else the server takes: password, keyboard-interactive
-        self.cut = cut  # it hung up before all were offered (MaxAuthTries)
+        self.offered = keys.offered
+        self.troubles = keys.troubles
+        self.further = keys.further
+        self.allowed = allowed
+        self.cut = cut
 
 
 @dataclass
 class LoginKeys:
-    """What paramiko calls an authentication strategy, for one hop. Its own tries every key in one order, asks for no
-    passphrase, and takes half of a two-factor login for a whole one."""
+    """What paramiko calls an authentication strategy, for one hop.
+
+    Its own tries every key in one order, asks for no passphrase, and takes half of a two-factor login for a whole one.
+    """
 
     hop: Hop
     offered: list[str] = field(default_factory=list)
     troubles: list[str] = field(default_factory=list)
+    further: tuple[str, ...] = ()
 
     def authenticate(self, transport: paramiko.Transport) -> None:
         """Log in. Raises NoKeyAccepted, ConfigError for a key of hosts.toml that is none."""
-        allowed: tuple[str, ...] = ()
         with _Agent(self.hop.config.agent) as agent:
             seen = set()
             for name, key in self._keys(agent):
@@ -69,27 +76,26 @@ class LoginKeys:
                     continue
                 seen.add(public)
                 self.offered.append(name)
-                allowed = self._try(transport, name, key)
+                self._try(transport, name, key)
                 if transport.is_authenticated():
                     return
+                if self.further:
+                    raise NoKeyAccepted(self)
                 if not transport.is_active():
-                    raise NoKeyAccepted(self.offered, self.troubles, allowed, cut=True)
-        raise NoKeyAccepted(self.offered, self.troubles, allowed or _allowed(transport, self.hop.user), cut=False)
+                    raise NoKeyAccepted(self, cut=True)
+        raise NoKeyAccepted(self, _allowed(transport, self.hop.user))
 
-    def _try(self, transport: paramiko.Transport, name: str, key: paramiko.PKey) -> tuple[str, ...]:
-        """Offer one key; return what else the server would take."""
+    def _try(self, transport: paramiko.Transport, name: str, key: paramiko.PKey) -> None:
+        """Offer one key; note what the server wants besides, or why it could not be offered."""
         if _is_fido(key.get_name()):
             transport.auth_timeout = TOUCH_SECONDS
         try:
-            return tuple(transport.auth_publickey(self.hop.user, key))
-        except BadAuthenticationType as error:
-            return tuple(error.allowed_types)
+            self.further = tuple(transport.auth_publickey(self.hop.user, key))
         except paramiko.AuthenticationException:
-            return ()
+            pass
         except (paramiko.SSHException, EOFError, OSError) as error:
             if transport.is_active():  # an agent that refuses to sign, or asked in vain
                 self.troubles.append(f"{name}: {error}")
-            return ()
 
     def _keys(self, agent: "_Agent") -> Iterator[tuple[str, paramiko.PKey]]:
         """What to offer, each with its name for a person; some of it twice."""

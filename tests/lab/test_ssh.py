@@ -402,6 +402,28 @@ def test_certificates_to_log_in_with(operator: Operator, jump: LabHost, monkeypa
         )
 
 
+def test_what_else_sshd_may_want(operator: Operator, jump: LabHost) -> None:
+    """A second factor, no keys at all, a password for whoever has no key there, ciphers of another time."""
+    operator.writes("known_hosts", f"{jump.address} {key_of(jump)}\n")
+    key = operator.has_key(jump)
+    two = ("KbdInteractiveAuthentication yes", "AuthenticationMethods publickey,keyboard-interactive")
+    for lines, told in (
+        (two, "it takes the key, and then wants keyboard-interactive too; deploys need a key alone"),
+        (("PubkeyAuthentication no", "PasswordAuthentication yes"), "it takes no keys, only password (PubkeyAuth"),
+        (("Ciphers aes128-cbc",), "no matching key exchange, cipher or host key type: "),
+        (("DenyUsers root",), "permission denied (publickey), offered: "),
+    ):
+        with sshd_says(jump, *lines):
+            assert told in operator.is_refused(jump.address).message
+    key.unlink()
+    assert "there is no key to offer" in operator.is_refused(jump.address).message
+    other = operator.makes_key("id_ed25519")
+    with sshd_says(jump, "PasswordAuthentication yes", "PermitRootLogin yes"):
+        error = operator.is_refused(jump.address)
+    assert f"permission denied (publickey,password), offered: {other} SHA256:" in error.message
+    assert error.hint == f"ssh-copy-id root@{jump.address}; else: ssh root@{jump.address}"
+
+
 def test_an_encrypted_key(operator: Operator, jump: LabHost, tmp_path: Path) -> None:
     """The passphrase is asked for in a terminal; without one, it is said what to do."""
     key = operator.has_key(jump)

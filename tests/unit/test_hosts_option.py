@@ -73,3 +73,24 @@ def test_several_tasks_have_a_document_each(tmp_path: Path) -> None:
 def test_invoke_has_no_hosts() -> None:
     """Under `invoke` there is no -H; the tasks then say so."""
     assert hosts_of(Context()) == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["-i", "/keys/own"], "/keys/own"),
+        (["--identity=/keys/own", "-i", "/keys/second"], "/keys/own"),
+        ([], "None"),
+        (["-t", "5"], "fab --connect-timeout has no effect on these tasks"),
+        (["-S", "/etc/ssh/ssh_config"], "fab --ssh-config has no effect on these tasks"),
+    ],
+)
+def test_fabrics_own_options(words: list[str], told: str, tmp_path: Path) -> None:
+    """-i names a key file; what would be silently ignored is refused."""
+    (tmp_path / "hosts.toml").write_text(HOSTS)
+    environ = {"DJANGO_DEPLOY_HOSTS": str(tmp_path / "hosts.toml"), "HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    program = FAB.replace("lambda *_, **__: None", "lambda run, **_: print(run.settings.key)")
+    command = [sys.executable, "-c", program, *words, "-H", "web1", "status"]
+    done = subprocess.run(command, cwd=PROJECT, env=environ, capture_output=True, text=True, check=False)
+    assert told in done.stdout, done.stderr
+    assert done.returncode == (2 if "no effect" in told else 0)
