@@ -410,7 +410,7 @@ def test_what_else_sshd_may_want(operator: Operator, jump: LabHost) -> None:
     for lines, told in (
         (two, "it takes the key, and then wants keyboard-interactive too; deploys need a key alone"),
         (("PubkeyAuthentication no", "PasswordAuthentication yes"), "it takes no keys, only password (PubkeyAuth"),
-        (("Ciphers aes128-cbc",), "no matching key exchange, cipher or host key type: "),
+        (("KexAlgorithms sntrup761x25519-sha512@openssh.com",), "no matching key exchange, cipher or host key type: "),
         (("DenyUsers root",), "permission denied (publickey), offered: "),
     ):
         with sshd_says(jump, *lines):
