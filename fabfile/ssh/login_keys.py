@@ -1,6 +1,7 @@
 """The private keys that a login offers, in OpenSSH's order; a passphrase is asked for in a terminal."""
 
 import base64
+import contextlib
 import copy
 import getpass
 import io
@@ -35,6 +36,7 @@ from .route import Hop
 
 TRIES = 3  # at a passphrase
 TOUCH_SECONDS = 60  # for a finger to reach a security key
+UNLOCKED: dict[bytes, paramiko.PKey] = {}  # of this run: one with several logins asks once
 OPENSSH_KEY = b"-----BEGIN OPENSSH PRIVATE KEY-----"
 
 
@@ -170,7 +172,7 @@ class LoginKeys:
             try:
                 return private_key(data)
             except TypeError:  # cryptography's error for one that is encrypted
-                return self._unlock(file, data)
+                return UNLOCKED.get(data) or self._unlock(file, data)
         except OSError as error:
             self.troubles.append(f"{file}: {error.strerror}")
         except (ValueError, UnsupportedAlgorithm):
@@ -187,10 +189,9 @@ class LoginKeys:
             passphrase = getpass.getpass(f"Enter passphrase for key '{file}': ")
             if not passphrase:
                 break
-            try:
-                return private_key(data, passphrase.encode())
-            except ValueError:
-                continue
+            with contextlib.suppress(ValueError):
+                UNLOCKED[data] = private_key(data, passphrase.encode())
+                return UNLOCKED[data]
         self.troubles.append(f"{file}: wrong passphrase")
         return None
 

@@ -101,7 +101,9 @@ def test_a_passphrase_is_asked_for_three_times(home: Path, monkeypatch: pytest.M
     monkeypatch.setattr(sys, "stdin", type("Terminal", (), {"isatty": lambda _: True})())
     monkeypatch.setattr(getpass, "getpass", lambda prompt: asked.append(prompt) or answers.pop(0))
     assert offered(login()) == [public(file)]
+    assert offered(login()) == [public(file)], "a second login of the same run asks no more"
     assert asked == [f"Enter passphrase for key '{file}': "] * 2
+    login_keys.UNLOCKED.clear()
     keys = login()
     assert offered(keys) == []
     assert keys.troubles == [f"{file}: wrong passphrase"]
