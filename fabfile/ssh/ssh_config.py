@@ -43,7 +43,7 @@ class SshConfig:
 
 def look_up(name: str, user: str | None = None, port: int | None = None) -> SshConfig:
     """What ssh_config says of `name`; a user or port given here wins. Raises ConfigError for a file with mistakes."""
-    ssh = shutil.which("ssh")
+    ssh = shutil.which("ssh") if _home_of_passwd() else None  # it refuses a user whom the password file does not have
     options = _asked(ssh, name, user, port) if ssh else _parsed(name)
 
     def first(option: str, default: str = "") -> str:
@@ -51,7 +51,7 @@ def look_up(name: str, user: str | None = None, port: int | None = None) -> SshC
         return "" if value.lower() == "none" else value
 
     address = first("hostname", name)
-    there = (user or first("user", getpass.getuser()), port or int(first("port", "22")))
+    there = (user or first("user", _me()), port or int(first("port", "22")))
     fill_in = _Tokens({"n": name, "h": address, "r": there[0], "p": str(there[1])})
     agent = next(iter(options.get("identityagent", [])), "SSH_AUTH_SOCK")
     return SshConfig(
@@ -100,8 +100,18 @@ def _other_home() -> list[str]:
     return ["-F", str(file) if file.exists() else "none"]
 
 
-def _home_of_passwd() -> Path:
-    return Path(pwd.getpwuid(os.getuid()).pw_dir)
+def _home_of_passwd() -> Path | None:
+    try:
+        return Path(pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError:  # in containers of CI that give each job a number for a user
+        return None
+
+
+def _me() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
 
 
 def _parsed(name: str) -> dict[str, list[str]]:
@@ -126,7 +136,7 @@ class _Tokens:
     """Fills in what ssh_config(5) calls TOKENS, `~`, and `${NAME}` of the environment."""
 
     def __init__(self, tokens: Mapping[str, str]) -> None:
-        self._tokens = {"%": "%", "d": str(Path.home()), "u": getpass.getuser(), **tokens}
+        self._tokens = {"%": "%", "d": str(Path.home()), "u": _me(), **tokens}
 
     def text(self, text: str) -> str:
         return re.sub(r"%(.)", lambda token: self._tokens.get(token[1], token[0]), text)

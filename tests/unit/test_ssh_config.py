@@ -1,5 +1,7 @@
 """What ssh_config says, by OpenSSH and without it: the same for all that paramiko can read."""
 
+import os
+import pwd
 import shutil
 from pathlib import Path
 
@@ -83,6 +85,19 @@ def test_a_file_with_a_mistake(home: Path) -> None:
     with pytest.raises(ConfigError, match=r"\.ssh/config") as caught:
         ssh_config.look_up("web1")
     assert caught.value.hint
+
+
+def test_a_user_without_a_name(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CI may run as a number that the password file does not have; ssh itself would refuse to start."""
+
+    def no_user(_uid: int) -> None:
+        raise KeyError("getpwuid(): uid not found")
+
+    for name in ("USER", "LOGNAME", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", no_user)
+    assert ssh_config.look_up("web1", "deploy").known_hosts == (home / "a", home / "b")
+    assert ssh_config.look_up("web2").user == str(os.getuid())
 
 
 @pytest.mark.parametrize(
