@@ -11,7 +11,8 @@ import paramiko
 from paramiko.hostkeys import HostKeys
 
 from ..errors import ConfigError, ConnectError
-from .known_hosts import CERTIFICATE, PINNED, KnownHosts, Line, certificate_trouble
+from . import certificates
+from .known_hosts import PINNED, KnownHosts, Line, certificate_trouble
 from .route import Hop
 
 RSA = ("rsa-sha2-512", "rsa-sha2-256")  # how a key of the type ssh-rsa signs
@@ -79,8 +80,8 @@ class Check(paramiko.MissingHostKeyPolicy):
         names, every = self.hop.known_names, paramiko.Transport._preferred_keys
         known = {line.type for line in self.known.keys(names)}
         first = [kind for kind in every if kind in known or (kind in RSA and "ssh-rsa" in known)]
-        certificates = [f"{kind}{CERTIFICATE}" for kind in every] if self.known.authorities(names) else []
-        return (*certificates, *first, *(kind for kind in every if kind not in first))
+        certified = [f"{kind}{certificates.SUFFIX}" for kind in every] if self.known.authorities(names) else []
+        return (*certified, *first, *(kind for kind in every if kind not in first))
 
     def _changed(self, key: paramiko.PKey, lines: Sequence[Line]) -> ConnectError:
         line = next((line for line in lines if line.type == key.get_name()), lines[0])

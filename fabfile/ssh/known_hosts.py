@@ -6,23 +6,13 @@ import hmac
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import paramiko
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    SSHCertificate,
-    SSHCertificateType,
-    SSHCertPublicKeyTypes,
-    load_ssh_public_identity,
-)
-from paramiko.pkey import PublicBlob
+
+from . import certificates
 
 AUTHORITY, REVOKED = "@cert-authority", "@revoked"
-CERTIFICATE = "-cert-v01@openssh.com"  # ends the name of a key type that comes with one
 PINNED = "host_key in hosts.toml"
 
 
@@ -90,55 +80,21 @@ def fingerprint(data: str) -> str:
 
 def certificate_trouble(key: paramiko.PKey, names: Sequence[str], known: KnownHosts) -> str | None:
     """Why the certificate of a host's key does not count; "" if it does; None when no authority here made it."""
-    try:
-        certificate = certificate_of(key.public_blob)
-        if certificate is None:
-            return None
-        authority = public_of(certificate.signature_key())
-        if line := known.revoked(names, authority):
-            return f"its authority is revoked (@revoked), {line.place}"
-        if authority not in [line.data for line in known.authorities(names)]:
-            return None
-        return _certificate_trouble(certificate, names)
-    except (ValueError, UnsupportedAlgorithm) as error:
-        return f"it cannot be read: {error}"
-
-
-def certificate_of(blob: PublicBlob | None) -> SSHCertificate | None:
-    """A certificate from what paramiko keeps of it. Raises ValueError, UnsupportedAlgorithm."""
-    if blob is None:
+    if key.public_blob is None:
         return None
-    made = load_ssh_public_identity(f"{blob.key_type} {base64.b64encode(blob.key_blob).decode()}".encode())
-    return made if isinstance(made, SSHCertificate) else None
-
-
-def public_of(key: SSHCertPublicKeyTypes) -> str:
-    """A public key in base64."""
-    return key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode().split()[1]
-
-
-def _certificate_trouble(certificate: SSHCertificate, names: Sequence[str]) -> str:
-    now, host = datetime.now(UTC).timestamp(), names[-1]
     try:
-        certificate.verify_cert_signature()
-    except InvalidSignature:
-        return "its signature is not the authority's"
-    if certificate.type is not SSHCertificateType.HOST:
-        return "it is a user's certificate, no host's"
-    if now < certificate.valid_after:
-        return f"it is not valid before {moment(certificate.valid_after)}"
-    if now >= certificate.valid_before:
-        return f"it expired on {moment(certificate.valid_before)}"
-    if certificate.critical_options:
-        return "it has critical options, which nobody knows"
+        certificate = certificates.certificate_of(key.public_blob)
+        authority = certificates.authority_of(certificate)
+    except certificates.UNREADABLE as error:
+        return f"it cannot be read: {error}"
+    if line := known.revoked(names, authority):
+        return f"its authority is revoked (@revoked), {line.place}"
+    if authority not in [line.data for line in known.authorities(names)]:
+        return None
     principals = [principal.decode() for principal in certificate.valid_principals]
-    if principals and not any(_matches(principal, host) for principal in principals):
-        return f"it is for {', '.join(principals)}, not for {host}"
-    return ""
-
-
-def moment(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    if not principals or any(_matches(principal, names[-1]) for principal in principals):
+        return certificates.trouble_with_hosts(certificate)
+    return f"it is for {', '.join(principals)}, not for {names[-1]}"
 
 
 def _lines(file: Path) -> Iterable[Line]:

@@ -5,12 +5,9 @@ import contextlib
 import copy
 import getpass
 import io
-import os
-import socket
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
 import paramiko
@@ -25,13 +22,14 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
     load_ssh_private_key,
 )
-from paramiko.agent import AgentKey, AgentSSH
 from paramiko.message import Message
 from paramiko.pkey import PublicBlob
 from paramiko.ssh_exception import BadAuthenticationType
 
 from ..errors import ConfigError
-from .known_hosts import CERTIFICATE, certificate_of, fingerprint, moment, public_of
+from . import certificates
+from .agent import Agent, AgentKey
+from .known_hosts import fingerprint
 from .route import Hop
 
 TRIES = 3  # at a passphrase
@@ -70,7 +68,7 @@ class LoginKeys:
 
     def authenticate(self, transport: paramiko.Transport) -> None:
         """Log in. Raises NoKeyAccepted, ConfigError for a key of hosts.toml that is none."""
-        with _Agent(self.hop.config.agent) as agent:
+        with Agent(self.hop.config.agent) as agent:
             seen = set()
             for name, key in self._keys(agent):
                 public = key.public_blob.key_blob if key.public_blob else key.asbytes()
@@ -81,8 +79,6 @@ class LoginKeys:
                 self._try(transport, name, key)
                 if transport.is_authenticated():
                     return
-                if self.further:
-                    raise NoKeyAccepted(self)
                 if not transport.is_active():
                     raise NoKeyAccepted(self, cut=True)
         raise NoKeyAccepted(self, _allowed(transport, self.hop.user))
@@ -99,7 +95,7 @@ class LoginKeys:
             if transport.is_active():  # an agent that refuses to sign, or asked in vain
                 self.troubles.append(f"{name}: {error}")
 
-    def _keys(self, agent: "_Agent") -> Iterator[tuple[str, paramiko.PKey]]:
+    def _keys(self, agent: Agent) -> Iterator[tuple[str, paramiko.PKey]]:
         """What to offer, each with its name for a person; some of it twice."""
         hop, config = self.hop, self.hop.config
         if hop.key_text:
@@ -125,19 +121,17 @@ class LoginKeys:
     def _certificates(self, held: list[AgentKey], files: list[Path]) -> Iterator[tuple[str, paramiko.PKey]]:
         """The CertificateFile lines of ssh_config, each with the agent's key or the file that it belongs to."""
         for file in self.hop.config.certificates:
-            try:
-                blob = PublicBlob.from_file(str(file))
-                public = _certified_key(blob)
-            except (OSError, ValueError, UnsupportedAlgorithm) as error:
-                self.troubles.append(f"{file}: {getattr(error, 'strerror', None) or 'no certificate that can be read'}")
+            blob = self._certificate(file)
+            if blob is None:
                 continue
-            key: paramiko.PKey | None = next((_fresh(key) for key in held if key.asbytes() == public), None)
+            public = certificates.certified_key(blob)
+            key: paramiko.PKey | None = next((key.fresh() for key in held if key.blob == public), None)
             key = key or next((self._load(own) for own in files if _public_of(own) == public), None)
             if key is None:
                 self.troubles.append(f"{file}: neither the agent nor an IdentityFile has the key of this certificate")
                 continue
             key.public_blob = blob
-            yield from self._certified(str(file), key)
+            yield _name(f"{file} (certificate)", key), key
 
     def _file(self, file: Path, held: list[AgentKey]) -> Iterator[tuple[str, paramiko.PKey]]:
         """A key file: the agent's copies of it, else itself; first with the certificate beside it, if there is one."""
@@ -151,19 +145,23 @@ class LoginKeys:
             self.troubles.append(f"{file} is a public key, and the agent does not have its private one")
         elif key := self._load(file):
             beside = Path(f"{file}-cert.pub")
-            if beside.exists():
+            if beside.exists() and (blob := self._certificate(beside)):
                 with_it = copy.copy(key)
-                with_it.public_blob = PublicBlob.from_file(str(beside))
-                yield from self._certified(str(beside), with_it)
+                with_it.public_blob = blob
+                yield _name(f"{beside} (certificate)", with_it), with_it
             yield _name(str(file), key), key
 
-    def _certified(self, name: str, key: paramiko.PKey) -> Iterator[tuple[str, paramiko.PKey]]:
-        """A key with its certificate, unless that is over."""
-        certificate = certificate_of(key.public_blob)
-        if certificate and datetime.now(UTC).timestamp() >= certificate.valid_before:
-            self.troubles.append(f"the certificate {name} expired on {moment(certificate.valid_before)}")
-        else:
-            yield _name(f"{name} (certificate)", key), key
+    def _certificate(self, file: Path) -> PublicBlob | None:
+        """Read a certificate; None, and the trouble, if that cannot be, or it is over."""
+        try:
+            blob = PublicBlob.from_file(str(file))
+            trouble = certificates.expired(certificates.certificate_of(blob))
+        except (OSError, *certificates.UNREADABLE) as error:
+            trouble = getattr(error, "strerror", None) or "cannot be read"
+        if trouble:
+            self.troubles.append(f"the certificate {file} {trouble}")
+            return None
+        return blob
 
     def _load(self, file: Path) -> paramiko.PKey | None:
         """Read a key file, asking for its passphrase in a terminal; None, and the trouble, if that cannot be."""
@@ -212,56 +210,6 @@ def private_key(data: bytes, passphrase: bytes | None = None) -> paramiko.PKey:
     return kind.from_private_key(io.StringIO(text))
 
 
-class _Agent(AgentSSH):
-    """The SSH agent that ssh_config names, or that of the environment; none is as good as an empty one."""
-
-    def __init__(self, where: str) -> None:
-        super().__init__()
-        path = os.environ.get("SSH_AUTH_SOCK", "") if where == "SSH_AUTH_SOCK" else where
-        self._socket = None
-        if path in ("", "none"):
-            return
-        connection = socket.socket(socket.AF_UNIX)
-        try:
-            connection.connect(path)
-            self._connect(connection)
-            self._socket = connection
-        except (OSError, paramiko.SSHException):
-            connection.close()
-
-    def __enter__(self) -> "_Agent":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._socket:
-            self._socket.close()
-
-    def keys(self) -> list[AgentKey]:
-        """Its keys; one with a certificate is offered with it, which paramiko's would not."""
-        keys: list[AgentKey] = [_fresh(key) for key in self.get_keys()]
-        for key in keys:
-            if key.get_name().endswith(CERTIFICATE):
-                key.public_blob = PublicBlob.from_message(Message(key.blob))
-        return keys
-
-
-class _AgentKey(AgentKey):
-    """One that signs also where the agent has it with its certificate alone, as step-ca and Vault put it there."""
-
-    def sign_ssh_data(self, data: bytes, algorithm: str | None = None) -> bytes:
-        try:
-            return super().sign_ssh_data(data, algorithm)
-        except paramiko.SSHException:
-            if self.public_blob is None or self.public_blob.key_blob != self.blob:
-                raise
-            return _ByItsCertificate(self.agent, self.blob).sign_ssh_data(data, algorithm)
-
-
-class _ByItsCertificate(AgentKey):
-    def asbytes(self) -> bytes:
-        return self.blob
-
-
 def _allowed(transport: paramiko.Transport, user: str) -> tuple[str, ...]:
     """Which ways to log in the server has."""
     try:
@@ -289,13 +237,8 @@ def _from_text(hop: Hop) -> paramiko.PKey:
 def _copies(held: list[AgentKey], file: Path) -> list[AgentKey]:
     """What the agent has of a key file, with a certificate first."""
     public = _public_of(file)
-    copies = [key for key in held if public and key.asbytes() == public]
+    copies = [key for key in held if public and key.bare == public]
     return sorted(copies, key=lambda key: key.public_blob is None)
-
-
-def _fresh(key: AgentKey) -> "_AgentKey":
-    """The same key of the agent, without a certificate."""
-    return _AgentKey(key.agent, key.blob, key.comment)
 
 
 def _public_of(file: Path) -> bytes:
@@ -337,17 +280,10 @@ def _is_fido(kind: str) -> bool:
     return kind.startswith("sk-")
 
 
-def _certified_key(blob: PublicBlob) -> bytes:
-    """The public key that a certificate is for. Raises ValueError for what is none."""
-    certificate = certificate_of(blob)
-    if certificate is None:
-        raise ValueError("no certificate")
-    return base64.b64decode(public_of(certificate.public_key()))
-
-
 def _agents_name(key: AgentKey) -> str:
     return _name(f"{key.comment or 'a key'} (agent)", key)
 
 
 def _name(what: str, key: paramiko.PKey) -> str:
-    return f"{what} {fingerprint(base64.b64encode(key.asbytes()).decode())}"
+    public = key.bare if isinstance(key, AgentKey) else key.asbytes()
+    return f"{what} {fingerprint(base64.b64encode(public).decode())}"

@@ -123,6 +123,8 @@ def _parsed(name: str) -> dict[str, list[str]]:
         found = paramiko.SSHConfig.from_path(str(file)).lookup(name)
     except paramiko.SSHException as error:
         raise ConfigError(f"{file} cannot be read: {error}", hint="correct it") from error
+    except KeyError as error:
+        raise ConfigError(f"{file} cannot be read: user {os.getuid()} has no name", hint="set USER") from error
     return {option: value if isinstance(value, list) else [value] for option, value in found.items()}
 
 

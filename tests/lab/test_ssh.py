@@ -329,6 +329,9 @@ def test_keys_of_the_agent(operator: Operator, jump: LabHost, tmp_path: Path, mo
         assert operator.logs_in(jump.address, key=str(public)) == jump.name
         operator.writes("config", f"Host *\n  IdentityFile {public}\n  IdentitiesOnly yes\n")
         assert operator.logs_in(jump.address) == jump.name
+        operator.writes("config", f"Host *\n  IdentityFile {others[0]}.pub\n  IdentitiesOnly yes\n")
+        message = operator.is_refused(jump.address).message
+        assert re.search(r"offered: \S+ \(agent\) SHA256:\S+$", message), "one key, and no more"
         operator.writes("config", f"Host *\n  IdentityAgent none\n  IdentityFile {public}\n")
         error = operator.is_refused(jump.address)
         assert f"{public} is a public key, and the agent does not have its private one" in error.message
@@ -361,45 +364,67 @@ def test_a_key_on_a_security_key(operator: Operator, jump: LabHost, monkeypatch:
     )
 
 
-def test_certificates_to_log_in_with(operator: Operator, jump: LabHost, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beside the key, named by ssh_config, or in the agent; one that is over is told, not just refused."""
+@pytest.fixture
+def authority(operator: Operator, jump: LabHost) -> Iterator[Path]:
+    """The key of an authority whose certificates let anybody log in."""
     operator.writes("known_hosts", f"{jump.address} {key_of(jump)}\n")
-    authority, key = operator.makes_key("authority"), operator.makes_key("id_ed25519")
-    (jump.root / "etc/ssh/users.pub").write_text(authority.with_suffix(".pub").read_text())
-    certificate = operator.ssh / "id_ed25519-cert.pub"
-
-    def sign(*options: str) -> None:
-        certificate.unlink(missing_ok=True)
-        keygen("-s", authority, "-I", "ana", "-n", "root", *options, key.with_suffix(".pub"))
-
+    key = operator.makes_key("authority")
+    (jump.root / "etc/ssh/users.pub").write_text(key.with_suffix(".pub").read_text())
     with sshd_says(jump, "TrustedUserCAKeys /etc/ssh/users.pub"):
-        sign()
+        yield key
+
+
+def sign(authority: Path, key: Path, *options: str) -> Path:
+    """Make the certificate of a key, beside it."""
+    keygen("-s", authority, "-I", "ana", "-n", "root", *options, f"{key}.pub")
+    return key.with_name(f"{key.name}-cert.pub")
+
+
+def test_certificates_to_log_in_with(operator: Operator, jump: LabHost, authority: Path) -> None:
+    """Beside the key, or named by ssh_config; one that is over is told, not just refused."""
+    key = operator.makes_key("id_ed25519")
+    assert "permission denied" in operator.is_refused(jump.address).message
+    certificate = sign(authority, key)
+    assert operator.logs_in(jump.address) == jump.name
+    assert operator.logs_in(jump.address, key=str(key)) == jump.name
+    sign(authority, key, "-V", "-2d:-1d")
+    message = operator.is_refused(jump.address).message
+    assert re.search(r"the certificate \S+id_ed25519-cert.pub expired on 20\d\d-", message)
+    sign(authority, key)
+    elsewhere = certificate.rename(operator.home / "elsewhere-cert.pub")
+    operator.writes("config", f"Host *\n  CertificateFile {elsewhere}\n")
+    assert operator.logs_in(jump.address) == jump.name
+    key.unlink()
+    message = operator.is_refused(jump.address).message
+    assert f"{elsewhere}: neither the agent nor an IdentityFile has the key of this certificate" in message
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "rsa"])
+def test_certificates_in_the_agent(
+    operator: Operator, jump: LabHost, authority: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With their keys or alone, among others, by themselves or by an IdentityFile or CertificateFile that is public."""
+    key = operator.makes_key("own", "-t", kind)
+    certificate = sign(authority, key)
+    with agent(operator.makes_key("other"), key, monkeypatch=monkeypatch):
+        key.unlink()
+        moved = certificate.rename(operator.home / "c-cert.pub")
         assert operator.logs_in(jump.address) == jump.name
-        assert operator.logs_in(jump.address, key=str(key)) == jump.name
-        with agent(key, monkeypatch=monkeypatch):
-            moved = [path.rename(operator.home / path.name) for path in (key, certificate)]
-            assert operator.logs_in(jump.address) == jump.name
-            bare = operator.writes("bare.pub", key.with_suffix(".pub").read_text())
-            subprocess.run(["ssh-add", "-q", "-d", bare], check=True, capture_output=True)
-            held = subprocess.run(["ssh-add", "-l"], check=True, capture_output=True, text=True).stdout
-            assert [line.split()[-1] for line in held.splitlines()] == ["(ED25519-CERT)"]
-            assert operator.logs_in(jump.address) == jump.name
-        with agent(moved[0], monkeypatch=monkeypatch):
-            operator.writes("config", f"Host *\n  CertificateFile {moved[1]}\n")
-            assert operator.logs_in(jump.address) == jump.name
-        monkeypatch.delenv("SSH_AUTH_SOCK")
-        operator.writes("config", f"Host *\n  CertificateFile {moved[1]}\n  IdentityFile {moved[0]}\n")
-        moved[1].rename(operator.home / "elsewhere-cert.pub")
-        operator.writes(
-            "config", f"Host *\n  CertificateFile {operator.home}/elsewhere-cert.pub\n  IdentityFile {moved[0]}\n"
-        )
+        operator.writes("config", f"Host *\n  IdentitiesOnly yes\n  IdentityFile {key}.pub\n")
+        assert operator.logs_in(jump.address) == jump.name
+        subprocess.run(["ssh-add", "-q", "-d", f"{key}.pub"], check=True, capture_output=True)
+        held = subprocess.run(["ssh-add", "-l"], check=True, capture_output=True, text=True).stdout
+        assert [line.split()[-1] for line in held.splitlines()] == ["(ED25519)", f"({kind.upper()}-CERT)"]
         assert operator.logs_in(jump.address) == jump.name
         operator.writes("config", "")
-        moved[0].rename(key)
-        sign("-V", "-2d:-1d")
-        assert re.search(
-            r"the certificate \S+id_ed25519-cert.pub expired on 20\d\d-", operator.is_refused(jump.address).message
-        )
+        assert operator.logs_in(jump.address) == jump.name
+    key = operator.makes_key("third", "-t", kind)
+    with agent(key, monkeypatch=monkeypatch):
+        moved = sign(authority, key).rename(operator.home / "d-cert.pub")
+        key.unlink()
+        assert "permission denied" in operator.is_refused(jump.address).message
+        operator.writes("config", f"Host *\n  CertificateFile {moved}\n")
+        assert operator.logs_in(jump.address) == jump.name
 
 
 def test_what_else_sshd_may_want(operator: Operator, jump: LabHost) -> None:

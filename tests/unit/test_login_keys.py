@@ -11,6 +11,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from fabfile.config.inventory import Host
 from fabfile.errors import ConfigError
 from fabfile.ssh import login_keys, route
+from fabfile.ssh.agent import Agent
 from fabfile.ssh.login_keys import LoginKeys, private_key
 from testbed.sample import sample
 
@@ -61,7 +62,7 @@ def login(**settings: object) -> LoginKeys:
 
 
 def offered(keys: LoginKeys) -> list[str]:
-    return [key.get_base64() for _, key in keys._keys(login_keys._Agent("none"))]
+    return [key.get_base64() for _, key in keys._keys(Agent("none"))]
 
 
 @pytest.mark.parametrize("ends", ["\n", "\r\n", ""])

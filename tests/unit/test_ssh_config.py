@@ -96,8 +96,11 @@ def test_a_user_without_a_name(home: Path, monkeypatch: pytest.MonkeyPatch) -> N
     for name in ("USER", "LOGNAME", "LNAME", "USERNAME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(pwd, "getpwuid", no_user)
-    assert ssh_config.look_up("web1", "deploy").known_hosts == (home / "a", home / "b")
-    assert ssh_config.look_up("web2").user == str(os.getuid())
+    with pytest.raises(ConfigError, match=rf"config cannot be read: user {os.getuid()} has no name"):
+        ssh_config.look_up("web1")
+    (home / ".ssh/config").unlink()
+    assert ssh_config.look_up("web1").user == str(os.getuid())
+    assert ssh_config.look_up("web1", "deploy").known_hosts[0] == home / ".ssh/known_hosts"
 
 
 @pytest.mark.parametrize(
