@@ -519,6 +519,8 @@ def test_the_first_contact(operator: Operator, jump: LabHost, tmp_path: Path) ->
         "is no fingerprint" in site.fab("provision", "--json", "--accept-host-key", "nonsense").expect(2).json["error"]
     )
     assert not (operator.ssh / "known").exists()
+    with terminal(site, "provision", "--accept-host-key", "SHA256:" + "x" * 43) as (said, _):
+        assert "yes/no" not in said("unknown host key"), "who names a key is not asked about another"
     with terminal(site, "provision") as (said, answer):
         said(f"its ssh-ed25519 key is {finger}")
         said("yes/no")
