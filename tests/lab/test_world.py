@@ -12,8 +12,7 @@ from fabfile.config.inventory import Host
 from fabfile.config.layout import Layout
 from fabfile.config.settings import Timeouts
 from fabfile.plan.lock import Lock, lock_info
-from fabfile.ssh import connection as connections
-from fabfile.ssh import library
+from fabfile.ssh import library, login
 from fabfile.ssh.connection import connect
 from fabfile.ssh.runner import ConnectionLost
 from testbed import bash
@@ -386,8 +385,8 @@ def test_fifty_at_once(site: Site) -> None:
 @pytest.mark.parametrize("when", ["before a command", "in a step"])
 def test_a_connection_that_is_swallowed(site: Site, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
     """TCP acknowledges, nobody answers: the wait ends after KEEPALIVE_TIMEOUT seconds."""
-    monkeypatch.setattr(connections, "KEEPALIVE_TIMEOUT", 3)
-    monkeypatch.setattr(connections, "KEEPALIVE_INTERVAL", 1)
+    monkeypatch.setattr(login, "KEEPALIVE_TIMEOUT", 3)
+    monkeypatch.setattr(login, "KEEPALIVE_INTERVAL", 1)
     with relay((site.host.address, 22)) as way:
         with connect(through(way, site)) as connection:
             began = time.monotonic()

@@ -232,7 +232,11 @@ keep_logins() {
     rm -rf "$LOGINS.new"
     install -d -m 700 "$LOGINS.new"
     [ ! -e "$SUDOERS" ] || cp -p "$SUDOERS" "$LOGINS.new/sudoers"
-    if id "$user" >/dev/null 2>&1 && own_keys test -e; then own_keys cat >"$LOGINS.new/keys"; fi
+    if own_keys test -f 2>/dev/null; then
+      own_keys cat >"$LOGINS.new/keys"
+    elif ! own_keys test -L 2>/dev/null; then # a link that leads nowhere is somebody's all the same
+      touch "$LOGINS.new/no_keys"
+    fi
     {
       declare -f put_kept_logins_back own_keys
       printf 'user=%q\nput_kept_logins_back %q %q\n' "$user" "$LOGINS" "$SUDOERS"
@@ -253,7 +257,7 @@ put_kept_logins_back() {
   if [ -e "$1/sudoers" ]; then cp -p "$1/sudoers" "$2"; else rm -f "$2"; fi
   if [ -e "$1/keys" ]; then
     own_keys tee <"$1/keys" >/dev/null
-  elif id "$user" >/dev/null 2>&1; then
+  elif [ -e "$1/no_keys" ] && id "$user" >/dev/null 2>&1; then
     own_keys rm -f
   fi
   rm -rf "$1"
