@@ -259,6 +259,23 @@ def test_a_server_that_cannot_be_reached_is_told(world: World) -> None:
     assert f"next: see that this server reaches {CA}" in caught.value.evidence
 
 
+def test_a_certificate_that_holds_needs_no_server(world: World) -> None:
+    """provision goes on without an ACME server; not where the names have changed, or with ten days left."""
+    lets_encrypt(world)
+    world.run(tls.prepare(world.settings))
+    world.run(tls.obtain(world.settings))
+    world.stub("certbot", "echo 'requests.exceptions.ConnectionError: no route'; echo 'Ask for help or search'; exit 1")
+    said = world.output(tls.obtain(world.settings))
+    assert re.fullmatch(r"certbot cannot renew .* holds until 20\d\d-\d\d-\d\d: requests.*: no route", said)
+    aliases = {"aliases": ("www.consult.dev", "shop.consult.dev")}
+    with pytest.raises(StepError, match="no route"):
+        world.run(tls.obtain(world.settings.model_copy(update=aliases)))
+    make_pair(world.root, domain(world), "www.consult.dev", days=9)
+    (world.root / "live/fullchain.pem").write_bytes((world.root / "own.pem").read_bytes())
+    with pytest.raises(StepError, match="no route"):
+        world.run(tls.obtain(world.settings))
+
+
 def test_a_site_that_answers_no_acme_server_is_told_first(world: World) -> None:
     """Before certbot is asked, whose failures an ACME server counts."""
     lets_encrypt(world)

@@ -114,11 +114,20 @@ obtain_certificate() {
   now=$(cat "$CERTBOT_LIVE/fullchain.pem" 2>/dev/null || true)
   certbot certonly --non-interactive --agree-tos --email "$email" --server "$acme_server" --key-type ecdsa \
     --webroot --webroot-path "$ACME_ROOT" --cert-name "$UNIT" --keep-until-expiring --renew-with-new-domains \
-    --deploy-hook 'systemctl reload nginx.service' "${further[@]}" >"$DEPLOY_WORK/certbot" 2>&1 </dev/null || refused_by_acme
+    --deploy-hook 'systemctl reload nginx.service' "${further[@]}" >"$DEPLOY_WORK/certbot" 2>&1 </dev/null || is_certified || refused_by_acme
   [ "$now" = "$(cat "$CERTBOT_LIVE/fullchain.pem")" ] ||
     echo "changed: certificate of ${names//$'\n'/, }, until $(ends_on "$(openssl x509 -noout -enddate -in "$CERTBOT_LIVE/fullchain.pem")")"
   write_tls "$words" "$CERTBOT_LIVE/fullchain.pem" "$CERTBOT_LIVE/privkey.pem"
 }
+
+# Whether the caller's `names` have a certificate of its `words` that holds for ten days, whatever certbot says just now.
+is_certified() {
+  grep -qxF "# tls $words" "$TLS_FILE" && openssl x509 -noout -checkend 864000 -in "$CERTBOT_LIVE/fullchain.pem" >/dev/null || return
+  echo "certbot cannot renew the certificate now, and it holds until $(ends_on "$(openssl x509 -noout -enddate -in "$CERTBOT_LIVE/fullchain.pem")"):" \
+    "$(last_word_of_certbot)"
+}
+
+last_word_of_certbot() { grep -v -e '^Saving debug log' -e '^Ask for help' -e '^ *$' "$DEPLOY_WORK/certbot" | tail -n 1; }
 
 # See that this host's own nginx answers an ACME server, so that what it says of others is not hidden by that:
 # answers_challenges NAME
@@ -146,7 +155,7 @@ refused_by_acme() {
   kind=$(acme_said Type)
   detail=$(acme_said Detail)
   if [ -z "$detail" ]; then
-    detail=$(grep -v -e '^Saving debug log' -e '^Ask for help' -e '^ *$' "$DEPLOY_WORK/certbot" | tail -n 1)
+    detail=$(last_word_of_certbot)
     lacks "certbot: ${detail:-gave no reason}" "see that this server reaches $acme_server, then: fab -H NAME provision"
   fi
   case $kind in
