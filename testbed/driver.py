@@ -17,7 +17,7 @@ from typing import Any
 from fabric.main import program
 
 from fabfile.output.console import Console
-from fabfile.ssh import connection, library
+from fabfile.ssh import library, login
 from fabfile.ssh import runner as runners
 from fabfile.ssh.runner import Runner
 from fabfile.steps.step import Step, StepResult
@@ -196,8 +196,8 @@ def install(driver: Driver) -> None:
     ):
         setattr(place, name, value)
     for place, name in (
-        (connection, "KEEPALIVE_TIMEOUT"),
-        (connection, "KEEPALIVE_INTERVAL"),
+        (login, "KEEPALIVE_TIMEOUT"),
+        (login, "KEEPALIVE_INTERVAL"),
         (runners, "PATIENCE"),
         (runners, "HEARTBEAT"),
     ):
