@@ -2,7 +2,9 @@
 
 import json
 import os
+import pty
 import re
+import select
 import signal
 import socket
 import ssl
@@ -344,6 +346,62 @@ def wait_for(
     while not condition():
         assert time.monotonic() < end, what()
         time.sleep(0.05)
+
+
+@dataclass
+class Terminal:
+    """What a person at a terminal sees and types."""
+
+    process: subprocess.Popen[str]
+    end: int
+    seen: str = ""
+
+    def waits_for(self, what: str) -> str:
+        """Wait until that is said; return all that was said since the last time, up to it."""
+        until = time.monotonic() + 240
+        while what not in self.seen:
+            assert time.monotonic() < until, self.seen
+            assert self._reads(), f"it has ended without {what!r}: {self.seen}"
+        before, _, self.seen = self.seen.partition(what)
+        return before + what
+
+    def types(self, line: str) -> None:
+        """Type a line, and Enter."""
+        os.write(self.end, f"{line}\n".encode())
+
+    def rest(self) -> str:
+        """Wait until the command has ended; return what it has said."""
+        while self._reads():
+            pass
+        return self.seen
+
+    def _reads(self) -> bool:
+        try:
+            text = os.read(self.end, 65536) if select.select([self.end], [], [], 1)[0] else b"\0"
+        except OSError:  # nobody has the other end any more
+            return False
+        self.seen += text.decode(errors="replace").replace("\0", "")
+        return bool(text)
+
+
+@contextmanager
+def at_terminal(start: Callable[[int], subprocess.Popen[str]]) -> Generator[Terminal]:
+    """A command in a terminal, of which `start` gets one end; it has ended afterwards."""
+    ours, its = pty.openpty()
+    try:
+        process = start(its)
+    finally:
+        os.close(its)
+    terminal = Terminal(process, ours)
+    try:
+        yield terminal
+        terminal.rest()
+        process.wait(timeout=60)
+    finally:
+        os.close(ours)
+        if process.poll() is None:
+            process.kill()
+            process.wait()
 
 
 @contextmanager

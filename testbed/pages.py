@@ -17,15 +17,23 @@ def blocks(page: str, language: str) -> list[str]:
 
 def type_in(folder: Path, commands: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Type commands in a folder, as somebody to whom the tool's own virtualenv is unknown."""
+    process = start_typing(folder, commands, subprocess.PIPE, **environment)
+    out, err = process.communicate("", timeout=240)
+    return subprocess.CompletedProcess(commands, process.returncode, out, err)
+
+
+def start_typing(folder: Path, commands: str, terminal: int, **environment: str) -> subprocess.Popen[str]:
+    """The same at a terminal, of which this is one end."""
     plain = {name: value for name, value in os.environ.items() if not FOREIGN.fullmatch(name)}
-    return subprocess.run(
+    return subprocess.Popen(
         ["sh", "-euc", commands],
         cwd=folder,
         env={**plain, **environment},
-        capture_output=True,
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
         text=True,
-        check=False,
-        timeout=240,
+        start_new_session=True,
     )
 
 

@@ -106,8 +106,8 @@ class Check(paramiko.MissingHostKeyPolicy):
         raise ConnectError(
             f"{self.hop.host}: unknown host key (Host key verification failed): "
             f"{where} shows {_shown(key)}{missing}{pin}",
-            hint=f"{self.hop.ssh} (shows it and asks); a new server: fab -H {self.hop.host} provision (asks too; "
-            f"without a terminal: --accept-host-key {key.fingerprint})",
+            hint=f"fab -H {self.hop.host} provision --accept-host-key {key.fingerprint} (in a terminal it asks); "
+            f"or, to let ssh remember it: {self.hop.ssh}",
         )
 
     def _pin(self, key: paramiko.PKey) -> str:

@@ -8,10 +8,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from testbed.harness import PROJECT, Site, throw_away, wait_for
+from testbed.harness import PROJECT, Site, at_terminal, throw_away, wait_for
 from testbed.lab import set_secrets
 from testbed.lab.repository import bare_repository, commit
-from testbed.pages import blocks, type_in
+from testbed.pages import blocks, start_typing, type_in
 from testbed.shapes import SECRETS, at_home, tree, upload
 
 pytestmark = pytest.mark.lab
@@ -66,10 +66,14 @@ def filled(example: str, site: Site, repo: str) -> str:
 
 def typed(site: Site, commands: str) -> str:
     """Type commands in the clone of the tool; return what they said."""
-    hosts = site.folder / "hosts.toml"
-    done = type_in(PROJECT, commands, HOME=str(site.folder), DJANGO_DEPLOY_HOSTS=str(hosts))
+    done = type_in(PROJECT, commands, **home_of(site))
     assert done.returncode == 0, f"{commands}\n{done.stdout}{done.stderr}"
     return done.stdout
+
+
+def home_of(site: Site) -> dict[str, str]:
+    """Whose home and hosts.toml count."""
+    return {"HOME": str(site.folder), "DJANGO_DEPLOY_HOSTS": str(site.folder / "hosts.toml")}
 
 
 def over_ssh(site: Site) -> Callable[[str], None]:
@@ -114,7 +118,10 @@ def test_a_server_of_your_own(site: Site) -> None:
     (put,) = re.findall(r"`(fab -H NAME link\.put .+?)`", (PROJECT / "docs/your-app.md").read_text())
     put = put.replace("fab -H NAME", "uv run fab -H api").replace("--file local.ini", f"--file {local}")
     *before, deploy, first_user = filled(blocks("README.md", "sh")[1], site, repo).strip().splitlines()
-    said = typed(site, "\n".join(before))
+    with at_terminal(lambda its: start_typing(PROJECT, "\n".join(before), its, **home_of(site))) as terminal:
+        terminal.waits_for("Is that the server (yes/no)?")
+        terminal.types("yes")
+        said = terminal.rest().replace("\r", "")
     (key,) = re.findall(r"^ +(ssh-ed25519 .+)$", said, re.MULTILINE)
     assert f"ready for deploys as soon as it can read {repo}" in said
     let_read(key)

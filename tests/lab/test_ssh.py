@@ -1,14 +1,11 @@
 """The ways in that people have: jump hosts, agents, certificates, authorities, IPv6, and keys that nobody knows yet."""
 
 import os
-import pty
 import re
-import select
 import shutil
 import subprocess
-import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +19,7 @@ from fabfile.plan import rendering
 from fabfile.session import staging
 from fabfile.ssh.connection import connect
 from fabfile.steps import server
-from testbed.harness import Site, throw_away, wait_for
+from testbed.harness import Site, Terminal, at_terminal, throw_away, wait_for
 from testbed.lab import LabHost, cut_network, execute, give_six, join_network, put_behind
 from testbed.sample import sample
 from tests.lab.agents import FidoAgent
@@ -459,45 +456,19 @@ def test_an_encrypted_key(operator: Operator, jump: LabHost, tmp_path: Path) -> 
         in operator.is_refused(jump.address).message
     )
     site = Site(jump, tmp_path, settings={"key": str(key), "user": "root"})
-    with terminal(site, "lock") as (said, answer):
-        said(f"Enter passphrase for key '{key}':")
-        answer("wrong")
-        said("Enter passphrase")
-        answer("correct horse")
-        text = said("provisioned")
+    with terminal(site, "lock") as fab:
+        fab.waits_for(f"Enter passphrase for key '{key}':")
+        fab.types("wrong")
+        fab.waits_for("Enter passphrase")
+        fab.types("correct horse")
+        text = fab.waits_for("provisioned")
     assert "no /srv/consult that this user may write: it was not provisioned" in text
     assert "correct horse" not in text
 
 
-@contextmanager
-def terminal(site: Site, *words: str) -> Generator[tuple[Callable[[str], str], Callable[[str], None]]]:
-    """Run `fab` in a terminal: wait for what it says, and type."""
-    ours, its = pty.openpty()
-    process = site.start_raw("-H", site.name, *words, terminal=its)
-    os.close(its)
-    text = ""
-
-    def said(what: str) -> str:
-        nonlocal text
-        end = time.monotonic() + 60
-        while what not in text:
-            assert time.monotonic() < end, text
-            if select.select([ours], [], [], 1)[0]:
-                try:
-                    text += os.read(ours, 65536).decode()
-                except OSError:  # it has ended
-                    assert what in text, text
-        before, _, text = text.partition(what)
-        return before + what
-
-    def answer(line: str) -> None:
-        os.write(ours, f"{line}\n".encode())
-
-    try:
-        yield said, answer
-    finally:
-        process.wait(timeout=60)
-        os.close(ours)
+def terminal(site: Site, *words: str) -> AbstractContextManager[Terminal]:
+    """Run `fab` in a terminal."""
+    return at_terminal(lambda its: site.start_raw("-H", site.name, *words, terminal=its))
 
 
 def test_the_first_contact(operator: Operator, jump: LabHost, tmp_path: Path) -> None:
@@ -519,19 +490,19 @@ def test_the_first_contact(operator: Operator, jump: LabHost, tmp_path: Path) ->
         "is no fingerprint" in site.fab("provision", "--json", "--accept-host-key", "nonsense").expect(2).json["error"]
     )
     assert not (operator.ssh / "known").exists()
-    with terminal(site, "provision", "--accept-host-key", "SHA256:" + "x" * 43) as (said, _):
-        assert "yes/no" not in said("unknown host key"), "who names a key is not asked about another"
-    with terminal(site, "provision") as (said, answer):
-        said(f"its ssh-ed25519 key is {finger}")
-        said("yes/no")
-        answer("no")
-        said("unknown host key")
+    with terminal(site, "provision", "--accept-host-key", "SHA256:" + "x" * 43) as fab:
+        assert "yes/no" not in fab.waits_for("unknown host key"), "who names a key is not asked about another"
+    with terminal(site, "provision") as fab:
+        fab.waits_for(f"its ssh-ed25519 key is {finger}")
+        fab.waits_for("yes/no")
+        fab.types("no")
+        fab.waits_for("unknown host key")
     assert not (operator.ssh / "known").exists()
-    with terminal(site, "provision") as (said, answer):
-        said("yes/no")
-        answer("yes")
-        said(f"{jump.address} is known from now on, in {operator.ssh}/known")
-        said("next: ")  # there is no token
+    with terminal(site, "provision") as fab:
+        fab.waits_for("yes/no")
+        fab.types("yes")
+        fab.waits_for(f"{jump.address} is known from now on, in {operator.ssh}/known")
+        fab.waits_for("next: ")  # there is no token
     assert (operator.ssh / "known").read_text() == f"{jump.address} {key_of(jump)}\n"
     site.fab("provision", "--json", "--accept-host-key", finger).expect(4)
     (operator.ssh / "known").unlink()
