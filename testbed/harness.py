@@ -1,5 +1,6 @@
 """A deployed site as its people see it: the command line on one side, HTTP and the host's own tools on the other."""
 
+import fcntl
 import json
 import os
 import pty
@@ -8,8 +9,10 @@ import select
 import signal
 import socket
 import ssl
+import struct
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping
@@ -350,58 +353,61 @@ def wait_for(
 
 @dataclass
 class Terminal:
-    """What a person at a terminal sees and types."""
+    """A person at a terminal with a command in it."""
 
     process: subprocess.Popen[str]
-    end: int
+    master: int
     seen: str = ""
 
-    def waits_for(self, what: str) -> str:
-        """Wait until that is said; return all that was said since the last time, up to it."""
-        until = time.monotonic() + 240
-        while what not in self.seen:
-            assert time.monotonic() < until, self.seen
-            assert self._reads(), f"it has ended without {what!r}: {self.seen}"
-        before, _, self.seen = self.seen.partition(what)
-        return before + what
+    def expect(self, text: str) -> str:
+        """Wait until the terminal shows `text`, behind all that was waited for before; return all up to it."""
+        end = time.monotonic() + 120
+        while text not in self.seen:
+            assert time.monotonic() < end, f"no {text!r} in {self.seen!r}"
+            assert self.read(), f"it ended without {text!r}: {self.seen!r}"
+        before, _, self.seen = self.seen.partition(text)
+        return before + text
 
-    def types(self, line: str) -> None:
-        """Type a line, and Enter."""
-        os.write(self.end, f"{line}\n".encode())
+    def read(self) -> bool:
+        """Take what there is; False when there will be no more."""
+        ready, _, _ = select.select([self.master], [], [], 0.2)
+        if ready:
+            self.seen += os.read(self.master, 65536).decode(errors="replace")
+        return bool(ready) or self.process.poll() is None
 
-    def rest(self) -> str:
-        """Wait until the command has ended; return what it has said."""
-        while self._reads():
+    def type(self, text: str) -> None:
+        os.write(self.master, text.encode())
+
+    def resize(self, columns: int, lines: int) -> None:
+        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+
+    def end(self) -> int:
+        """The exit code, once the command has ended."""
+        while self.read():
             pass
-        return self.seen
-
-    def _reads(self) -> bool:
-        try:
-            text = os.read(self.end, 65536) if select.select([self.end], [], [], 1)[0] else b"\0"
-        except OSError:  # nobody has the other end any more
-            return False
-        self.seen += text.decode(errors="replace").replace("\0", "")
-        return bool(text)
+        return self.process.wait(timeout=60)
 
 
 @contextmanager
 def at_terminal(start: Callable[[int], subprocess.Popen[str]]) -> Generator[Terminal]:
-    """A command in a terminal, of which `start` gets one end; it has ended afterwards."""
-    ours, its = pty.openpty()
+    """A command at a terminal of 90 columns and 30 lines, of which `start` gets one end; ended afterwards."""
+    master, slave = pty.openpty()
     try:
-        process = start(its)
-    finally:
-        os.close(its)
-    terminal = Terminal(process, ours)
-    try:
-        yield terminal
-        terminal.rest()
-        process.wait(timeout=60)
-    finally:
-        os.close(ours)
-        if process.poll() is None:
-            process.kill()
+        before = termios.tcgetattr(slave)
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 90, 0, 0))
+        process = start(slave)
+        end = os.dup(slave)
+        os.close(slave)
+        try:
+            yield Terminal(process, master)
+            assert termios.tcgetattr(end) == before, "the terminal is as it was"
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+            os.close(end)
+    finally:
+        os.close(master)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from paramiko.hostkeys import HostKeys
 
 from ..errors import ConfigError, ConnectError
 from . import certificates
-from .known_hosts import PINNED, KnownHosts, Line, certificate_trouble
+from .known_hosts import KnownHosts, Line, certificate_trouble
 from .route import Hop
 
 RSA = ("rsa-sha2-512", "rsa-sha2-256")  # how a key of the type ssh-rsa signs
@@ -85,13 +85,12 @@ class Check(paramiko.MissingHostKeyPolicy):
 
     def _changed(self, key: paramiko.PKey, lines: Sequence[Line]) -> ConnectError:
         line = next((line for line in lines if line.type == key.get_name()), lines[0])
-        pinned = line.file == PINNED
         name = next(name for name in self.hop.known_names if line.is_about(name))
         return ConnectError(
             f"{self.hop.host}: host key changed (REMOTE HOST IDENTIFICATION HAS CHANGED): {name} shows {_shown(key)}, "
             f"{line.place} is {line.fingerprint}. The server was installed again, or somebody listens in",
             hint=f"{self._pin(key)}, only when you know why"
-            if pinned
+            if self.hop.host_key
             else f"ssh-keygen -R '{name}' -f {line.file}   (only when you know why)",
         )
 
@@ -162,7 +161,7 @@ def _pinned(hop: Hop) -> Line:
         raise ConfigError(
             f"{hop.host}: {hop.pin} is no {kind} key: {error}", hint=f"ssh-keyscan {hop.scanned}"
         ) from error
-    return Line("", hop.known_names, kind, data, PINNED)
+    return Line("", hop.known_names, kind, data, f"{hop.pin} in hosts.toml")
 
 
 def _shown(key: paramiko.PKey) -> str:

@@ -13,12 +13,11 @@ import paramiko
 from . import certificates
 
 AUTHORITY, REVOKED = "@cert-authority", "@revoked"
-PINNED = "host_key in hosts.toml"
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a known_hosts file: who it is about, a public key in base64, and where it stands."""
+    """One line of a known_hosts file, or a setting: who it is about, a public key in base64, and where it stands."""
 
     marker: str
     names: tuple[str, ...]

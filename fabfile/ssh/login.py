@@ -82,15 +82,16 @@ def _shake_hands(
         connect_timeout=seconds,
         connect_kwargs=arguments,
     )
-    client, transport = connection.client, None
+    client = connection.client
+    assert client is not None  # noqa: S101 - Fabric makes it with the connection
+    client.set_missing_host_key_policy(check)
     try:
-        assert client is not None  # noqa: S101 - Fabric makes it with the connection
-        client.set_missing_host_key_policy(check)
         connection.open()
-        transport = client.get_transport()
-    finally:
-        if transport is None:
-            _close(client)
+    except BaseException:
+        client.close()
+        raise
+    transport = client.get_transport()
+    assert transport is not None  # noqa: S101 - it was opened just now
     threading.Thread(target=_listen, args=(transport,), daemon=True).start()
     return connection, transport
 
@@ -129,12 +130,6 @@ def _program(command: str) -> Generator[socket.socket]:
         finally:
             ours.close()
             process.terminate()
-
-
-def _close(client: paramiko.SSHClient | None) -> None:
-    with contextlib.suppress(Exception):
-        if client is not None:
-            client.close()
 
 
 def _not_let_in(hop: Hop, error: NoKeyAccepted) -> NotLetIn:

@@ -1,22 +1,17 @@
 """What a person does by hand on a real host: commands with and without a terminal, logs, history."""
 
-import fcntl
 import json
 import os
-import pty
 import select
 import signal
-import struct
-import subprocess
-import termios
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import pytest
 
-from testbed.harness import SETTINGS, WSGI, Site, running, throw_away, wait_for, watching_ps
+from testbed import harness
+from testbed.harness import SETTINGS, WSGI, Site, Terminal, running, throw_away, wait_for, watching_ps
 from testbed.lab import set_secrets
 
 pytestmark = pytest.mark.lab
@@ -39,65 +34,15 @@ def hand(base: str, own: Callable[[str], str], tmp_path_factory: pytest.TempPath
         site.assert_sound()
 
 
-@dataclass
-class Terminal:
-    """A person at a terminal with `fab` in it."""
-
-    process: subprocess.Popen[str]
-    master: int
-    seen: str = ""
-
-    def expect(self, text: str) -> None:
-        """Wait until the terminal shows `text`, behind all that was waited for before."""
-        end = time.monotonic() + 120
-        while text not in self.seen:
-            assert time.monotonic() < end, f"no {text!r} in {self.seen!r}"
-            assert self.read(), f"it ended without {text!r}: {self.seen!r}"
-        self.seen = self.seen.partition(text)[2]
-
-    def read(self) -> bool:
-        """Take what there is; False when there will be no more."""
-        ready, _, _ = select.select([self.master], [], [], 0.2)
-        if ready:
-            self.seen += os.read(self.master, 65536).decode(errors="replace")
-        return bool(ready) or self.process.poll() is None
-
-    def type(self, text: str) -> None:
-        os.write(self.master, text.encode())
-
-    def resize(self, columns: int, lines: int) -> None:
-        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
-
-    def end(self) -> int:
-        """The exit code, once `fab` has ended."""
-        while self.read():
-            pass
-        return self.process.wait(timeout=60)
-
-
 @contextmanager
 def at_terminal(site: Site, *words: str) -> Generator[Terminal]:
-    """`fab` with a terminal of 90 columns and 30 lines."""
-    master, slave = pty.openpty()
+    """`fab` with a terminal."""
     site.cold = True
     try:
-        before = termios.tcgetattr(slave)
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 90, 0, 0))
-        process = site.start_raw("-H", site.name, *words, terminal=slave)
-        end = os.dup(slave)
-        os.close(slave)
-        terminal = Terminal(process, master)
-        try:
+        with harness.at_terminal(lambda end: site.start_raw("-H", site.name, *words, terminal=end)) as terminal:
             yield terminal
-            assert termios.tcgetattr(end) == before, "the terminal is as it was"
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            os.close(end)
     finally:
         site.cold = False
-        os.close(master)
 
 
 def sleeping(site: Site) -> str:

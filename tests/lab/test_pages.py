@@ -119,9 +119,10 @@ def test_a_server_of_your_own(site: Site) -> None:
     put = put.replace("fab -H NAME", "uv run fab -H api").replace("--file local.ini", f"--file {local}")
     *before, deploy, first_user = filled(blocks("README.md", "sh")[1], site, repo).strip().splitlines()
     with at_terminal(lambda its: start_typing(PROJECT, "\n".join(before), its, **home_of(site))) as terminal:
-        terminal.waits_for("Is that the server (yes/no)?")
-        terminal.types("yes")
-        said = terminal.rest().replace("\r", "")
+        terminal.expect("Is that the server (yes/no)?")
+        terminal.type("yes\n")
+        assert terminal.end() == 0, terminal.seen
+    said = terminal.seen.replace("\r", "")
     (key,) = re.findall(r"^ +(ssh-ed25519 .+)$", said, re.MULTILINE)
     assert f"ready for deploys as soon as it can read {repo}" in said
     let_read(key)

@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Generator, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -225,7 +225,7 @@ def test_the_keys_of_jump_hosts_count(team: Operator, jump: LabHost, inner: LabH
     error = team.is_refused(INNER, jump=f"root@{jump.address}")
     assert f"host key changed (REMOTE HOST IDENTIFICATION HAS CHANGED): {jump.address} shows" in error.message
     error = team.is_refused(INNER, jump=f"root@{jump.address}", jump_host_key=key_of(inner))
-    assert "host_key in hosts.toml" in error.message
+    assert ", jump_host_key in hosts.toml is SHA256:" in error.message
     assert error.hint.startswith(f'jump_host_key = "{key_of(jump)}"')
     team.writes("known_hosts", f"{jump.address} {key_of(jump)}\n")
     assert (
@@ -457,18 +457,21 @@ def test_an_encrypted_key(operator: Operator, jump: LabHost, tmp_path: Path) -> 
     )
     site = Site(jump, tmp_path, settings={"key": str(key), "user": "root"})
     with terminal(site, "lock") as fab:
-        fab.waits_for(f"Enter passphrase for key '{key}':")
-        fab.types("wrong")
-        fab.waits_for("Enter passphrase")
-        fab.types("correct horse")
-        text = fab.waits_for("provisioned")
+        fab.expect(f"Enter passphrase for key '{key}':")
+        fab.type("wrong\n")
+        fab.expect("Enter passphrase")
+        fab.type("correct horse\n")
+        text = fab.expect("provisioned")
     assert "no /srv/consult that this user may write: it was not provisioned" in text
     assert "correct horse" not in text
 
 
-def terminal(site: Site, *words: str) -> AbstractContextManager[Terminal]:
-    """Run `fab` in a terminal."""
-    return at_terminal(lambda its: site.start_raw("-H", site.name, *words, terminal=its))
+@contextmanager
+def terminal(site: Site, *words: str) -> Generator[Terminal]:
+    """Run `fab` at a terminal to its end."""
+    with at_terminal(lambda end: site.start_raw("-H", site.name, *words, terminal=end)) as fab:
+        yield fab
+        fab.end()
 
 
 def test_the_first_contact(operator: Operator, jump: LabHost, tmp_path: Path) -> None:
@@ -491,18 +494,18 @@ def test_the_first_contact(operator: Operator, jump: LabHost, tmp_path: Path) ->
     )
     assert not (operator.ssh / "known").exists()
     with terminal(site, "provision", "--accept-host-key", "SHA256:" + "x" * 43) as fab:
-        assert "yes/no" not in fab.waits_for("unknown host key"), "who names a key is not asked about another"
+        assert "yes/no" not in fab.expect("unknown host key"), "who names a key is not asked about another"
     with terminal(site, "provision") as fab:
-        fab.waits_for(f"its ssh-ed25519 key is {finger}")
-        fab.waits_for("yes/no")
-        fab.types("no")
-        fab.waits_for("unknown host key")
+        fab.expect(f"its ssh-ed25519 key is {finger}")
+        fab.expect("yes/no")
+        fab.type("no\n")
+        fab.expect("unknown host key")
     assert not (operator.ssh / "known").exists()
     with terminal(site, "provision") as fab:
-        fab.waits_for("yes/no")
-        fab.types("yes")
-        fab.waits_for(f"{jump.address} is known from now on, in {operator.ssh}/known")
-        fab.waits_for("next: ")  # there is no token
+        fab.expect("yes/no")
+        fab.type("yes\n")
+        fab.expect(f"{jump.address} is known from now on, in {operator.ssh}/known")
+        fab.expect("next: ")  # there is no token
     assert (operator.ssh / "known").read_text() == f"{jump.address} {key_of(jump)}\n"
     site.fab("provision", "--json", "--accept-host-key", finger).expect(4)
     (operator.ssh / "known").unlink()

@@ -18,6 +18,7 @@ from fabfile.ssh.connection import connect
 from fabfile.ssh.terminal import Ends
 from testbed.sample import sample
 
+pytestmark = pytest.mark.usefixtures("home")
 SERVER_KEY = paramiko.ECDSAKey.generate(bits=256)
 SAME_KIND = paramiko.ECDSAKey.generate(bits=256)
 OTHER_KIND = paramiko.ECDSAKey.generate(bits=384)
@@ -52,15 +53,6 @@ def serve(listener: socket.socket) -> None:
         transport = paramiko.Transport(client)
         transport.add_server_key(SERVER_KEY)
         transport.start_server(threading.Event(), Door())
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An operator without agent, keys, or known hosts."""
-    (tmp_path / ".ssh").mkdir()
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
-    return tmp_path
 
 
 def text_of(key: paramiko.PKey) -> str:

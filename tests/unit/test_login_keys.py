@@ -15,6 +15,7 @@ from fabfile.ssh.agent import Agent
 from fabfile.ssh.login_keys import LoginKeys, private_key
 from testbed.sample import sample
 
+pytestmark = pytest.mark.usefixtures("home")
 FORMS = [
     ("ed25519", "RFC4716"),
     *((kind, form) for kind in ("rsa", "ecdsa") for form in ("RFC4716", "PEM", "PKCS8")),
@@ -30,15 +31,6 @@ def make(path: Path, kind: str, form: str, passphrase: str = "") -> bytes:
 
 def public(path: Path) -> str:
     return path.with_suffix(".pub").read_text().split()[1]
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An operator without agent and keys."""
-    (tmp_path / ".ssh").mkdir()
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
-    return tmp_path
 
 
 @pytest.mark.parametrize(("kind", "form"), FORMS)

@@ -36,15 +36,13 @@ Host web3
 
 
 @pytest.fixture(params=["openssh", "paramiko"])
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Path:
+def home(home: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Path:
     """A home with CONFIG, read by one or the other."""
-    (tmp_path / ".ssh").mkdir()
-    (tmp_path / ".ssh/config").write_text(CONFIG)
-    monkeypatch.setenv("HOME", str(tmp_path))
+    (home / ".ssh/config").write_text(CONFIG)
     monkeypatch.setenv("USER", "me")
     if request.param == "paramiko":
         monkeypatch.setattr(shutil, "which", lambda _: None)
-    return tmp_path
+    return home
 
 
 def test_every_option_that_counts(home: Path) -> None:
