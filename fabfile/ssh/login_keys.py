@@ -222,9 +222,8 @@ def _allowed(transport: paramiko.Transport, user: str) -> tuple[str, ...]:
 
 
 def _from_text(hop: Hop) -> paramiko.PKey:
-    text = hop.key_text.replace("\r\n", "\n").strip() + "\n"
     try:
-        return private_key(text.encode())
+        return private_key(hop.key_text.encode())
     except TypeError:
         reason = "is encrypted, and nobody is asked for its passphrase"
         hint = "take a key of its own without one for this: ssh-keygen -t ed25519 -N ''; or an agent"

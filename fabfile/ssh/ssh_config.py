@@ -131,7 +131,7 @@ def _parsed(name: str) -> dict[str, list[str]]:
 def _words(options: Mapping[str, Sequence[str]], option: str, default: Sequence[str]) -> Sequence[str]:
     """The files of an option that takes several on one line."""
     values = options.get(option)
-    return default if values is None else [word for value in values for word in value.split() if word != "none"]
+    return default if values is None else [word for value in values for word in value.split()]
 
 
 class _Tokens:
