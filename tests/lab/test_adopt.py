@@ -1,0 +1,385 @@
+"""From the playbook's server to ours and back, in place: nobody who visits the site notices, and nothing is lost."""
+
+import itertools
+import json
+import re
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from testbed.driver import Order
+from testbed.harness import Result, Site, wait_for, watching_ps
+from testbed.lab import execute
+from testbed.playbook import ADOPTED, BY_HAND, NOTES, UPLOADS, Variables, deployed_by_playbook, upload
+from testbed.target import Target
+from testbed.traffic import Traffic
+
+pytestmark = pytest.mark.lab
+
+UNIT = "/etc/systemd/system/consult-django.service"
+# Everything on the disk, but for what others than `adopt` write all the time: logs, logins, databases, the lab itself.
+DISK = r"""
+find / -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp -o -path /var/log \
+  -o -path /var/lib/lastlog -o -path /var/lib/postgresql -o -path /var/lib/systemd/timers -o -path /srv/lab \) -prune \
+  -o -printf '%p\t%i %C@ %s %m %u %g %l\n'
+"""
+PROCESSES = "ps -eo pid=,user:20=,args= | grep -v -e ' postgres ' -e sshd -e systemd -e 'sd-pam' -e ps -e '\\[' | sort"
+# What the playbook had made, as far as it is not the app's to write: kind, mode, owner, target, access lists, bytes.
+OLD_PLACES = "/app /etc/systemd/system /etc/nginx /etc/sudoers.d /etc/tmpfiles.d"
+APPS_OWN = r"\( -name __pycache__ -o -path /app/apps/web/media \) -prune"
+OLD_LAYOUT = rf"""
+find {OLD_PLACES} {APPS_OWN} -o -type f -printf '%p %m %u %g %T@\n' -o -printf '%p %y %m %u %g %l\n' | sort
+find {OLD_PLACES} {APPS_OWN} -o -type f -print0 | sort -z | xargs -0 sha256sum
+cd /app/apps/web/media
+getfacl --recursive --absolute-names . report.txt pictures | grep -v since
+sha256sum report.txt pictures/ana.bin
+systemctl list-unit-files --state=enabled --plain --no-legend
+systemctl show --property FragmentPath,DropInPaths,UnitFileState,ActiveState consult-django.service
+sudo -l -U deploy | grep NOPASSWD
+stat -c '%n %U %G %a' /run/consult
+"""
+FAULTS = ("sigkill/", "sigint", "runner/", "power/", "killed/", "cut", "fail-late", "power")
+POWER = ("power", "power/")
+
+
+@pytest.fixture(scope="module")
+def host_name(own: Callable[[str], str]) -> str:
+    return own("adopt")
+
+
+@contextmanager
+def old_server(name: str, folder: Path, suite: str = "bookworm", variables: Variables | None = None) -> Generator[Site]:
+    """The playbook's server, with somebody who wants to take it over."""
+    with deployed_by_playbook(name, suite=suite, variables=variables) as host:
+        yield Site(host, folder, settings=dict(ADOPTED))
+
+
+@pytest.fixture
+def old(host_name: str, tmp_path: Path) -> Iterator[Site]:
+    with old_server(host_name, tmp_path) as site:
+        yield site
+
+
+@pytest.fixture(scope="module")
+def shared(own: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """One such server for tests that leave it as it was."""
+    with old_server(own("plan"), tmp_path_factory.mktemp("plan")) as site:
+        yield site
+
+
+@contextmanager
+def visited(site: Site, tell: Callable[[str, object], None] = lambda *_: None) -> Generator[Traffic]:
+    """Visitors all the while, of whom none may have failed at the end; what they noticed is told."""
+    with Traffic(site.host.address, site.domain) as traffic:
+        yield traffic
+    numbers = traffic.count()
+    tell("requests", numbers.requests)
+    tell("slowest_ms", numbers.slowest_ms)
+    assert numbers.failed == 0, numbers.troubles
+    assert numbers.requests > 100
+
+
+def disk(site: Site) -> dict[str, str]:
+    return dict(line.split("\t", 1) for line in site.run(DISK).splitlines())
+
+
+def old_layout(site: Site) -> list[str]:
+    """What the playbook's server looks like, line by line."""
+    return site.run(OLD_LAYOUT).splitlines()
+
+
+def command_lines(site: Site) -> str:
+    return site.run("cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '; true")
+
+
+def assert_ours(site: Site, commit: str) -> None:
+    """The site is one of this tool's, with that commit live and with all that its visitors and people had left."""
+    live = site.live()
+    assert site.run("readlink /app").strip() == "/srv/consult/current"
+    assert live.endswith(f"-{commit[:7]}")
+    site.assert_sound()
+    assert "good" in site.marks(live)
+    for path, body in UPLOADS.items():
+        assert site.get(f"/media/{path}").content == body
+    assert site.run("stat -c '%U %G %a' /etc/consult/doppler.env").strip() == "deploy deploy 600"
+    assert site.host.doppler_token in site.run("cat /etc/consult/doppler.env")
+    assert site.host.doppler_token not in command_lines(site)
+    assert execute(site.host, "runuser", "-u", "www-data", "--", "cat", "/etc/consult/doppler.env").returncode != 0
+    assert site.run("systemctl --failed --plain --no-legend") == ""
+    status = site.fab("status", "--json").expect(0).json
+    assert status["sudo_too_wide"] == []
+
+
+def assert_old(site: Site, before: list[str]) -> None:
+    """The server is as the playbook had left it, and serves."""
+    assert old_layout(site) == before
+    assert site.get("/").headers["X-Release"] == "app"
+    assert site.run("systemctl show -p ExecStart consult-django").count("/app/.venv/bin/gunicorn") >= 1
+    assert site.run("systemctl is-active consult-django nginx").split() == ["active", "active"]
+    assert site.run("systemctl --failed --plain --no-legend") == ""
+    assert site.run("ls -d /app.adopted /etc/consult/adopted 2>/dev/null; true") == ""
+    for path, body in UPLOADS.items():
+        assert site.get(f"/media/{path}").content == body
+
+
+def test_the_plan_writes_nothing(shared: Site) -> None:
+    """It shows what would become of unit, site and sudo, and no secret; not one file and no process is another."""
+    shared.get("/")
+    before, processes = disk(shared), shared.run(PROCESSES)
+    with watching_ps() as seen:
+        result = shared.fab("adopt", "--plan").expect(0)
+    after = disk(shared)
+    assert {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)} == set()
+    assert shared.run(PROCESSES) == processes
+    assert f"--- {UNIT}" in result.text
+    for line in (
+        "-ExecStart=/usr/bin/doppler run --token",
+        "-RuntimeDirectory=consult",
+        "+Requires=consult-django.socket",
+        "-upstream django {",
+        "-deploy ALL=(ALL) NOPASSWD:ALL",
+        "+deploy ALL=(root) NOPASSWD: /usr/sbin/nginx -t -q",
+        "apps/web/config/settings.py",
+        "notes-of-sunday.txt",
+        "/app.adopted",
+    ):
+        assert line in result.text, line
+    assert shared.host.doppler_token not in result.text
+    own = [line for line in seen if "gunicorn" not in line]
+    assert not [line for line in own if shared.host.doppler_token in line]
+    document = shared.fab("adopt", "--plan", "--json").expect(0)
+    assert shared.host.doppler_token not in document.out
+    assert document.json["site_state"] == "as before"
+
+
+@pytest.mark.parametrize("suite", ["bookworm", "trixie"])
+def test_a_server_changes_hands_and_nobody_notices(
+    suite: str, host_name: str, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    """No request fails; the same commit is live, with uploads, changes by hand, token, limits; the next deploy works."""
+    with old_server(host_name, tmp_path, suite) as site:
+        commit = site.repository.sha()
+        with visited(site, record_property), watching_ps() as seen:
+            document = site.fab("adopt", "--json").expect(0).json
+        assert document["status"] == "success"
+        assert document["git_commit"] == commit
+        assert_ours(site, commit)
+        token_shown = [line for line in seen if site.host.doppler_token in line]
+        assert all("doppler run --token" in line for line in token_shown), "the old unit's alone"
+
+        address = upload(site.host, "pictures/after.bin", b"after")
+        assert site.get(address).content == b"after"
+        assert BY_HAND in site.run("cat /app.adopted/apps/web/config/settings.py")
+        assert site.run("cat /app.adopted/notes-of-sunday.txt") == NOTES
+        patch = site.run("cat /srv/consult/local-changes.patch")
+        assert f"+{BY_HAND.strip()}" in patch
+        assert site.host.doppler_token not in patch
+        assert re.search(r"Max open files +4096 +4096", site.run(f"cat /proc/{site.master_pid()}/limits"))
+
+        provisioned = site.provision().expect(0).json
+        assert (provisioned["status"], provisioned["changes"]) == ("unchanged", [])
+        listed = {line.strip() for line in site.run("sudo -l -U deploy").splitlines() if "NOPASSWD" in line}
+        given = {line.removeprefix("deploy ALL=") for line in provisioned["sudo"]}
+        assert {line.replace("(root) ", "") for line in listed} == {line.replace("(root) ", "") for line in given}
+
+        assert site.fab("adopt", "--json").expect(0).json["status"] == "unchanged"
+        site.commit(site.titled("Ours"))
+        assert site.deploy().expect(0).json["activation"] == "hup"
+        assert site.heading() == "Ours"
+        assert site.deploy().expect(0).json["status"] == "unchanged"
+        assert_ours(site, site.repository.sha())
+
+
+@pytest.mark.parametrize("deploys", [0, 3])
+@pytest.mark.parametrize("tmpfiles", [False, True], ids=["runtime-directory", "tmpfiles"])
+def test_undo_brings_everything_back(
+    deploys: int, tmpfiles: bool, host_name: str, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    """After any number of deploys, and no request fails; but for what the app wrote since, each byte is as it was."""
+    with old_server(host_name, tmp_path, variables=Variables(tmpfiles=tmpfiles)) as site:
+        before = old_layout(site)
+        with visited(site):
+            site.fab("adopt", "--json").expect(0)
+            for number in range(deploys):
+                site.commit(site.titled(f"Number {number}"))
+                site.deploy().expect(0)
+        address = upload(site.host, "since.txt", b"since")
+        with visited(site, record_property):
+            document = site.fab("adopt", "--undo", "--json").expect(0).json
+        assert document["status"] == "success"
+        assert_old(site, before)
+        assert site.get(address).content == b"since"
+        assert site.run("stat -c '%F %U' /app/apps/web/media /app/apps/web/media/since.txt").splitlines() == [
+            "directory deploy", "regular file deploy",
+        ]  # fmt: skip
+        assert upload(site.host, "once-more.txt", b"once more") == "/media/once-more.txt"
+        assert site.fab("adopt", "--undo", "--json").expect(0).json["status"] == "unchanged"
+        assert_old(site, before)
+
+        site.fab("adopt", "--json").expect(0)
+        assert_ours(site, site.run("git -C /app.adopted -c safe.directory='*' rev-parse HEAD").strip())
+        assert site.get("/media/once-more.txt").content == b"once more"
+
+
+class Cut:
+    """Somebody whose `adopt` or `adopt --undo` is cut, and who types the same once more."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.commit = site.repository.sha()
+        self.before = old_layout(site)
+        self.target = Target(site.host.name, site.folder, settings=site.settings)
+        self.target.site = site
+
+    def steps(self, *words: str) -> list[dict]:
+        """The steps of a command that works, as they went."""
+        trace = self.site.folder / "trace"
+        trace.unlink(missing_ok=True)
+        self.target.fab(*words, order=Order(self.site.name, trace=str(trace))).expect(0)
+        return [json.loads(line) for line in trace.read_text().splitlines()]
+
+    def at(self, step: dict, fault: str, *words: str) -> Result:
+        """The command, cut in that step; the site must answer as soon as a host that was cut off is there again."""
+        mark = str(self.site.folder / "mark")
+        order = Order(
+            self.site.name,
+            fault.rstrip("/"),
+            step["id"],
+            fault.endswith("/"),
+            step["seconds"],
+            step["commands"],
+            mark=mark,
+        )
+        if fault in POWER:
+            result = self.target.broken_run(order, *words)
+        else:
+            with self.target.visitors(rate=20) as traffic:
+                result = self.target.broken_run(order, *words)
+                wait_for(lambda: not self.target.locked(), what=lambda: "the lock is held")
+            numbers = traffic.count()
+            assert numbers.failed == 0, numbers.troubles
+        wait_for(self.answers, seconds=40, what=lambda: f"no page after {fault} in {step['id']}")
+        return result
+
+    def answers(self) -> bool:
+        """Whether page, health and uploads are there, from whichever side."""
+        try:
+            paths = ("/", "/healthz", "/media/report.txt")
+            return all(self.site.get(path).status_code == 200 for path in paths)
+        except httpx.HTTPError:
+            return False
+
+
+@pytest.fixture(scope="module")
+def cut(own: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cut]:
+    with old_server(own("cut"), tmp_path_factory.mktemp("cut")) as site:
+        yield Cut(site)
+
+
+def test_whatever_cuts_it_the_same_command_ends_well(cut: Cut) -> None:
+    """In each step of the change of hands and of the way back: the site answers, and the same words end well."""
+    site, faults = cut.site, itertools.cycle(FAULTS)
+    there, back = cut.steps("adopt"), cut.steps("adopt", "--undo")
+    assert_old(site, cut.before)
+    ways = [(there, ("adopt",)), (back, ("adopt", "--undo"))]
+    live = [(step, words) for steps, words in ways for step in steps if step["live"]]
+    assert len(live) >= len(FAULTS)
+    for step, words in live:
+        fault = next(faults)
+        try:
+            if words != ("adopt",):
+                site.fab("adopt", "--json").expect(0)
+            cut.at(step, fault, *words)
+            cut.target.fab(*words, "--wait", "60").expect(0)
+            if words == ("adopt",):
+                assert_ours(site, cut.commit)
+                site.fab("adopt", "--undo", "--json").expect(0)
+            assert_old(site, cut.before)
+        except Exception as error:
+            error.add_note(f"{fault} in {step['id']} of {' '.join(words)}")
+            raise
+
+
+# Other layouts than the playbook's: how the server comes to have one, and what `--plan` says then.
+CRON = "*/5 * * * * ana cd /app && git pull -q && sudo systemctl restart consult-django"
+OTHER = "server { listen 80; server_name other.lab; root /var/www/html; }"
+PROGRAM = "[program:consult]\\ncommand=/app/.venv/bin/gunicorn config.wsgi:application\\ndirectory=/app/apps/web"
+LAYOUTS = {
+    "a TCP port": (
+        "sed -i 's#unix:/run/consult/gunicorn.sock#127.0.0.1:8000#' "
+        f"{UNIT} /etc/nginx/sites-available/consult-django && systemctl daemon-reload "
+        "&& systemctl restart consult-django && systemctl reload nginx",
+        0,
+        ["127.0.0.1:8000"],
+    ),
+    "a cron job of another user that deploys": (
+        f"useradd ana; echo '{CRON}' >/etc/cron.d/deploy",
+        4,
+        ["/etc/cron.d/deploy", "ana"],
+    ),
+    "another site in the same file": (
+        f"echo '{OTHER}' >>/etc/nginx/sites-available/consult-django && systemctl reload nginx",
+        4,
+        ["/etc/nginx/sites-available/consult-django", "other.lab"],
+    ),
+    "supervisor": (
+        f"mkdir -p /etc/supervisor/conf.d && printf '{PROGRAM}\\n' >/etc/supervisor/conf.d/consult.conf "
+        f"&& systemctl disable --now consult-django && rm {UNIT} && systemctl daemon-reload",
+        4,
+        ["supervisor", "/etc/supervisor/conf.d/consult.conf"],
+    ),
+    "no room on the disk": ("mount -t tmpfs -o size=20m tmpfs /srv", 4, ["/srv", "MB"]),
+}
+
+
+@pytest.fixture
+def other_layout(shared: Site) -> Iterator[Site]:
+    """A server whose /etc a test may change; it is put back."""
+    shared.run("tar -C / -cf /root/etc.tar etc; sleep 0.01; touch /root/etc.tar")
+    yield shared
+    shared.run(f"""
+        umount /srv 2>/dev/null || true
+        find /etc -newer /root/etc.tar ! -type d -delete
+        tar -C / -xf /root/etc.tar
+        systemctl daemon-reload
+        systemctl enable --quiet {UNIT} 2>/dev/null || true
+        systemctl restart consult-django nginx""")
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_another_layout_is_told_as_what_it_is(layout: str, other_layout: Site) -> None:
+    """Whether it can be taken over, why not, and what to do; and nothing is done."""
+    script, code, words = LAYOUTS[layout]
+    other_layout.run(script)
+    before = disk(other_layout)
+    result = other_layout.fab("adopt", "--plan").expect(code)
+    for word in words:
+        assert word in result.text, result.text
+    if code:
+        assert other_layout.fab("adopt", "--json").expect(code).json["suggestions"]
+    assert disk(other_layout) == before
+
+
+def test_secrets_in_a_file_are_told(own: Callable[[str], str], tmp_path: Path) -> None:
+    """An EnvironmentFile in place of Doppler: `secrets = "file"` is asked for, and taken over with every value."""
+    file = "/etc/default/consult"
+    with old_server(own("file"), tmp_path, variables=Variables(environment_file=file)) as site:
+        commit = site.repository.sha()
+        result = site.fab("adopt", "--plan")
+        assert result.code != 0
+        assert 'secrets = "file"' in result.text
+        assert file in result.text
+        assert "SECRET_KEY=" not in result.text
+        site.settings["secrets"] = "file"
+        with visited(site):
+            site.fab("adopt", "--json").expect(0)
+        assert site.live().endswith(commit[:7])
+        assert "SECRET_KEY" in site.fab("secrets.list", "--json").expect(0).json["names"]
+        assert site.run("stat -c '%U %a' /etc/consult/secrets/app.env").strip() == "deploy 600"
+        site.assert_sound()
+        with visited(site):
+            site.fab("adopt", "--undo", "--json").expect(0)
+        assert site.get("/").headers["X-Release"] == "app"
