@@ -1,0 +1,164 @@
+"""What visitors notice when the playbook's server is taken over, deployed to, and given back; on both Debians.
+
+Prints a table, or with `--transcript` what somebody types and reads between the playbook's server and the third deploy.
+"""
+
+import argparse
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+from testbed.harness import PAGE, Result, Site, hosts_toml
+from testbed.lab.image import SUITES
+from testbed.playbook import ADOPTED, deployed_by_playbook
+from testbed.shapes import Transcript
+from testbed.traffic import RATE, Traffic
+
+CALM = 3  # seconds of visits before and after each command
+HOST = "api"  # what the transcript's hosts.toml calls the server
+
+
+@dataclass(frozen=True)
+class Row:
+    """What visitors noticed of one command. Milliseconds are of the slowest short request.
+
+    `idle_ms` is that of the time just before; `late_ms` says how late the visitors themselves came, for want of a CPU.
+    """
+
+    debian: str
+    command: str
+    seconds: float
+    requests: int
+    failed: int
+    idle_ms: float
+    slowest_ms: float
+    late_ms: float
+    troubles: tuple[str, ...] = ()
+
+    def line(self) -> str:
+        """The row as the table has it."""
+        cells = [f"{value}" for value in astuple(self)[:-1]]
+        return "  ".join(cell.rjust(width) for cell, width in zip(cells, WIDTHS, strict=True))
+
+
+HEAD = [field.name for field in fields(Row)][:-1]
+WIDTHS = (8, 24, 7, 8, 6, 7, 10, 7)
+
+
+def watch(site: Site, suite: str, name: str, *words: str) -> Row:
+    """Type a command while visitors come. Raises AssertionError unless it ends with 0."""
+    with Traffic(site.host.address, site.domain) as traffic:
+        time.sleep(CALM)
+        begin = time.monotonic()
+        idle = traffic.count(end=begin).slowest_ms
+        site.fab(*words, "--json").expect(0)
+        end = time.monotonic()
+        time.sleep(CALM)
+    seen = traffic.count(begin)
+    late = traffic.late_ms(begin, end)
+    return Row(
+        suite, name, round(end - begin, 1), seen.requests, seen.failed, idle, seen.slowest_ms, late, seen.troubles
+    )
+
+
+def measure(suite: str, counts: list[int], name: str) -> Iterator[Row]:
+    """Take a server over, deploy so many times, and give it back, for each count; on one server."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        host = stack.enter_context(deployed_by_playbook(name, suite=suite))
+        site = Site(host, folder, settings=dict(ADOPTED))
+        for count in counts:
+            yield watch(site, suite, "adopt", "adopt")
+            for number in range(count):
+                title(site, f"Number {number + 1} of {count}")
+                row = watch(site, suite, f"deploy {number + 1}", "deploy")
+                if row.failed:
+                    yield row
+            yield watch(site, suite, f"undo after {count} deploys", "adopt", "--undo")
+
+
+def title(site: Site, text: str) -> None:
+    """Commit a front page with another heading."""
+    before, _, rest = site.repository.read(PAGE).partition("<h1>")
+    site.commit({PAGE: f"{before}<h1>{text}</h1>{rest.partition('</h1>')[2]}"}, text)
+
+
+def transcript(suite: str, name: str) -> Transcript:
+    """From the playbook's server to the third deploy, as somebody types it."""
+    told = Transcript()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        host = stack.enter_context(deployed_by_playbook(name, suite=suite))
+        site = Site(host, folder, cold=True)
+        site.environment["NO_COLOR"] = "1"
+        type_(site, told, "adopt", "--plan")
+        site.settings = dict(ADOPTED)
+        told.lines.append("$ $EDITOR hosts.toml   # the lines that it asks for")
+        with Traffic(host.address, site.domain) as traffic:
+            promise(told, type_(site, told, "adopt", "--plan"))
+            promise(told, type_(site, told, "adopt"))
+            for number in ("first", "second", "third"):
+                title(site, f"The {number} deploy")
+                promise(told, type_(site, told, "deploy"))
+        seen = traffic.count()
+        told.promise(seen.failed == 0, f"{seen.requests} requests, {seen.failed} failed, slowest {seen.slowest_ms} ms")
+    return told
+
+
+def promise(told: Transcript, result: Result) -> None:
+    """Note whether a command ended well."""
+    told.promise(result.code == 0, f"exit {result.code}")
+
+
+def type_(site: Site, told: Transcript, *words: str) -> Result:
+    """Type a `fab` command, and note how it went."""
+    site.hosts_file = hosts_toml({HOST: site.host_settings()})
+    began = time.monotonic()
+    process = site.start_raw("-H", HOST, *words)
+    out, err = process.communicate(timeout=240)
+    result = Result(process.returncode, out, err)
+    told.ran(" ".join(("fab", "-H", HOST, *words)), result, time.monotonic() - began)
+    return result
+
+
+def tell(text: str) -> None:
+    """Say a line at once."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def main() -> int:
+    """Measure, or tell the story."""
+    parser = argparse.ArgumentParser(prog="python -m testbed.takeover", description=__doc__)
+    parser.add_argument("--suites", nargs="+", choices=SUITES, default=list(SUITES), help="which Debians (both)")
+    parser.add_argument(
+        "--deploys",
+        nargs="+",
+        type=int,
+        default=[0, 3, 10],
+        help="how many deploys lie between adopt and undo (0 3 10)",
+    )
+    parser.add_argument("--transcript", action="store_true", help="what is typed and read, for the docs")
+    parser.add_argument("--name", default="takeover", help="the lab host's name")
+    given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no host is left
+    if given.transcript:
+        story = transcript(given.suites[0], given.name)
+        tell("\n".join(story.lines))
+        return 1 if story.broken else 0
+    tell(f"{RATE} requests a second\n" + "  ".join(word.rjust(width) for word, width in zip(HEAD, WIDTHS, strict=True)))
+    failed = 0
+    for suite in given.suites:
+        for row in measure(suite, given.deploys, given.name):
+            tell("\n".join((row.line(), *(f"          {trouble}" for trouble in row.troubles))))
+            failed += row.failed
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
