@@ -304,7 +304,7 @@ def test_whatever_cuts_it_the_same_command_ends_well(cut: Cut) -> None:
             raise
 
 
-# Other layouts than the playbook's: how the server comes to have one, and what `--plan` says then.
+# Other layouts than the playbook's: how the server comes to have one, how `adopt` ends, and what `--plan` says before.
 CRON = "*/5 * * * * ana cd /app && git pull -q && sudo systemctl restart consult-django"
 OTHER = "server { listen 80; server_name other.lab; root /var/www/html; }"
 PROGRAM = "[program:consult]\\ncommand=/app/.venv/bin/gunicorn config.wsgi:application\\ndirectory=/app/apps/web"
@@ -356,7 +356,7 @@ def test_another_layout_is_told_as_what_it_is(layout: str, other_layout: Site) -
     script, code, words = LAYOUTS[layout]
     other_layout.run(script)
     before = disk(other_layout)
-    result = other_layout.fab("adopt", "--plan").expect(code)
+    result = other_layout.fab("adopt", "--plan").expect(0)
     for word in words:
         assert word in result.text, result.text
     if code:
