@@ -27,6 +27,7 @@ namespace = Collection(
     tasks.lock,
     tasks.unlock,
     tasks.provision,
+    tasks.adopt,
     tasks.remove,
     check,
     link=Collection(tasks.put),

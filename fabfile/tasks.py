@@ -238,6 +238,36 @@ def provision(run: "Run", token_stdin: bool = False, overwrite: bool = False, ac
     provision(run, token=token, overwrite=overwrite, accept_host_key=accept_host_key)
 
 
+@task(
+    {
+        "plan": "say what would happen, with every difference; nothing is written on the server",
+        "undo": "put the server back as it was before adopt",
+        "leave_out": "go on without what the server has and hosts.toml lacks",
+        "accept_host_key": "fingerprint of the host's key (SHA256:...), where nobody is asked; several with commas",
+    },
+    lab="up",
+)
+def adopt(
+    run: "Run",
+    plan: bool = False,
+    undo: bool = False,
+    leave_out: bool = False,
+    accept_host_key: str = "",
+    wait: int = 0,
+) -> None:
+    """Take over a server where the app was deployed in place, as by a playbook; nobody who uses the site notices."""
+    from .commands import adopt
+    from .commands.provision import ByHand, read_token
+
+    contact = ByHand(run.console, accept_host_key)
+    if plan:
+        adopt.plan(run, contact)
+    elif undo:
+        adopt.undo(run, contact, wait=wait)
+    else:
+        adopt.adopt(run, contact, token=read_token(run.host, stdin=False), leave_out=leave_out, wait=wait)
+
+
 @task({"yes": "do it; without it, say what would go and what would stay"}, lab="running")
 def remove(run: "Run", yes: bool = False) -> None:
     """Take an app off its server, but for what people left in it; nothing else there is touched."""

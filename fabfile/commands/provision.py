@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..config.inventory import Host
@@ -17,7 +18,7 @@ from ..ssh.connection import connect
 from ..ssh.known_hosts import fingerprint
 from ..ssh.runner import Runner, StepError
 from ..steps import server
-from ..steps.step import Results
+from ..steps.step import Results, Step
 
 TOKEN = re.compile(r"dp\.[A-Za-z0-9._-]+")
 FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
@@ -40,12 +41,18 @@ def provision(run: Run, *, token: str | None, overwrite: bool = False, accept_ho
         staging.send(settings, runner, files)
         try:
             results = runner.run(server.prepare(settings))
-            results |= runner.run(server.let_in(settings), rescue=[server.put_logins_back()])
-            see_logins(run, runner)
-            results |= runner.run([server.confirm_logins(), *server.install(settings, files, overwrite=overwrite)])
+            results |= let_in(run, runner, server.let_in(settings))
+            results |= runner.run(server.install(settings, files, overwrite=overwrite))
         except StepError as error:
             raise not_done(run, error) from error
     show(run, results)
+
+
+def let_in(run: Run, runner: Runner, steps: Sequence[Step]) -> Results:
+    """Run the steps of `server.let_in`, and see that logins work; else what they changed of logins goes back."""
+    results = runner.run(steps, rescue=[server.put_logins_back()])
+    see_logins(run, runner)
+    return Results(results | runner.run([server.confirm_logins()]))
 
 
 def see_logins(run: Run, runner: Runner) -> None:

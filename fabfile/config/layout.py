@@ -1,6 +1,6 @@
 """Every path and name that a host shows, from its settings alone; nothing here asks a host."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -42,7 +42,7 @@ class Release:
 class Layout:
     """The places of one app on its host; `processes` are name and kind of its workers and timers.
 
-    `project` and `static_root` are seen from a release.
+    `project` and `static_root` are seen from a release. `beside` is what the name of a second website has behind it.
     """
 
     name: str
@@ -51,6 +51,7 @@ class Layout:
     static_root: str
     processes: tuple[tuple[str, "Kind"], ...] = field(default=(), kw_only=True)
     secrets_in: str = field(default="doppler", kw_only=True)
+    beside: str = field(default="", kw_only=True)
 
     @classmethod
     def of(cls, settings: "Settings") -> "Layout":
@@ -65,7 +66,7 @@ class Layout:
 
     @property
     def unit(self) -> str:
-        return f"{self.name}-django"
+        return f"{self.name}-django{self.beside}"
 
     @property
     def base(self) -> PurePosixPath:
@@ -117,6 +118,16 @@ class Layout:
         return PurePosixPath("/run") / f"{self.unit}-logins"
 
     @property
+    def adopted(self) -> PurePosixPath:
+        """What an adopted server had before, until that is put back (`adopt --undo`); root's alone."""
+        return self.etc / "adopted"
+
+    @property
+    def old_folder(self) -> PurePosixPath:
+        """The folder that was deployed into in place, once a link has its name."""
+        return self.app.with_name(f"{self.app.name}.adopted")
+
+    @property
     def pending(self) -> PurePosixPath:
         """A mark for each file that a run has installed, until it is in use."""
         return self.base / "pending"
@@ -155,6 +166,8 @@ class Layout:
 
     @property
     def socket(self) -> PurePosixPath:
+        if self.beside:
+            return PurePosixPath("/run") / f"{self.unit}.sock"
         return PurePosixPath("/run") / self.name / "gunicorn.sock"
 
     @property
@@ -238,12 +251,17 @@ class Layout:
     def release(self, release_id: str) -> Release:
         return Release(self.releases / release_id, self.project)
 
+    def bridge(self, release: Release) -> "Layout":
+        """The places of a second website that serves `release` by its real path, while the first one changes hands."""
+        return replace(self, app=release.root, beside="-bridge")
+
     def constants(self) -> dict[str, str]:
         """The names and places that functions on the host know as constants, by their names there."""
         names = (
             "name", "unit", "app", "base", "repo", "releases", "current", "shared", "kept_static", "staged", "pending",
             "cache", "pythons", "history", "lock", "digest_key", "etc", "secrets", "secrets_in", "socket", "state",
             "pid_file", "doppler", "doppler_home", "maintenance", "let_in", "hold", "service_file", "site_file",
-            "site_link", "tls_file", "acme_root", "installer", "sudoers", "logins",
+            "socket_file", "site_link", "tls_file", "acme_root", "installer", "sudoers", "logins", "adopted",
+            "old_folder",
         )  # fmt: skip
         return {name.upper(): str(getattr(self, name)) for name in names}

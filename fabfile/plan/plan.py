@@ -15,7 +15,8 @@ class Plan:
 
     `commit` is what the release is to be built from, empty when it is there already. `forced` is an activation that was
     asked for; `leaves` is the release that no later rollback goes to, as this one goes back from it. `amiss` says what
-    does not run beside the website as it should.
+    does not run beside the website as it should. `started` says what has started the release already, for which only
+    the rest is to be done.
     """
 
     settings: Settings
@@ -27,6 +28,7 @@ class Plan:
     forced: Activation | None = None
     leaves: Release | None = None
     amiss: Sequence[str] = ()
+    started: Activation | None = None
 
     @property
     def switches(self) -> bool:
@@ -56,6 +58,8 @@ class Plan:
     @property
     def beside(self) -> Activation | None:
         """The activation that leaves gunicorn alone: when nothing of it changes, but something beside it."""
+        if self.started:
+            return self.started
         if self.switches or self.forced or self.units:
             return None
         if self.processes or self.amiss:

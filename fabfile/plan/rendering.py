@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
-from ..config.layout import Layout
+from ..config.layout import Layout, Release
 from ..config.places import TEMPLATES, hosts_file, own_templates
 from ..errors import ConfigError
 from . import request
@@ -37,8 +37,8 @@ def socket(settings: "Settings") -> str:
     return _render("consult-django.socket.j2", settings=settings, layout=Layout.of(settings))
 
 
-def site(settings: "Settings") -> str:
-    """Return the nginx site."""
+def site(settings: "Settings", bridge: Layout | None = None) -> str:
+    """Return the nginx site; with a `bridge`, one that leads there, and to the website itself when that is gone."""
     return _render(
         "nginx-django.conf.j2",
         settings=settings,
@@ -48,7 +48,18 @@ def site(settings: "Settings") -> str:
         site_mark=request.mark(settings),
         proxies=networks(settings.trusted_proxies),
         include=included(settings),
+        bridge=bridge,
     )
+
+
+def bridge(settings: "Settings", release: Release) -> dict[str, str]:
+    """Return unit and socket of a second website that serves `release`, and the site that leads there, by name."""
+    layout = Layout.of(settings).bridge(release)
+    return {
+        layout.service_file.name: _render("consult-django.service.j2", settings=settings, layout=layout),
+        layout.socket_file.name: _render("consult-django.socket.j2", settings=settings, layout=layout),
+        layout.site_file.name: site(settings, layout),
+    }
 
 
 def maintenance_page(message: str) -> str:

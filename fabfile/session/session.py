@@ -87,11 +87,11 @@ class Session:
 
 
 @contextlib.contextmanager
-def open_session(run: Run, what: str, wait: int, *further: Step) -> Generator[Session]:
+def open_session(run: Run, what: str, wait: int, *further: Step, in_place: bool = False) -> Generator[Session]:
     """Connect, take the host's lock for `what`, and read the host in one trip with `further` steps.
 
-    `wait` is how many seconds to queue for the lock; True means as long as anybody would. Raises Locked, or
-    ProvisionError for a host that is not ready.
+    `wait` is how many seconds to queue for the lock; True means as long as anybody would. `in_place` says that the app
+    may be a folder still. Raises Locked, or ProvisionError for a host that is not ready.
     """
     seconds = QUEUE if wait is True else wait
     taken = Lock(run.host.layout.lock, lock.lock_info(what), seconds)
@@ -102,22 +102,22 @@ def open_session(run: Run, what: str, wait: int, *further: Step) -> Generator[Se
         results = runner.run([survey.read_host(), *further])
         state = parse(results[survey.READ].output.splitlines())
         run.outcome.previous = state.live or None
-        require_ready(state, run.host)
-        for what, mend in rights_to_mend(run, state).items():
+        require_ready(state, run.host, in_place=in_place)
+        for what, mend in ({} if in_place else rights_to_mend(run, state)).items():
             run.console.say(f"  {what}")
             run.outcome.suggestions.append(mend)
         yield Session(run, connection, runner, state, results)
 
 
-def require_ready(state: HostState, host: Host) -> None:
-    """Refuse a host that is locked by hand or lacks what a deploy needs."""
+def require_ready(state: HostState, host: Host, *, in_place: bool = False) -> None:
+    """Refuse a host that is locked by hand or lacks what a deploy needs; `in_place`: the app may be a folder."""
     settings = host.settings
     if state.frozen:
         raise lock.frozen(host.name, state.frozen)
-    if state.app_is == "folder":
+    if state.app_is == "folder" and not in_place:
         raise ProvisionError(
             f"{host.name}: {settings.path} is a real folder, not the link to the live release",
-            hint=f"move it away (mv {settings.path} {settings.path}.old), then: fab -H {host.name} provision",
+            hint=f"fab -H {host.name} adopt --plan, if it is this app, deployed in place",
         )
     if state.masked:
         raise ProvisionError(

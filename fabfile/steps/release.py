@@ -8,9 +8,9 @@ FETCH = "fetch_the_repository"
 HISTORY = "read_the_history"
 
 
-def fetch(settings: Settings) -> Step:
+def fetch(settings: Settings, ref: str = "") -> Step:
     """Bring the mirror up to date; answers `commit SHA SUBJECT`, or `known NAME` lines when nothing is called so."""
-    parameters = {"repo": settings.repo, "ref": settings.branch}
+    parameters = {"repo": settings.repo, "ref": ref or settings.branch}
     return Step(FETCH, "Fetch the repository", "fetch", parameters, timeout=settings.timeouts.fetch)
 
 

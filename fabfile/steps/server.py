@@ -26,8 +26,11 @@ LOGINS_SECONDS = 300  # for two logins to be tried, until the host believes that
 SUPPORTED = ("debian 12", "debian 13", "ubuntu 22.04", "ubuntu 24.04")
 
 
-def prepare(settings: Settings) -> list[Step]:
-    """Look at the server, and install what a deploy needs there."""
+def prepare(settings: Settings, *, adopting: bool = False, leaving: Iterable[str] = ()) -> list[Step]:
+    """Look at the server, and install what a deploy needs there.
+
+    `adopting` says that the app is there already, in a folder, and `leaving` are the nginx files that will be gone.
+    """
     look = {
         "supported": SUPPORTED,
         "default_server": settings.default_server,
@@ -35,6 +38,8 @@ def prepare(settings: Settings) -> list[Step]:
         "tls": bool(settings.tls),
         "certificate": settings.tls.certificate,
         "key": settings.tls.key,
+        "adopting": adopting,
+        "leaving": leaving,
     }
     packages = {"programs": _programs(settings)}
     return [
@@ -49,8 +54,10 @@ def prepare(settings: Settings) -> list[Step]:
     ]
 
 
-def let_in(settings: Settings) -> list[Step]:
+def let_in(settings: Settings, *, secrets_of: str = "") -> list[Step]:
     """Make the user who deploys, with folders, keys and rights; needs `sudoers` sent, `doppler.env` for a new token.
+
+    Where there are no secrets yet, they are taken from where the unit file `secrets_of` has them.
 
     What this changes of logins goes back after LOGINS_SECONDS, without `confirm_logins`.
     """
@@ -60,11 +67,18 @@ def let_in(settings: Settings) -> list[Step]:
         Step("keep_the_logins", "Keep the logins as they are", "keep_logins", keep),
         Step("make_the_user", "Make the user", "make_user", {**owner, "keys": settings.authorized_keys}),
         Step("make_the_folders", "Make the folders", "make_folders", owner),
+        *([take_secrets(settings, secrets_of)] if secrets_of else []),
         Step("make_the_secrets_file", "Make the secrets file", "make_secrets_file", owner)
         if settings.secrets == "file"
         else Step("write_the_doppler_token", "Write the Doppler token", "write_token", {**owner, **doppler(settings)}),
         grant_rights(settings),
     ]
+
+
+def take_secrets(settings: Settings, unit_file: str) -> Step:
+    """Take the token, or the secrets, from where a unit of before has them."""
+    parameters = {"user": settings.user, "group": settings.group, "unit_file": unit_file}
+    return Step("take_the_secrets_over", "Take the secrets over", "take_secrets", parameters)
 
 
 def put_logins_back() -> Step:

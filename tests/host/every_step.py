@@ -9,7 +9,20 @@ from fabfile.config.settings import Settings, Tls
 from fabfile.plan import rendering, services
 from fabfile.plan.activation import Activation, Kind
 from fabfile.plan.plan import Plan
-from fabfile.steps import at_hand, logs, maintenance, nginx, release, remove, secrets, sequence, server, service, survey
+from fabfile.steps import (
+    adopt,
+    at_hand,
+    logs,
+    maintenance,
+    nginx,
+    release,
+    remove,
+    secrets,
+    sequence,
+    server,
+    service,
+    survey,
+)
 from fabfile.steps.logs import Lines
 from fabfile.steps.step import Step
 from testbed.sample import sample
@@ -53,6 +66,21 @@ def provision(settings: Settings, files: Iterable[PurePosixPath]) -> list[Step]:
     return [*server.prepare(settings), *server.let_in(settings), *server.install(settings, files)]
 
 
+def adoption(settings: Settings) -> list[Step]:
+    """All that `adopt` asks for which no other verb does."""
+    unit = "/etc/systemd/system/consult-django.service"
+    kept = adopt.keep(
+        "consult-django.service", "/run/consult/gunicorn.sock", uploads=["apps/web/my media"], gone=[unit],
+        units=[unit], site=[LAYOUT.site_file], rights=[LAYOUT.sudoers],
+    )  # fmt: skip
+    return [
+        adopt.how_far(), adopt.read(settings), *server.let_in(settings, secrets_of=unit), kept, adopt.save_changes(),
+        adopt.take_commit("a" * 40), adopt.keep_static(settings), adopt.make_current(NEW), adopt.begin(),
+        *adopt.change_hands(settings, NEW, FILES), adopt.narrow_rights(), adopt.mark_adopted(),
+        *adopt.give_back(settings),
+    ]  # fmt: skip
+
+
 def plans() -> list[Plan]:
     """A new release, a rollback, a restart, a first deploy, site or processes alone; with and without files."""
     site = {LAYOUT.site_file: FILES[LAYOUT.site_file]}
@@ -84,6 +112,7 @@ def every_step() -> list[Step]:
         logs.nginx(50), logs.see_since("-1h"), logs.nginx_log(LAYOUT, LINES), logs.follow_nginx_log(LAYOUT, LINES),
         at_hand.find_live(), at_hand.run_by_hand(SETTINGS, NEW, manage=True), at_hand.end_command(),
         *provision(SETTINGS, FILES), *provision(SECURE, FILES), nginx.look_at_site(SECURE),
+        *adoption(SETTINGS),
     ]  # fmt: skip
     for plan in plans():
         steps += [*sequence.build_and_boot(plan), *sequence.abandon_build(plan), *sequence.finish(plan, "{}")]

@@ -5,14 +5,19 @@ set -euo pipefail
 
 # Refuse a server that this tool does not know, or that holds something else where the app should be.
 check_server() {
-  local supported default_server names tls certificate key
+  local supported default_server names tls certificate key adopting leaving
   local "$@"
   local ID='' VERSION_ID='' PRETTY_NAME=''
+  leaving=${leaving//$'\n'/ }
   is_root || fail "this login is not root and has no passwordless sudo"
   has_systemd || fail "systemd does not run here"
   load_os_release
   grep -qxF "$ID $VERSION_ID" <<<"$supported" || fail "$PRETTY_NAME is not one of: ${supported//$'\n'/, }"
-  if [ -e "$APP" ] && [ ! -L "$APP" ]; then fail "$APP is a real folder; move it away first: mv $APP $APP.old"; fi
+  if [ -z "$adopting" ] && [ -e "$APP" ] && [ ! -L "$APP" ]; then
+    echo "failed: $APP is a real folder, not the link to the live release"
+    echo "next: fab -H NAME adopt --plan, if it is this app, deployed in place; else move it away: mv $APP $APP.old"
+    exit 1
+  fi
   if [ -d "$ETC" ] && [ -n "$(ls -A "$ETC")" ] && [ ! -e "$ETC/doppler.env" ] && [ ! -e "$ETC/secrets" ] && [ ! -e "$STAGED" ]; then
     fail "$ETC belongs to something else: give the app another name in hosts.toml"
   fi
@@ -20,7 +25,7 @@ check_server() {
     fail "$APP is a link to $(printf %q "$(readlink "$APP")"), not to $CURRENT; move it away first, or" \
       "give this app another path in hosts.toml: path = \"$BASE/app\""
   fi
-  [ "$SECRETS_IN" = file ] || [ -e "$DEPLOY_FILES/doppler.env" ] || [ -s "$SECRETS" ] || lacks_token
+  [ "$SECRETS_IN" = file ] || [ -n "$adopting" ] || [ -e "$DEPLOY_FILES/doppler.env" ] || [ -s "$SECRETS" ] || lacks_token
   if type -P nginx >/dev/null || [ -x /usr/sbin/nginx ]; then
     see_nginx_is_sound
     [ -z "$default_server" ] || refuse_other_default_server
@@ -69,11 +74,12 @@ nginx_test_without_ours() {
 # Refuse to become a second default server of port 80: nginx would not start again. Debian's own default site goes.
 refuse_other_default_server() {
   local other
-  other=$(nginx_files | awk -v ours="$SITE_LINK" -v debian="${SITE_LINK%/*}/default" '
+  other=$(nginx_files | awk -v "ours=$SITE_LINK ${leaving-}" -v debian="${SITE_LINK%/*}/default" '
+    BEGIN { split(ours, list); for (i in list) mine[list[i]] = 1 }
     /^# configuration file .*:$/ { file = $4; sub(/:$/, "", file); next }
     { sub(/#.*/, "") }
     /(^|[ \t;{])listen[ \t]/ && /default_server/ && /([ \t:]80[ \t;]|listen[ \t]+default_server)/ &&
-      file != ours && file != debian { print file; exit }')
+      !(file in mine) && file != debian { print file; exit }')
   [ -n "$other" ] || return 0
   echo "failed: $other is the default server of port 80 already"
   echo "next: default_server = false in hosts.toml, or take default_server out of that file"
@@ -83,11 +89,14 @@ refuse_other_default_server() {
 # Refuse a name that another site of this server has already: nginx warns of that, and one of the two never answers.
 refuse_other_site() {
   local other
-  other=$(nginx_files | awk -v ours="$SITE_LINK" -v "names=${names//$'\n'/ }" '
-    BEGIN { split(names, list, " "); for (i in list) wanted[list[i]] = 1 }
+  other=$(nginx_files | awk -v "ours=$SITE_LINK ${leaving-}" -v "names=${names//$'\n'/ }" '
+    BEGIN {
+      split(names, list, " "); for (i in list) wanted[list[i]] = 1
+      split(ours, own); for (i in own) mine[own[i]] = 1
+    }
     /^# configuration file .*:$/ { file = $4; sub(/:$/, "", file); next }
     { sub(/#.*/, "") }
-    file != ours && match($0, /(^|[ \t;{])server_name[ \t]/) {
+    !(file in mine) && match($0, /(^|[ \t;{])server_name[ \t]/) {
       text = substr($0, RSTART + RLENGTH); sub(/;.*/, "", text)
       count = split(text, found, /[ \t]+/)
       for (i = 1; i <= count; i++) if (found[i] in wanted) { print file, found[i]; exit }
@@ -200,6 +209,7 @@ make_user() {
 # time: as root, what it leads to would be written, or given away: as_user FUNCTION [ARGUMENT]...
 as_user() {
   export -f lacks folder refuse_others own_folders own_files make_link let_log_in keep_copies
+  export -f lend take_back change_places let_nginx_read
   runuser -u "$user" -g "$group" -- bash --norc -euo pipefail -c 'cd /; "$@"' bash "$@"
 }
 
@@ -293,7 +303,7 @@ make_folders() {
   as_user own_folders "$user" "$group" 755 "$RELEASES" "$SHARED" "$KEPT_STATIC" "$CACHE" "$PYTHONS"
   as_user own_folders "$user" "$group" 700 "$DOPPLER_HOME"
   as_user own_files "$LOCK" "$DIGEST_KEY"
-  if [ ! -L "$APP" ]; then
+  if [ ! -L "$APP" ] && [ ! -e "$APP" ]; then
     case $APP in
       "$BASE"/*) as_user make_link "$CURRENT" "$APP" ;;
       *) make_link "$CURRENT" "$APP" ;;

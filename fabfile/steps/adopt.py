@@ -1,0 +1,148 @@
+"""Steps by which a server that was deployed into in place changes hands, and back (host/lib/handover.sh)."""
+
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+
+from ..config.layout import Layout, Release
+from ..config.settings import Settings
+from ..plan.request import header_lines
+from .step import Step, Value
+
+READ = "read_the_server"
+HOW_FAR = "read_how_far_it_is"
+COMMIT = "take_the_commit_over"
+
+
+def read(settings: Settings) -> Step:
+    """Answer with one JSON object of all that is there; nothing is written."""
+    parameters = {
+        "user": settings.user,
+        "domain": settings.domain,
+        "aliases": settings.aliases,
+        "linked": (*settings.linked_folders, *settings.linked_files),
+    }
+    return Step(READ, "Read what runs on the server", "read_server", parameters, timeout=120)
+
+
+def how_far() -> Step:
+    """Answer with `adopted WHEN`, or `begun UNIT`, or neither; and `live RELEASE`."""
+    return Step(HOW_FAR, "Read how far it is", "read_adopted")
+
+
+def keep(
+    unit: str,
+    address: str,
+    *,
+    uploads: Iterable[str],
+    gone: Iterable[str],
+    units: Iterable[str | PurePosixPath],
+    site: Iterable[str | PurePosixPath],
+    rights: Iterable[str | PurePosixPath],
+) -> Step:
+    """Keep what is about to change, for the way back; what a run that was cut has kept counts."""
+    parameters = {
+        "unit": unit, "address": address, "uploads": uploads, "gone": gone, "units": units, "site": site,
+        "rights": rights,
+    }  # fmt: skip
+    return Step("keep_what_is_there", "Keep what is there", "keep_what_is_there", parameters, timeout=120)
+
+
+def begin() -> Step:
+    """Note that the change of hands has begun: from here on, what was kept is how it was before."""
+    return Step("note_that_it_begins", "Note that it begins", "begin_adopting")
+
+
+def save_changes() -> Step:
+    """Keep a patch of what was changed in the folder and not committed."""
+    return Step("save_local_changes", "Save local changes", "save_local_changes", timeout=120)
+
+
+def take_commit(commit: str) -> Step:
+    """See that the mirror has the commit, from the folder if it must; answers `commit SHA SUBJECT`."""
+    return Step(COMMIT, "Take the commit over", "take_commit", {"commit": commit}, timeout=300)
+
+
+def keep_static(settings: Settings) -> Step:
+    """Keep static files of the folder that pages of before name."""
+    parameters = {"static_root": settings.static_folder}
+    return Step("keep_its_static_files", "Keep its static files", "keep_old_static", parameters, timeout=300)
+
+
+def make_current(release: Release) -> Step:
+    """Make a release what `current` leads to, while nothing else does."""
+    return Step("make_it_current", "Make it current", "make_current", {"release": release.root})
+
+
+def change_hands(settings: Settings, release: Release, files: Iterable[PurePosixPath]) -> list[Step]:
+    """From the bridge to the website's own units; needs the bridge's three files, and `files`, sent by their names."""
+    layout = Layout.of(settings)
+    order = sorted(files, key=lambda path: (path != layout.socket_file, path != layout.service_file))
+    units = [path for path in order if path != layout.site_file]
+    return [
+        lend_uploads(settings),
+        *serve_beside(settings, release),
+        Step("stop_the_old_website", "Stop the old website; a link takes its folder's name", "change_folder",
+             timeout=180, live=True),
+        Step("start_the_website", "Start the website behind its socket", "install_units",
+             {"files": units, **_waiting(settings, release)}, timeout=settings.timeouts.boot + 90, live=True),
+        _lead("lead_visitors_to_the_website", "Lead visitors to the website", layout.site_file.name),
+        end_bridge(),
+    ]  # fmt: skip
+
+
+def serve_beside(settings: Settings, release: Release) -> list[Step]:
+    """Have the bridge serve, and nobody else be asked."""
+    site = Layout.of(settings).bridge(release).site_file.name
+    boot = Step(
+        "start_a_second_website", "Start a second website beside it", "start_bridge", _waiting(settings, release),
+        timeout=settings.timeouts.boot + 60,
+    )  # fmt: skip
+    return [boot, _lead("lead_visitors_to_the_second", "Lead visitors to the second website", site)]
+
+
+def lend_uploads(settings: Settings) -> Step:
+    """Let the folder's uploads lie below shared/, where the release looks for them."""
+    parameters = {"user": settings.user, "group": settings.group, "media": settings.media.folder}
+    return Step("move_the_uploads", "Move the uploads", "lend_uploads", parameters, timeout=600, live=True)
+
+
+def end_bridge() -> Step:
+    """End the second website, which nobody is led to any more."""
+    return Step("end_the_second_website", "End the second website", "end_bridge", timeout=120, live=True)
+
+
+def narrow_rights() -> Step:
+    """Take the old rights away, now that the exact ones are there."""
+    return Step("take_the_old_rights_away", "Take the old rights away", "narrow_rights")
+
+
+def mark_adopted() -> Step:
+    """Note that the server has changed hands."""
+    return Step("note_that_it_is_adopted", "Note that it is adopted", "mark_adopted")
+
+
+def give_back(settings: Settings) -> list[Step]:
+    """The way back, from wherever the change of hands is; what serves meanwhile goes on until the old website does."""
+    owner = {"user": settings.user, "group": settings.group}
+    limit = settings.timeouts.boot
+    old = {
+        "headers": header_lines(settings),
+        "paths": (settings.health_path, *settings.warm_up),
+        "limit": limit,
+    }
+    return [
+        Step("start_the_old_website", "Start the old website in its folder", "bring_back_old", old,
+             timeout=limit + 300, live=True),
+        Step("bring_the_old_site_back", "Lead visitors to the old website", "bring_back_site", timeout=120, live=True),
+        end_bridge(),
+        Step("bring_the_rest_back", "Bring uploads and rights back", "forget_adopted", owner, timeout=600, live=True),
+    ]  # fmt: skip
+
+
+def _lead(step_id: str, title: str, site: str) -> Step:
+    return Step(step_id, title, "lead_visitors", {"site": site}, timeout=120, live=True)
+
+
+def _waiting(settings: Settings, release: Release) -> dict[str, Value]:
+    limit = settings.timeouts.boot
+    return {"release": release.root, "health_path": settings.health_path, "limit": limit, "patience": limit}
