@@ -13,8 +13,9 @@ from contextlib import ExitStack
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
-from testbed.harness import PAGE, Result, Site, hosts_toml
+from testbed.harness import Result, Site, hosts_toml
 from testbed.lab.image import SUITES
+from testbed.load import a_title
 from testbed.playbook import ADOPTED, deployed_by_playbook
 from testbed.shapes import Transcript
 from testbed.traffic import RATE, Traffic
@@ -75,17 +76,11 @@ def measure(suite: str, counts: list[int], name: str) -> Iterator[Row]:
         for count in counts:
             yield watch(site, suite, "adopt", "adopt")
             for number in range(count):
-                title(site, f"Number {number + 1} of {count}")
+                site.commit(a_title(site, f"Number {number + 1} of {count}"))
                 row = watch(site, suite, f"deploy {number + 1}", "deploy")
                 if row.failed:
                     yield row
             yield watch(site, suite, f"undo after {count} deploys", "adopt", "--undo")
-
-
-def title(site: Site, text: str) -> None:
-    """Commit a front page with another heading."""
-    before, _, rest = site.repository.read(PAGE).partition("<h1>")
-    site.commit({PAGE: f"{before}<h1>{text}</h1>{rest.partition('</h1>')[2]}"}, text)
 
 
 def transcript(suite: str, name: str) -> Transcript:
@@ -103,7 +98,7 @@ def transcript(suite: str, name: str) -> Transcript:
             promise(told, type_(site, told, "adopt", "--plan"))
             promise(told, type_(site, told, "adopt"))
             for number in ("first", "second", "third"):
-                title(site, f"The {number} deploy")
+                site.commit(a_title(site, f"The {number} deploy"))
                 promise(told, type_(site, told, "deploy"))
         seen = traffic.count()
         told.promise(seen.failed == 0, f"{seen.requests} requests, {seen.failed} failed, slowest {seen.slowest_ms} ms")

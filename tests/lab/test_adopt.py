@@ -13,6 +13,7 @@ import pytest
 from testbed.driver import Order
 from testbed.harness import Result, Site, wait_for, watching_ps
 from testbed.lab import execute
+from testbed.load import a_title
 from testbed.playbook import ADOPTED, BY_HAND, NOTES, UPLOADS, Variables, deployed_by_playbook, upload
 from testbed.target import Target
 from testbed.traffic import Traffic
@@ -194,8 +195,7 @@ def test_a_server_changes_hands_and_nobody_notices(
         assert_ours(site, site.repository.sha())
 
 
-@pytest.mark.parametrize("deploys", [0, 3])
-@pytest.mark.parametrize("tmpfiles", [False, True], ids=["runtime-directory", "tmpfiles"])
+@pytest.mark.parametrize(("deploys", "tmpfiles"), [(0, False), (3, True)], ids=["straight", "after-deploys"])
 def test_undo_brings_everything_back(
     deploys: int, tmpfiles: bool, host_name: str, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
@@ -205,7 +205,7 @@ def test_undo_brings_everything_back(
         with visited(site):
             site.fab("adopt", "--json").expect(0)
             for number in range(deploys):
-                site.commit(site.titled(f"Number {number}"))
+                site.commit(a_title(site, f"Number {number}"))
                 site.deploy().expect(0)
         address = upload(site.host, "since.txt", b"since")
         with visited(site, record_property):
