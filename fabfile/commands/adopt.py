@@ -56,6 +56,7 @@ def adopt(run: Run, contact: FirstContact, *, token: str | None, leave_out: bool
         show(run, seen)
         refuse(run, seen, leave_out=leave_out)
         make_ready(run, seen, found, token)
+        run.outcome.git_branch = found["git"]["branch"] or run.settings.branch
         live = build(run, seen, wait)
     change_hands(run, live, wait)
     settle(run, wait)
@@ -248,7 +249,6 @@ def change_hands(run: Run, live: Release, wait: int) -> None:
     """Have the release serve in place of what runs in the folder; the host goes on, or back, by itself."""
     settings = run.settings
     files = rendering.files(settings)
-    run.outcome.site_state = "unknown: the host was in the middle of changing hands, and brings it to its end"
     with changing(run, live, "adopt", wait) as runner:
         runner.run(
             [
@@ -312,4 +312,12 @@ def changing(run: Run, live: Release, what: str, wait: int) -> Generator[Runner]
         staging.send(settings, runner, rendering.files(settings))
         for name, text in rendering.bridge(settings, live).items():
             runner.put(name, text.encode())
-        yield runner
+        run.outcome.site_state = "unknown: the host was in the middle of changing hands, and brings it to its end"
+        try:
+            yield runner
+        except StepError as error:
+            back = error.rescue and all(result.ok for result in error.rescue.values())
+            run.outcome.site_state = (
+                "as before" if back else f"unknown: {error.failed.step.title} failed, and the way back"
+            )
+            raise

@@ -71,6 +71,7 @@ kept() {
   for folder in "$SHARED" $(process_folders); do
     ! has_something "$folder" || echo "$folder"
   done
+  if [ -d "$OLD_FOLDER" ] && [ ! -L "$OLD_FOLDER" ]; then echo "$OLD_FOLDER"; fi # of before adopt
 }
 
 # Whether a folder has something in it: has_something FOLDER
