@@ -42,6 +42,7 @@ links_of() { find /etc/systemd/system -path "*.wants/$1" -type l; }
 # Copy paths into the caller's `new` folder, and note those that are not there, too: keep_paths GROUP PATHS
 keep_paths() {
   local path from
+  touch "$new/$1"
   for path in $2; do
     if grep -qsxF "$path" "$new/$1"; then continue; fi
     echo "$path" >>"$new/$1"
