@@ -4,8 +4,8 @@ Takes name=value words: `app` (the folder of the checkout), `unit` (the path of 
 it count) and `secrets_in`: with `doppler` one line DOPPLER_TOKEN=dp.... is printed, with `file` a line NAME="value" for
 each variable of the unit, as secrets_file.py and systemd read it. Ends with 1, and no output, where there is nothing.
 
-A file that somebody else than root may change is read as that somebody: a link in its place leads to nothing that is not
-theirs anyway.
+A file that somebody else than root may change is read as that somebody: a link in its place leads to nothing that is
+not theirs anyway.
 """
 
 import glob
@@ -95,10 +95,10 @@ def assignments(value):
         elif sign in "\"'":
             quote = sign
         elif sign.isspace():
-            words, word, begun = (words + [word] if begun else words), "", False
+            words, word, begun = ([*words, word] if begun else words), "", False
         else:
             word, begun = word + sign, True
-    return dict(each.replace("%%", "%").split("=", 1) for each in (words + [word] if begun else words) if "=" in each)
+    return dict(each.replace("%%", "%").split("=", 1) for each in [*words, word] if "=" in each)
 
 
 def variables(text):

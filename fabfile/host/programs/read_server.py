@@ -162,6 +162,11 @@ class Server:
         found = [path for pattern in patterns for path in sorted(glob.glob(self.at(pattern), include_hidden=True))]
         return [path[len(self.root) :] for path in found if os.path.isfile(path)]
 
+    def link_target(self, path):
+        """Where a link leads in the end; nothing for what is none."""
+        path = self.at(path)
+        return os.path.realpath(path).removeprefix(self.root) if os.path.islink(path) else ""
+
     def text(self, path):
         return read(self.at(path))
 
@@ -220,6 +225,8 @@ class Server:
         found |= {"size": size, "free": free.f_bavail * free.f_frsize // 1024, "databases": sorted(databases)[:FIRST]}
         configuration = dict(re.findall(r"(?m)^(\w+)\s*=\s*(.*)$", self.text(f"{self.app}/.venv/pyvenv.cfg")))
         found["python"] = configuration.get("version_info") or configuration.get("version") or ""
+        found["by_uv"] = "uv" in configuration
+        found["lock_files"] = sorted(self.inside("uv.lock"))
         found["gunicorn_conf"] = {
             each: hidden(text)
             for each in self.gunicorn_confs()
@@ -228,11 +235,14 @@ class Server:
         return found
 
     def gunicorn_confs(self):
-        """Files of the app, seen from its folder, that may be the settings of its gunicorn."""
+        """Files of the app that may be the settings of its gunicorn."""
+        return self.inside("*gunicorn*.py")[:20]
+
+    def inside(self, name):
+        """The files that a pattern stands for in the app's folder, or up to three folders below, seen from there."""
         top = self.at(self.app)
-        patterns = ("gunicorn*.py", "*/gunicorn*.py", "*/*/gunicorn*.py")
-        found = [os.path.relpath(path, top) for pattern in patterns for path in sorted(glob.glob(f"{top}/{pattern}"))]
-        return found[:20]
+        patterns = [f"{top}/{'*/' * depth}{name}" for depth in range(4)]
+        return [os.path.relpath(path, top) for pattern in patterns for path in sorted(glob.glob(pattern))]
 
     def place(self, inside):
         """What lies at a path in the app's folder."""
@@ -385,13 +395,15 @@ class Server:
         return [unit | states.get(unit["name"], {"active": "", "enabled": ""}) for unit in found.values()]
 
     def other_units(self, units):
-        """The names of services of other apps."""
+        """The services of other apps, each with the folder that it runs in."""
         ours = {unit["name"] for unit in units}
-        found = set()
+        found = {}
         for path in self.files(*(f"{folder}/*.service" for folder in UNIT_FOLDERS[:3])):
-            if os.path.basename(path) not in ours and SERVERS.search(uncommented(self.text(path))):
-                found.add(os.path.basename(path))
-        return sorted(found)
+            unit, text = os.path.basename(path), uncommented(self.text(path))
+            if unit not in ours and SERVERS.search(text):
+                folder = re.search(r"(?m)^\s*WorkingDirectory\s*=\s*-?(\S+)", text)
+                found.setdefault(unit, {"name": unit, "folder": folder[1] if folder else ""})
+        return [found[unit] for unit in sorted(found)]
 
     def supervisor(self):
         """What supervisor runs of the app."""
@@ -510,7 +522,7 @@ class Server:
             found["files"].append(
                 {
                     "path": path,
-                    "target": link_target(self.at(path)),
+                    "target": self.link_target(path),
                     "loaded": path in loaded,
                     "concerned": path in concerned,
                     "includes": self.included(path, texts),
@@ -614,11 +626,6 @@ def link(path):
         return os.readlink(path)
     except OSError:
         return ""
-
-
-def link_target(path):
-    """Where a link leads in the end; nothing for what is none."""
-    return os.path.realpath(path) if os.path.islink(path) else ""
 
 
 def within(path, folder):

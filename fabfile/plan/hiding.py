@@ -1,0 +1,28 @@
+"""Texts without the secrets in them, for people to see; on a host programs/read_server.py does the same. Pure."""
+
+import re
+
+MASK = "[hidden]"
+SECRETIVE = r"[A-Za-z0-9_]*(?:SECRET|KEY|TOKEN|PASSWORD|PASSWD|PASS|PWD|DSN|URL|URI|CREDENTIAL|AUTH)[A-Za-z0-9_]*"
+HIDDEN = (
+    (re.compile(r"\bdp\.[A-Za-z0-9._-]{4,}"), MASK),
+    (re.compile(r"(--token[= ]\s*)(?:\"[^\"]*\"|'[^']*'|[^\s\"']+)"), rf"\1{MASK}"),
+    # A whole word in quotes, and a value that may have some of its own.
+    (re.compile(rf"(?i)([\"'])({SECRETIVE})=(?!\1)(?:(?!\1).)*\1"), rf"\1\2={MASK}\1"),
+    (re.compile(rf"(?i)(?<=[ \t\"'=,])({SECRETIVE})=(?!\[hidden)(\"[^\"]*\"|'[^']*'|[^\s\"',]+)"), rf"\1={MASK}"),
+    (re.compile(r"(?i)(://[^/\s:@\"']*:)[^/\s@\"']+@"), rf"\1{MASK}@"),
+    (re.compile(r"(?mi)^(\s*SetCredential(?:Encrypted)?\s*=\s*[^:\s]+:).*$"), rf"\1{MASK}"),
+    (re.compile(r"(?i)((?:proxy_set_header|add_header)\s+\S*(?:auth|key|token|secret)\S*\s+)[^;]+;"), rf"\1{MASK};"),
+)
+
+
+def hidden(text: str) -> str:
+    """Return a text without the values of secrets."""
+    for pattern, instead in HIDDEN:
+        text = pattern.sub(instead, text)
+    return text
+
+
+def is_secretive(name: str) -> bool:
+    """Return whether a variable of this name may hold a secret."""
+    return bool(re.fullmatch(SECRETIVE, name, re.IGNORECASE))
