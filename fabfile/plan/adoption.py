@@ -50,23 +50,24 @@ class Adoption:
 def judge(settings: "Settings", found: Mapping[str, Any]) -> Adoption:
     """Judge what was read of a server (host/programs/read_server.py) against the settings of its host."""
     findings, layout = Findings(), Layout.of(settings)
-    unit, address, uploads, site_files, site_text = None, "", (), (), ""
+    unit, addresses, uploads, site_files, site_text = None, [""], (), (), ""
     if adoption_folder.judge_folder(settings, found, findings):
         adoption_folder.judge_checkout(settings, found, findings)
         uploads = adoption_folder.judge_data(settings, found, findings)
         adoption_folder.judge_room(found, findings)
         unit = adoption_others.website(settings, found, findings)
     if unit:
-        address = adoption_unit.address_of(unit, found)
+        addresses = adoption_unit.addresses_of(unit, found)
         adoption_unit.judge_unit(settings, unit, found, findings)
-        site_files, site_text = adoption_site.judge_site(settings, address, found, findings)
+        as_it_runs = adoption_unit.in_its_project(settings, unit, found)
+        site_files, site_text = adoption_site.judge_site(as_it_runs, addresses, found, findings)
     adoption_others.judge_others(settings, unit, found, findings)
     sudoers = adoption_others.judge_rights(settings, found, findings)
     socket = next((each for each in found["sockets"] if unit and each["service"] == unit["name"]), None)
     gone = [*_gone_units(layout, unit, socket, findings), *site_files, *_gone_folders(layout, found, findings)]
     return Adoption(
         unit=unit["name"] if unit else "",
-        address=address,
+        address=addresses[0],
         commit=found["git"]["commit"],
         gone=tuple(dict.fromkeys(gone)),
         sudoers=sudoers,

@@ -196,7 +196,7 @@ def judge_room(found: Mapping[str, Any], findings: Findings) -> None:
 def listed(names: Iterable[str], more: int = 0) -> str:
     """Return names as part of a sentence; of many, the first."""
     names = list(names)
-    rest = len(names) - SHOWN + more
+    rest = max(0, len(names) - SHOWN) + more
     return ", ".join(names[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 
 

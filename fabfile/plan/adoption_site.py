@@ -81,7 +81,7 @@ class Site:
 
 
 def judge_site(
-    settings: "Settings", address: str, found: Mapping[str, Any], findings: Findings
+    settings: "Settings", addresses: Sequence[str], found: Mapping[str, Any], findings: Findings
 ) -> tuple[tuple[str, ...], str]:
     """Judge the site; return the files that go, and the text of the site of before."""
     nginx = found["nginx"]
@@ -96,14 +96,14 @@ def judge_site(
         findings.stop(
             f"nginx -t fails on this server already: {nginx['why']}", "mend that file on the server, see: nginx -t"
         )
-    site = Site(settings, findings, found["folder"]["path"], _addresses(address))
+    site = Site(settings, findings, found["folder"]["path"], _all_names(addresses))
     site.new = nginx_file.parse(rendering.site(settings))
     parsed = _parsed(site, nginx["files"], findings)
     site.files = [each for each in nginx["files"] if each["path"] in parsed and _is_ours(site, parsed[each["path"]])]
-    if not site.files:
+    if not any(_leads(site, server) for each in site.files for server in _servers(parsed[each["path"]])):
         findings.stop(
-            f"no site of nginx leads to {address}: who asks for {settings.domain} gets something else",
-            "name what it is called in hosts.toml (domain), or see on the server: nginx -T",
+            f"no site of nginx leads to {addresses[0]}: who asks for {settings.domain} gets something else",
+            "see on the server what it leads to: nginx -T; domain in hosts.toml, and the old service, have to fit that",
         )
         return (), ""
     for file in site.files:
@@ -114,12 +114,14 @@ def judge_site(
     return _gone(settings, site.files), "\n".join(each["text"] for each in site.files)
 
 
-def _addresses(address: str) -> frozenset[str]:
-    """Return the ways to write one address."""
-    host, _, port = address.rpartition(":")
-    if address.startswith("/"):
-        return frozenset({address, address.replace("/run/", "/var/run/", 1), f"unix:{address}"})
-    return frozenset({address, *([f"localhost:{port}", f"[::1]:{port}"] if host == "127.0.0.1" else [])})
+def _all_names(addresses: Iterable[str]) -> frozenset[str]:
+    """Return the ways in which nginx may call these addresses."""
+    found = set()
+    for address in addresses:
+        host, _, port = address.rpartition(":")
+        found |= {address, f"/var{address}"} if address.startswith("/") else {address}
+        found |= {f"localhost:{port}", f"[::1]:{port}"} if host == "127.0.0.1" else set()
+    return frozenset(found)
 
 
 def _parsed(

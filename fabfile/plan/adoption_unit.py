@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import rendering, unit_file
 from .findings import Findings
-from .hiding import MASK, hidden, is_secretive
+from .hiding import MASK, hidden, is_secret
 from .old_command import Start, lacking, start
 
 if TYPE_CHECKING:
@@ -85,24 +85,25 @@ def conf_of(unit: Mapping[str, Any], found: Mapping[str, Any]) -> tuple[str, str
     return path, found["folder"]["gunicorn_conf"].get(inside, "")
 
 
-def address_of(unit: Mapping[str, Any], found: Mapping[str, Any]) -> str:
-    """Return where the old gunicorn listens: the path of a socket, or HOST:PORT by which the server itself asks."""
+def addresses_of(unit: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+    """Return where the old gunicorn listens: paths of sockets first, then HOST:PORT by which the server itself asks."""
     for socket in found["sockets"]:
         if socket["service"] == unit["name"]:
             texts = [socket["text"], *(each["text"] for each in socket["drop_ins"])]
-            return _address(unit_file.last(unit_file.options(texts, "Socket"), "ListenStream"))
+            return [_address(unit_file.last(unit_file.options(texts, "Socket"), "ListenStream"))]
     started = started_by(unit)
     if uds := started.settings.get("uds"):
-        return str(uds)
+        return [str(uds)]
     if "port" in started.settings:
-        return _address(f"{started.settings.get('host', '127.0.0.1')}:{started.settings['port']}")
+        return [_address(f"{started.settings.get('host', '127.0.0.1')}:{started.settings['port']}")]
     written = re.search(r"(?m)^bind\s*=\s*\[?\s*[\"']([^\"']+)", conf_of(unit, found)[1])
-    return _address(started.binds[0] if started.binds else written[1] if written else DEFAULT_ADDRESS)
+    binds = started.binds or [written[1] if written else DEFAULT_ADDRESS]
+    return sorted(map(_address, binds), key=lambda address: not address.startswith("/"))
 
 
 def _address(bind: str) -> str:
     if bind.startswith(("unix:", "/")):
-        return re.sub(r"^unix:(//)?", "", bind)
+        return re.sub(r"^(unix:(//)?)?(/var(?=/run/))?", "", bind)
     host, _, port = bind.rpartition(":")
     return f"{'127.0.0.1' if host in ('', '0.0.0.0', '[::]', '*') else host}:{port or '8000'}"  # noqa: S104
 
@@ -113,7 +114,7 @@ def judge_unit(settings: "Settings", unit: Mapping[str, Any], found: Mapping[str
     started = started_by(unit)
     _judge_user(settings, unit, options, findings)
     _judge_server(settings, unit, started, found, findings)
-    _judge_address(unit, address_of(unit, found), started, findings)
+    _judge_addresses(unit, addresses_of(unit, found), findings)
     _judge_secrets(settings, unit, started, options, findings)
     _judge_gunicorn(settings, unit, started, found, findings)
     _judge_options(settings, unit, options, found, findings)
@@ -166,14 +167,20 @@ def _judge_server(
         findings.need(f"{unit['name']} runs in {directory(unit)}", f"project = {json.dumps(project)}")
 
 
-def _judge_address(unit: Mapping[str, Any], address: str, started: Start, findings: Findings) -> None:
-    if not address.startswith("/"):
+def in_its_project(settings: "Settings", unit: Mapping[str, Any], found: Mapping[str, Any]) -> "Settings":
+    """Return the settings with the project that the old service runs in, from which its static files are seen."""
+    project = posixpath.relpath(directory(unit), found["folder"]["path"])
+    return settings if project.startswith("..") else settings.model_copy(update={"project": project})
+
+
+def _judge_addresses(unit: Mapping[str, Any], addresses: list[str], findings: Findings) -> None:
+    if not addresses[0].startswith("/"):
         findings.tell(
-            f"{unit['name']} listens at {address}; the new one listens at a socket alone: who else than nginx asks "
-            "that port gets no answer any more"
+            f"{unit['name']} listens at {addresses[0]}; the new one listens at a socket alone: who else than nginx "
+            "asks that port gets no answer any more"
         )
-    if len(started.binds) > 1:
-        findings.tell(f"{unit['name']} also listens at {', '.join(started.binds[1:])}; nobody will, afterwards")
+    if addresses[1:]:
+        findings.tell(f"{unit['name']} also listens at {', '.join(addresses[1:])}; nobody will, afterwards")
 
 
 def _judge_secrets(
@@ -210,7 +217,7 @@ def _judge_secrets(
         value = (started.doppler or {}).get(option, "")
         if value and value != getattr(settings, key):
             findings.need(f"{unit['name']} names Doppler's {key[8:]} {value}", f"{key} = {json.dumps(value)}")
-    secret = [name for name, value in unit_file.variables(options).items() if is_secretive(name) or MASK in value]
+    secret = [name for name, value in unit_file.variables(options).items() if is_secret(name, value)]
     secret = sorted(set(secret) - OF_THE_START)
     if secret and settings.secrets == "doppler":
         findings.tell(
@@ -276,12 +283,11 @@ def _judge_options(
     for key in dict.fromkeys(name for name, _ in options):
         if key in READ or key in COMMANDS or _covers(new, options, key):
             continue
-        values = (
-            _outside(unit_file.every(options, key), found, settings) if key in LISTS else unit_file.every(options, key)
-        )
-        if not values:
+        value = unit_file.last(options, key)
+        if key in LISTS:
+            value = " ".join(_lacking(new, _outside(unit_file.every(options, key), found, settings), key))
+        if not value:
             continue
-        value = " ".join(values) if key in LISTS else values[-1]
         if SOUND.fullmatch(key) and MASK not in value:
             wanted[key] = value
         else:
@@ -299,10 +305,13 @@ def _judge_options(
 
 def _covers(new: unit_file.Options, old: unit_file.Options, key: str) -> bool:
     """Return whether the new unit says the same of an option."""
-    if key in LISTS:
-        said = {word for value in unit_file.every(new, key) for word in value.split()}
-        return {word for value in unit_file.every(old, key) for word in value.split()} <= said
     return _plain(unit_file.last(new, key)) == _plain(unit_file.last(old, key)) != ""
+
+
+def _lacking(new: unit_file.Options, values: Iterable[str], key: str) -> list[str]:
+    """Return the words of a list that the new unit does not say."""
+    said = {word for value in unit_file.every(new, key) for word in value.split()}
+    return [word for word in values if word not in said]
 
 
 def _plain(value: str) -> str:
@@ -345,7 +354,7 @@ def _variables(settings: "Settings", old: Mapping[str, str], new: Mapping[str, s
     return [
         unit_file.assignment(name, value)
         for name, value in old.items()
-        if name not in OF_THE_START and new.get(name) != value and not is_secretive(name) and MASK not in value
+        if name not in OF_THE_START and new.get(name) != value and not is_secret(name, value)
     ]
 
 

@@ -23,6 +23,6 @@ def hidden(text: str) -> str:
     return text
 
 
-def is_secretive(name: str) -> bool:
-    """Return whether a variable of this name may hold a secret."""
-    return bool(re.fullmatch(SECRETIVE, name, re.IGNORECASE))
+def is_secret(name: str, value: str) -> bool:
+    """Return whether a variable may hold a secret, by its name or by what it looks like."""
+    return bool(re.fullmatch(SECRETIVE, name, re.IGNORECASE)) or MASK in value or hidden(value) != value
