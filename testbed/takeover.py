@@ -1,6 +1,7 @@
 """What visitors notice when the playbook's server is taken over, deployed to, and given back; on both Debians.
 
-Prints a table, or with `--transcript` what somebody types and reads between the playbook's server and the third deploy.
+Prints a table; with `--transcript` what somebody types and reads between the playbook's server and the third deploy;
+with `--cuts` how each step of both ways ends that is cut, and the same command after it.
 """
 
 import argparse
@@ -13,11 +14,17 @@ from contextlib import ExitStack
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
+import httpx
+
+from fabfile.errors import DeployError
+from testbed.faults import TracedStep
 from testbed.harness import Result, Site, hosts_toml
 from testbed.lab.image import SUITES
 from testbed.load import a_title
 from testbed.playbook import ADOPTED, deployed_by_playbook
+from testbed.playbook.cuts import BACK, FAULTS, THERE, Cut
 from testbed.shapes import Transcript
+from testbed.target import Broken
 from testbed.traffic import RATE, Traffic
 
 CALM = 3  # seconds of visits before and after each command
@@ -83,6 +90,40 @@ def measure(suite: str, counts: list[int], name: str) -> Iterator[Row]:
             yield watch(site, suite, f"undo after {count} deploys", "adopt", "--undo")
 
 
+def cut_every_step(suite: str, faults: list[str], name: str) -> int:
+    """Cut each step of adopt and of the way back by each fault, and say how it went; return how many went wrong."""
+    bad = 0
+    cells: list[tuple[tuple[str, ...], TracedStep, str]] = []
+    while True:
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            host = stack.enter_context(deployed_by_playbook(name, suite=suite))
+            cut = Cut(Site(host, folder, settings=dict(ADOPTED)))
+            traced = [(words, cut.steps(*words)) for words in (THERE, BACK)]
+            if not bad:
+                cells = [(words, step, fault) for fault in faults for words, steps in traced for step in steps]
+            try:
+                while cells:
+                    _cut_one(cut, suite, *cells.pop(0))
+            except (Broken, AssertionError, httpx.HTTPError, DeployError, OSError, RuntimeError, ValueError) as error:
+                bad += 1
+                tell(f"BAD  {type(error).__name__}: {error}; {'; '.join(getattr(error, '__notes__', ()))}")
+                continue  # on another server
+            return bad
+
+
+def _cut_one(cut: Cut, suite: str, words: tuple[str, ...], step: TracedStep, fault: str) -> None:
+    began = time.monotonic()
+    if words == THERE:
+        code = cut.there(step, fault)
+        cut.site.fab(*BACK, "--json").expect(0)
+    else:
+        cut.site.fab(*THERE, "--json").expect(0)
+        code = cut.back(step, fault)
+    seconds = time.monotonic() - began
+    tell(f"{suite:<9}{' '.join(words):<13}{step.title:<50}{fault:<10}exit {code:<4}{seconds:5.1f} s  ok")
+
+
 def transcript(suite: str, name: str) -> Transcript:
     """From the playbook's server to the third deploy, as somebody types it."""
     told = Transcript()
@@ -139,6 +180,9 @@ def main() -> int:
         help="how many deploys lie between adopt and undo (0 3 10)",
     )
     parser.add_argument("--transcript", action="store_true", help="what is typed and read, for the docs")
+    parser.add_argument(
+        "--cuts", nargs="*", choices=FAULTS, help=f"cut every step by these faults (all: {', '.join(FAULTS)})"
+    )
     parser.add_argument("--name", default="takeover", help="the lab host's name")
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no host is left
@@ -146,6 +190,10 @@ def main() -> int:
         story = transcript(given.suites[0], given.name)
         tell("\n".join(story.lines))
         return 1 if story.broken else 0
+    if given.cuts is not None:
+        bad = sum(cut_every_step(suite, given.cuts or list(FAULTS), given.name) for suite in given.suites)
+        tell(f"{bad} went wrong")
+        return 1 if bad else 0
     tell(f"{RATE} requests a second\n" + "  ".join(word.rjust(width) for word, width in zip(HEAD, WIDTHS, strict=True)))
     failed = 0
     for suite in given.suites:
