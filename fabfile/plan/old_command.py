@@ -103,8 +103,8 @@ def _arguments(words: Iterable[str]) -> tuple[dict[str, object], str]:
     app, rest = "", list(words)
     while rest:
         word = rest.pop(0)
-        if word in ("&&", "||", ";", "|", "&", ">", ">>", "2>&1"):
-            break
+        if re.match(r"\d?>|[;&|<]", word):
+            break  # a shell's script goes on
         if not word.startswith("-") or word == "-":
             app = word
             continue
