@@ -204,6 +204,7 @@ def keep(run: Run, seen: Adoption) -> Step:
     return steps.keep(
         seen.unit,
         seen.address,
+        socket=seen.socket,
         uploads=seen.uploads,
         gone=[*seen.gone, *default, *seen.sudoers],
         units=[

@@ -33,6 +33,7 @@ def keep(
     unit: str,
     address: str,
     *,
+    socket: str,
     uploads: Iterable[str],
     gone: Iterable[str],
     units: Iterable[str | PurePosixPath],
@@ -41,8 +42,8 @@ def keep(
 ) -> Step:
     """Keep what is about to change, for the way back; what a run that was cut has kept counts."""
     parameters = {
-        "unit": unit, "address": address, "uploads": uploads, "gone": gone, "units": units, "site": site,
-        "rights": rights,
+        "unit": unit, "socket": socket, "address": address, "uploads": uploads, "gone": gone, "units": units,
+        "site": site, "rights": rights,
     }  # fmt: skip
     return Step("keep_what_is_there", "Keep what is there", "keep_what_is_there", parameters, timeout=120)
 

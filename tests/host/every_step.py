@@ -70,7 +70,7 @@ def adoption(settings: Settings) -> list[Step]:
     """All that `adopt` asks for which no other verb does."""
     unit = "/etc/systemd/system/consult-django.service"
     kept = adopt.keep(
-        "consult-django.service", "/run/consult/gunicorn.sock", uploads=["apps/web/my media"], gone=[unit],
+        "consult-django.service", "/run/consult/gunicorn.sock", socket="", uploads=["apps/web/my media"], gone=[unit],
         units=[unit], site=[LAYOUT.site_file], rights=[LAYOUT.sudoers],
     )  # fmt: skip
     return [

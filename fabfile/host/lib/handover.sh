@@ -9,19 +9,20 @@ BRIDGE=$UNIT-bridge
 RUNTIME_UNITS=/run/systemd/system # gone with a reboot, as the bridge is to be
 
 # Keep what is about to change, for the way back: `units`, `site` and `rights` are paths, there or not, and `gone` those
-# of them that have no place in ours; `unit` is the one that runs the app, `address` where it listens, `uploads` are names
-# in the folder. Once the change has begun, what was kept counts.
+# of them that have no place in ours; `unit` is the one that runs the app, `socket` the unit that starts it, if one does,
+# `address` where it listens, `uploads` are names in the folder. Once the change has begun, what was kept counts.
 keep_what_is_there() {
-  local unit address uploads units site rights gone
+  local unit socket address uploads units site rights gone
   local "$@"
   local new=$ADOPTED.new starts
   [ ! -e "$ADOPTED/begun" ] || return 0
   [ -d "$ETC" ] || install -d -m 750 "$ETC"
   rm -rf "$new"
   install -d -m 700 "$new" "$new/tree"
-  starts=$(links_of "$unit")
-  [ "$unit" = "$UNIT.service" ] || gone="$gone"$'\n'"$starts"
+  starts=$(links_of "$unit"; links_of "${socket:-none}")
+  gone="$gone"$'\n'$(grep -v -e "/$UNIT.service$" -e "/$UNIT.socket$" <<<"$starts" || true)
   note unit "$unit"
+  note socket "$socket"
   note address "$address"
   note uploads "$uploads"
   note gone "$gone"
@@ -227,7 +228,7 @@ reload_nginx_and_wait() {
 # OLD_FOLDER from then on.
 change_folder() {
   sync --file-system "$SITE_FILE"
-  systemctl stop "$(cat "$ADOPTED/unit")"
+  stop_old
   if [ ! -L "$APP" ]; then
     [ ! -e "$OLD_FOLDER" ] || [ -L "$OLD_FOLDER" ] || fail "$OLD_FOLDER is there already"
     ln -sfnT "$CURRENT" "$OLD_FOLDER"
@@ -235,6 +236,14 @@ change_folder() {
     change_places "$APP" "$OLD_FOLDER"
   fi
   rmdir --ignore-fail-on-non-empty "${SOCKET%/*}" 2>/dev/null || true # systemd makes it anew, as root's
+}
+
+# Stop the old website, its socket first: that would start it again.
+stop_old() {
+  local socket
+  socket=$(cat "$ADOPTED/socket")
+  [ -z "$socket" ] || systemctl stop "$socket"
+  systemctl stop "$(cat "$ADOPTED/unit")"
 }
 
 # Install the units (sent to the runner by name, the socket first) in place of those of before, and wait until they serve.
@@ -288,17 +297,16 @@ read_adopted() {
 bring_back_old() {
   local headers paths limit
   local "$@"
-  local unit file
+  local unit socket file
   unit=$(cat "$ADOPTED/unit")
+  socket=$(cat "$ADOPTED/socket")
   [ ! -L "$APP" ] || [ -d "$OLD_FOLDER" ] || fail "$OLD_FOLDER is gone, the $APP of before adopt: there is no way back"
-  if [ -e "$SOCKET_FILE" ] && ! [ -e "$ADOPTED/tree$SOCKET_FILE" ]; then
+  if [ -L "$APP" ]; then # so the old one does not serve
     stop_processes_of_ours
-    systemctl stop "$UNIT.socket" "$UNIT.service"
+    systemctl stop "$UNIT.socket" "$UNIT.service" 2>/dev/null || true # they may not be installed yet
     for file in "${FILES[@]}"; do
       grep -qxF "$file" "$ADOPTED/units" "$ADOPTED/site" || remove_path "$file" # of a process that came later
     done
-  fi
-  if [ -L "$APP" ] && [ -d "$OLD_FOLDER" ] && [ ! -L "$OLD_FOLDER" ]; then
     share_with_user
     change_places "$APP" "$OLD_FOLDER"
   fi
@@ -307,7 +315,8 @@ bring_back_old() {
   systemctl daemon-reload
   systemd-tmpfiles --create --prefix="${SOCKET%/*}" 2>/dev/null || true
   systemctl reset-failed "$unit" 2>/dev/null || true
-  systemctl start "$unit"
+  # shellcheck disable=SC2086 # there may be no socket
+  systemctl start $socket "$unit"
   await_old
 }
 
