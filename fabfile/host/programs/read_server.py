@@ -22,9 +22,12 @@ from pathlib import Path
 
 MASK = "[hidden]"
 SECRETIVE = r"[A-Za-z0-9_]*(?:SECRET|KEY|TOKEN|PASSWORD|PASSWD|PASS|PWD|DSN|URL|URI|CREDENTIAL|AUTH)[A-Za-z0-9_]*"
+IN_CAPITALS = SECRETIVE.replace("A-Za-z", "A-Z")
 HIDDEN = [
     (re.compile(r"\bdp\.[A-Za-z0-9._-]{4,}"), MASK),
     (re.compile(r"(--token[= ]\s*)(?:\"[^\"]*\"|'[^']*'|[^\s\"']+)"), rf"\1{MASK}"),
+    # At the beginning of a line, where a unit has words like KeyringMode, only what is written in capitals.
+    (re.compile(rf"(?m)^({IN_CAPITALS})=(\"[^\"]*\"|'[^']*'|\S+)"), rf"\1={MASK}"),
     # A whole word in quotes, and a value that may have some of its own.
     (re.compile(rf"(?i)([\"'])({SECRETIVE})=(?!\1)(?:(?!\1).)*\1"), rf"\1\2={MASK}\1"),
     (re.compile(rf"(?i)(?<=[ \t\"'=,])({SECRETIVE})=(?!\[hidden)(\"[^\"]*\"|'[^']*'|[^\s\"',]+)"), rf"\1={MASK}"),
@@ -209,7 +212,7 @@ class Server:
         found = {**self.place(""), "path": self.app}
         known = {self.at(f"{self.app}/{each}") for each in self.linked}
         size, databases = 0, []
-        for top, folders, files, handle in os.fwalk(path):
+        for top, folders, files, handle in os.fwalk(path) if found["kind"] == "folder" else ():
             if top in known:
                 folders.clear()
                 files = [name for name in files if DATABASE.fullmatch(name)]
@@ -278,7 +281,9 @@ class Server:
         code, commit, why = git("rev-parse", "--verify", "HEAD")
         if code:
             return {**found, "why": why.strip().splitlines()[0] if why.strip() else "git does not know its commit"}
-        changed = git("diff", "--name-only", "--no-ext-diff", "-z", "HEAD", "--")[1].split("\0")
+        # `git diff` would write the index anew, whatever GIT_OPTIONAL_LOCKS says; `git status` does not.
+        status = git("status", "--porcelain", "-z", "--no-renames", "--untracked-files=no")[1].split("\0")
+        changed = [line[3:] for line in status]
         untracked = git("ls-files", "--others", "--exclude-standard", "-z")[1].split("\0")
         ignored = git("ls-files", "--others", "--ignored", "--exclude-standard", "--directory", "-z")[1].split("\0")
         refs = git("for-each-ref", "--contains", "HEAD", "--format=%(refname)", "refs/remotes", "refs/tags")[1]
