@@ -37,13 +37,13 @@ class Cut:
         return [TracedStep(**json.loads(line)) for line in trace.read_text().splitlines()]
 
     def there(self, step: TracedStep, fault: str) -> int:
-        """Cut an adopt and type it once more, which takes the server over; return how the cut one ended."""
+        """Cut an adopt and type it once more: the server is taken over. Return how the cut one ended."""
         code = self._cut(step, fault, *THERE)
         assert_ours(self.site, self.commit)
         return code
 
     def back(self, step: TracedStep, fault: str) -> int:
-        """Cut the way back and type it once more, which leaves the server as it was before; return the cut one's end."""
+        """Cut the way back and type it once more: the server is as before. Return how the cut one ended."""
         code = self._cut(step, fault, *BACK)
         assert_old(self.site, self.before)
         return code
