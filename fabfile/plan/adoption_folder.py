@@ -85,7 +85,9 @@ def judge_checkout(settings: "Settings", found: Mapping[str, Any], findings: Fin
             f"{path} has local changes in {listed(git['changed'])}: they are saved as a patch, but a release is of "
             "the commit alone; commit them if they matter"
         )
-    if untracked := [name for name in git["untracked"] if not _is_kept(settings, name)]:
+    if untracked := [
+        name for name in git["untracked"] if not _is_kept(settings, name) and not OF_NO_INTEREST.fullmatch(name)
+    ]:
         findings.tell(
             f"{path} has files that git does not know: {listed(untracked, git['more'])}; they stay in {path}.adopted, "
             "and no release has them"

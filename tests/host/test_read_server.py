@@ -262,20 +262,27 @@ def test_processes_are_told_by_their_folder_and_their_service(server: OldServer)
         (103, "0::/system.slice/docker-0123.scope", "gunicorn config.wsgi"),
         (104, "0::/system.slice/docker.service", "/usr/bin/docker-proxy -proto tcp -host-ip 0.0.0.0 -host-port 8000"),
         (105, "0::/system.slice/nginx.service", "nginx: worker process"),
+        (106, "0::/system.slice/supervisor.service", "gunicorn: master [config.wsgi]"),
+        (107, "0::/user.slice/user-1000.slice/session-3.scope", "vim /app/gunicorn.conf.py"),
     ):
         server.write(f"proc/{pid}/cgroup", f"{group}\n")
         server.write(f"proc/{pid}/cmdline", command.replace(" ", "\0"))
-        (server.root / f"proc/{pid}/cwd").symlink_to("/app/apps/web" if pid < 103 else "/")
+        (server.root / f"proc/{pid}/cwd").symlink_to("/app/apps/web" if pid < 103 or pid == 106 else "/")
+    server.write(f"{UNITS}/supervisor.service", "[Service]\nExecStart=/usr/bin/supervisord\n")
     (server.root / "proc/100/fd").mkdir()
     server.write("proc/100/fdinfo/3", "pos:\t0\nflags:\t02101\n")
     (server.root / "proc/100/fd/3").symlink_to("/var/log/consult/app.log")
-    found = {each["pid"]: each for each in server.read()["processes"]}
-    assert sorted(found) == [100, 101, 102, 103, 104]
+    answer = server.read()
+    assert [unit["name"] for unit in answer["units"]] == ["consult-django.service"]
+    found = {each["pid"]: each for each in answer["processes"]}
+    assert sorted(found) == [100, 101, 102, 103, 104, 106, 107]
     assert (found[100]["unit"], found[100]["writes"]) == ("consult-django.service", ["/var/log/consult/app.log"])
     assert (found[101]["unit"], found[101]["user_unit"], found[101]["serves"]) == ("", "", True)
     assert found[102]["user_unit"] == "web.service"
     assert (found[103]["container"], found[103]["of_app"]) == (True, False)
     assert found[104]["port"] == 8000
+    assert (found[106]["unit"], found[106]["serves"]) == ("supervisor.service", True)
+    assert not found[107]["serves"]
 
 
 def test_other_layouts_are_read(server: OldServer) -> None:

@@ -36,7 +36,11 @@ HIDDEN = [
     (re.compile(r"(?i)((?:proxy_set_header|add_header)\s+\S*(?:auth|key|token|secret)\S*\s+)[^;]+;"), rf"\1{MASK};"),
 ]
 UNIT_FOLDERS = ("/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/lib/systemd/system")
-SERVERS = re.compile(r"\b(gunicorn|uvicorn|hypercorn|daphne|uwsgi|waitress|granian|celery|rqworker|runserver)\b")
+SERVERS = ("gunicorn", "uvicorn", "hypercorn", "daphne", "uwsgi", "waitress-serve", "granian", "celery", "rqworker",
+           "runserver")  # fmt: skip
+SERVES = re.compile(rf"\b({'|'.join(SERVERS)})\b")
+# Services whose children are somebody else's.
+MANAGERS = re.compile(r"(crond?|atd|sshd?(@.*)?|supervisord?|docker|containerd|podman.*|nginx)\.service")
 CONTAINER = re.compile(r"docker|libpod|podman|containerd|kubepods|lxc")
 DATABASE = re.compile(r".*\.(sqlite3?|db)")
 SKIPPED = (".venv", "venv", "node_modules", ".git")
@@ -304,16 +308,19 @@ class Server:
 
     def read_processes(self):
         """Every process that is the app's, or might be, and those in containers that serve something."""
-        found = []
+        found, own = [], ancestors()
         for folder in sorted(glob.glob(self.at("/proc/[0-9]*"))):
             pid = int(os.path.basename(folder))
-            if pid == os.getpid():
+            if pid in own:
                 continue
-            command = read_raw(f"{folder}/cmdline").replace("\0", " ").strip()
+            words = read_raw(f"{folder}/cmdline").split("\0")
+            command = " ".join(words).strip()
             places = [link(f"{folder}/cwd"), link(f"{folder}/exe")]
             of_app = any(within(place, self.app) for place in places) or bool(self.mentions_app.search(command))
             group = read_raw(f"{folder}/cgroup")
-            container = bool(CONTAINER.search(group)) and bool(SERVERS.search(command))
+            # gunicorn may call itself "gunicorn: master [...]".
+            serves = bool({os.path.basename(word.split(":")[0]) for word in words[:8]} & set(SERVERS))
+            container = bool(CONTAINER.search(group)) and serves
             proxy = re.search(r"docker-proxy .*-host-port (\d+)", command)
             if not command or not (of_app or container or proxy):
                 continue
@@ -325,7 +332,7 @@ class Server:
                     "user_unit": user_unit_of(group),
                     "container": container or bool(proxy),
                     "port": int(proxy[1]) if proxy else 0,
-                    "serves": bool(SERVERS.search(command)),
+                    "serves": serves,
                     "of_app": of_app,
                     "command": hidden(command)[:500],
                     "writes": written(folder, self.app) if of_app else [],
@@ -336,6 +343,7 @@ class Server:
     def units(self):
         """The services that name the app's folder, or run from it."""
         running = {process["unit"] for process in self.processes if process["of_app"]}
+        running = {unit for unit in running if not MANAGERS.fullmatch(unit)}
         found = {}
         for path in self.files(*(f"{folder}/*.service" for folder in UNIT_FOLDERS)):
             unit = os.path.basename(path)
@@ -405,7 +413,7 @@ class Server:
         found = {}
         for path in self.files(*(f"{folder}/*.service" for folder in UNIT_FOLDERS[:3])):
             unit, text = os.path.basename(path), uncommented(self.text(path))
-            if unit not in ours and SERVERS.search(text):
+            if unit not in ours and SERVES.search(text):
                 folder = re.search(r"(?m)^\s*WorkingDirectory\s*=\s*-?(\S+)", text)
                 found.setdefault(unit, {"name": unit, "folder": folder[1] if folder else ""})
         return [found[unit] for unit in sorted(found)]
@@ -608,6 +616,15 @@ def uncommented(text, signs="#"):
 
 def names_profile(text, profile):
     return bool(re.search(rf"(?m)^\s*(profile\s+)?\"?{re.escape(profile)}\"?\s", uncommented(text)))
+
+
+def ancestors():
+    """This process, and those that started it, down from the first one."""
+    found, pid = set(), os.getpid()
+    while pid:
+        found.add(pid)
+        pid = int((re.findall(r"(?m)^PPid:\s+(\d+)", read_raw(f"/proc/{pid}/status")) or ["0"])[0])
+    return found
 
 
 def template_of(unit):
