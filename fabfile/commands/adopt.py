@@ -205,6 +205,7 @@ def keep(run: Run, seen: Adoption) -> Step:
         seen.unit,
         seen.address,
         socket=seen.socket,
+        certificate=seen.certificate or (),
         uploads=seen.uploads,
         gone=[*seen.gone, *default, *seen.sudoers],
         units=[
@@ -254,7 +255,7 @@ def change_hands(run: Run, live: Release, wait: int) -> None:
         runner.run(
             [
                 steps.begin(),
-                *([tls.prepare(settings)] if settings.tls else []),
+                *([steps.show_certificate(), tls.prepare(settings)] if settings.tls else []),
                 *steps.change_hands(settings, live, files),
                 server.stage(settings, files, locked=True),
                 steps.narrow_rights(),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..config.layout import Layout
-from . import adoption_folder, adoption_others, adoption_site, adoption_unit, rendering
+from . import adoption_folder, adoption_others, adoption_site, adoption_unit, nginx_file, rendering
 from .findings import Finding, Findings
 from .hiding import hidden
 
@@ -31,7 +31,8 @@ class Adoption:
     there is one. `address` is where the old gunicorn listens: the path of a socket, or HOST:PORT. `commit` is live in
     the folder. `gone` are files that the change of hands takes away and keeps, `sudoers` those that say nothing but
     rights of the user. `uploads` are the linked folders and files that the old folder has. `texts` are old texts by the
-    path of the new file that they become.
+    path of the new file that they become. `certificate` is the file, and that of its key, with which the old site
+    speaks https.
     """
 
     unit: str
@@ -45,6 +46,7 @@ class Adoption:
     told: tuple[str, ...]
     texts: Mapping[str, str]
     socket: str = ""
+    certificate: tuple[str, str] | None = None
 
 
 def judge(settings: "Settings", found: Mapping[str, Any]) -> Adoption:
@@ -77,7 +79,18 @@ def judge(settings: "Settings", found: Mapping[str, Any]) -> Adoption:
         told=tuple(findings.told),
         texts=_texts(layout, unit, socket, site_text, found),
         socket=socket["name"] if socket else "",
+        certificate=_certificate(site_text),
     )
+
+
+def _certificate(site: str) -> tuple[str, str] | None:
+    """Return the files of certificate and key that a site names first, if it names both."""
+    walked = list(nginx_file.walk(nginx_file.parse(site)))
+    certificate, key = (
+        next((each.arguments[0] for each in walked if each.name == name and each.arguments), "")
+        for name in ("ssl_certificate", "ssl_certificate_key")
+    )
+    return (certificate, key) if certificate and key else None
 
 
 def _gone_units(

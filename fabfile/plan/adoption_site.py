@@ -292,7 +292,7 @@ def _judge_tls(site: Site, server: Directive) -> None:
         return
     lines = f"tls = {{ certificate = {json.dumps(certificate)}, key = {json.dumps(key)} }}"
     if certificate.startswith("/etc/letsencrypt/"):
-        lines += ' (certbot goes on renewing it; or tls = { letsencrypt = "YOUR MAIL ADDRESS" }, and the tool does)'
+        lines += '  # certbot goes on renewing it; or tls = { letsencrypt = "YOUR MAIL ADDRESS" }, and the tool does'
     site.findings.need(f"the old site speaks https with {certificate}", lines)
 
 

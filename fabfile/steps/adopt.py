@@ -34,6 +34,7 @@ def keep(
     address: str,
     *,
     socket: str,
+    certificate: Iterable[str],
     uploads: Iterable[str],
     gone: Iterable[str],
     units: Iterable[str | PurePosixPath],
@@ -42,7 +43,8 @@ def keep(
 ) -> Step:
     """Keep what is about to change, for the way back; what a run that was cut has kept counts."""
     parameters = {
-        "unit": unit, "socket": socket, "address": address, "uploads": uploads, "gone": gone, "units": units,
+        "unit": unit, "socket": socket, "address": address, "certificate": certificate,
+        "uploads": uploads, "gone": gone, "units": units,
         "site": site, "rights": rights,
     }  # fmt: skip
     return Step("keep_what_is_there", "Keep what is there", "keep_what_is_there", parameters, timeout=120)
@@ -99,6 +101,12 @@ def serve_beside(settings: Settings, release: Release) -> list[Step]:
         timeout=settings.timeouts.boot + 60,
     )  # fmt: skip
     return [boot, _lead("lead_visitors_to_the_second", "Lead visitors to the second website", site)]
+
+
+def show_certificate() -> Step:
+    """Have nginx show the certificate of before until there is one of ours."""
+    title = "Show the certificate of before"
+    return Step("show_the_certificate_of_before", title, "show_old_certificate")
 
 
 def lend_uploads(settings: Settings) -> Step:

@@ -70,12 +70,15 @@ def adoption(settings: Settings) -> list[Step]:
     """All that `adopt` asks for which no other verb does."""
     unit = "/etc/systemd/system/consult-django.service"
     kept = adopt.keep(
-        "consult-django.service", "/run/consult/gunicorn.sock", socket="", uploads=["apps/web/my media"], gone=[unit],
+        "consult-django.service", "/run/consult/gunicorn.sock", socket="",
+        certificate=["/etc/ssl/a.pem", "/etc/ssl/a.key"],
+        uploads=["apps/web/my media"], gone=[unit],
         units=[unit], site=[LAYOUT.site_file], rights=[LAYOUT.sudoers],
     )  # fmt: skip
     return [
         adopt.how_far(), adopt.read(settings), *server.let_in(settings, secrets_of=unit), kept, adopt.save_changes(),
         adopt.take_commit("a" * 40), adopt.keep_static(settings), adopt.make_current(NEW), adopt.begin(),
+        adopt.show_certificate(),
         *adopt.change_hands(settings, NEW, FILES), adopt.narrow_rights(), adopt.mark_adopted(),
         *adopt.give_back(settings),
     ]  # fmt: skip

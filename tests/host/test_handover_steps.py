@@ -38,7 +38,7 @@ def old(world: World) -> Path:
 def keep(**paths: list[str]) -> Step:
     """Keep these, in the groups units, site, rights; `gone` and `uploads` too."""
     groups = {name: paths.get(name, []) for name in ("uploads", "gone", "units", "site", "rights")}
-    return adopt.keep("consult-django.service", "/run/consult/gunicorn.sock", socket="", **groups)
+    return adopt.keep("consult-django.service", "/run/consult/gunicorn.sock", socket="", certificate=[], **groups)
 
 
 def put_back(group: str) -> Step:

@@ -236,7 +236,8 @@ IDS = {
     "forget_the_certificate", "reach_the_repository",
     # adopt
     "read_how_far_it_is", "read_the_server", "take_the_secrets_over", "keep_what_is_there", "save_local_changes",
-    "take_the_commit_over", "keep_its_static_files", "make_it_current", "note_that_it_begins", "move_the_uploads",
+    "take_the_commit_over", "keep_its_static_files", "make_it_current", "note_that_it_begins",
+    "show_the_certificate_of_before", "move_the_uploads",
     "start_a_second_website", "lead_visitors_to_the_second", "stop_the_old_website", "start_the_website",
     "lead_visitors_to_the_website", "end_the_second_website", "take_the_old_rights_away", "note_that_it_is_adopted",
     "start_the_old_website", "bring_the_old_site_back", "bring_the_rest_back",

@@ -10,9 +10,9 @@ RUNTIME_UNITS=/run/systemd/system # gone with a reboot, as the bridge is to be
 
 # Keep what is about to change, for the way back: `units`, `site` and `rights` are paths, there or not, and `gone` those
 # of them that have no place in ours; `unit` is the one that runs the app, `socket` the unit that starts it, if one does,
-# `address` where it listens, `uploads` are names in the folder. Once the change has begun, what was kept counts.
+# `address` where it listens, `certificate` two paths, or none, `uploads` are names in the folder. Once the change has begun, what was kept counts.
 keep_what_is_there() {
-  local unit socket address uploads units site rights gone
+  local unit socket address certificate uploads units site rights gone
   local "$@"
   local new=$ADOPTED.new starts
   [ ! -e "$ADOPTED/begun" ] || return 0
@@ -24,6 +24,7 @@ keep_what_is_there() {
   note unit "$unit"
   note socket "$socket"
   note address "$address"
+  note certificate "$certificate"
   note uploads "$uploads"
   note gone "$gone"
   keep_paths units "$units $starts"
@@ -103,6 +104,14 @@ take_secrets() {
   install -m 600 -o "$user" -g "$group" "$sent" "$SECRETS.new"
   mv -T "$SECRETS.new" "$SECRETS"
   echo "changed: $SECRETS has what the old unit's files of variables said"
+}
+
+# Have the new site show the certificate of before, where there is none of its own yet: nobody takes a placeholder.
+show_old_certificate() {
+  local -a pair
+  [ ! -e "$TLS_FILE" ] || return 0
+  mapfile -t pair <"$ADOPTED/certificate"
+  [ -z "${pair[0]}" ] || write_tls 'of before' "${pair[@]}"
 }
 
 # Let uploads lie below shared/, and a link in their old place: both change places at once, so whoever writes by either
