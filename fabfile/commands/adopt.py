@@ -93,7 +93,7 @@ def undo(run: Run, contact: FirstContact, *, wait: int) -> None:
         run.headline("nothing is adopted here")
         return
     live = run.host.layout.release(far.release)
-    forward = steps.change_hands(settings, live, rendering.files(settings))
+    forward = steps.take_over(settings, live, rendering.files(settings))
     with changing(run, live, "adopt --undo", wait) as runner:
         runner.run([*steps.serve_beside(settings, live), *steps.give_back(settings)], rescue=forward, finish=True)
     run.outcome.site_state = "as before adopt"

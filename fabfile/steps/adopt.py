@@ -77,13 +77,16 @@ def make_current(release: Release) -> Step:
 
 
 def change_hands(settings: Settings, release: Release, files: Iterable[PurePosixPath]) -> list[Step]:
-    """From the bridge to the website's own units; needs the bridge's three files, and `files`, sent by their names."""
+    """From the old website to ours; needs the bridge's three files, and `files`, sent by their names."""
+    return [lend_uploads(settings), *serve_beside(settings, release), *take_over(settings, release, files)]
+
+
+def take_over(settings: Settings, release: Release, files: Iterable[PurePosixPath]) -> list[Step]:
+    """From the bridge to the website's own units; needs `files` sent by their names."""
     layout = Layout.of(settings)
     order = sorted(files, key=lambda path: (path != layout.socket_file, path != layout.service_file))
     units = [path for path in order if path != layout.site_file]
     return [
-        lend_uploads(settings),
-        *serve_beside(settings, release),
         Step("stop_the_old_website", "Stop the old website; a link takes its folder's name", "change_folder",
              timeout=180, live=True),
         Step("start_the_website", "Start the website behind its socket", "install_units",

@@ -234,8 +234,11 @@ reload_nginx_and_wait() {
 }
 
 # Stop the old website, which nobody is led to any more, and give the folder's name to a link: the folder is
-# OLD_FOLDER from then on.
+# OLD_FOLDER from then on. Where ours serves, there is nothing to stop.
 change_folder() {
+  if [ -L "$APP" ] && ! cmp -s "$SERVICE_FILE" "$ADOPTED/tree$SERVICE_FILE" && systemctl is-active --quiet "$UNIT.service"; then
+    return
+  fi
   sync --file-system "$SITE_FILE"
   stop_old
   if [ ! -L "$APP" ]; then
