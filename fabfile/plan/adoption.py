@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..config.layout import Layout
-from . import adoption_folder, adoption_others, adoption_site, adoption_unit, nginx_file, rendering
+from . import adoption_folder, adoption_others, adoption_site, adoption_unit, nginx_file, old_unit, rendering
 from .findings import Finding, Findings
 from .hiding import hidden
 
@@ -59,9 +59,9 @@ def judge(settings: "Settings", found: Mapping[str, Any]) -> Adoption:
         adoption_folder.judge_room(found, findings)
         unit = adoption_others.website(settings, found, findings)
     if unit:
-        addresses = adoption_unit.addresses_of(unit, found)
+        addresses = old_unit.addresses_of(unit, found)
         adoption_unit.judge_unit(settings, unit, found, findings)
-        as_it_runs = adoption_unit.in_its_project(settings, unit, found)
+        as_it_runs = old_unit.in_its_project(settings, unit, found)
         site_files, site_text = adoption_site.judge_site(as_it_runs, addresses, found, findings)
     adoption_others.judge_others(settings, unit, found, findings)
     sudoers = adoption_others.judge_rights(settings, found, findings)
@@ -130,8 +130,8 @@ def _texts(
     """Return the old texts, those of drop-ins and of several files in one, by the path of what comes instead."""
     rights = [each["text"] for each in found["sudoers"] if each["alone"]]
     texts = {
-        layout.service_file: "\n".join(adoption_unit.texts_of(unit)) if unit else "",
-        layout.socket_file: "\n".join(adoption_unit.texts_of(socket)) if socket else "",
+        layout.service_file: "\n".join(old_unit.texts_of(unit)) if unit else "",
+        layout.socket_file: "\n".join(old_unit.texts_of(socket)) if socket else "",
         layout.site_file: site,
         layout.sudoers: "".join(rights),
     }

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from ..config.layout import Layout
 from . import unit_file
 from .adoption_folder import listed
-from .adoption_unit import started_by, texts_of
 from .findings import Findings
 from .hiding import hidden
+from .old_unit import started_by, texts_of
 
 if TYPE_CHECKING:
     from ..config.settings import Settings

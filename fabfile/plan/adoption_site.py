@@ -1,83 +1,26 @@
-"""What is judged of the nginx site that leads to the app on an old server: names, https, files, all else. Pure."""
+"""What is judged of the nginx site that leads to the app on an old server: names, https, all else. Pure."""
 
 import json
 import posixpath
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..config.layout import Layout
 from . import nginx_file, rendering
 from .adoption_folder import listed
+from .adoption_locations import judge_location
 from .findings import Findings
 from .hiding import hidden
 from .nginx_file import Directive
+from .old_site import DECIDED, Site, leads, names_of, sends_to, servers
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
 
 DEBIAN = "/etc/nginx/sites-enabled/default"
-# Directives that the new site decides, or that mean nothing to who visits.
-DECIDED = re.compile(
-    r"server_name|server_tokens|gzip(_\w+)?|keepalive_\w+|ssl_\w+|ssl|http2|root|index|access_log|error_log|log_not_found"
-    r"|client_max_body_size|client_body_\w+|client_header_\w+|add_header|proxy_(set_header|http_version|redirect|pass"
-    r"|connect_timeout|send_timeout|read_timeout|next_upstream\w*|buffer\w*)|send_timeout|real_ip_\w+|set_real_ip_from"
-    r"|error_page|listen|include|expires|sendfile|tcp_\w+|etag|autoindex|try_files|default_type|types"
-)
-PASSED_ON = {"host", "x-real-ip", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port",
-             "x-forwarded-protocol", "x-forwarded-ssl", "x-scheme", "x-url-scheme"}  # fmt: skip
 SET_BY_DJANGO = {"x-frame-options", "strict-transport-security", "cross-origin-opener-policy"}
 SET_BY_THE_NEW_SITE = {"x-content-type-options", "referrer-policy"}
-UPLOADS = re.compile(r"(?i)media|upload|user.?files|attachments")
-
-
-@dataclass
-class Site:
-    """The files that lead to the app, and what of them the new site lacks so far."""
-
-    settings: "Settings"
-    findings: Findings
-    app: str
-    addresses: frozenset[str]
-    files: list[Mapping[str, Any]] = field(default_factory=list)
-    upstreams: dict[str, list[str]] = field(default_factory=dict)
-    texts: dict[str, str] = field(default_factory=dict)
-    new: tuple[Directive, ...] = ()
-    lines: dict[str, str] = field(default_factory=dict)  # to paste, by what they are
-    served: list[str] = field(default_factory=list)
-    headers: list[str] = field(default_factory=list)
-
-    @property
-    def names(self) -> set[str]:
-        return {self.settings.domain, *self.settings.aliases}
-
-    @property
-    def new_server(self) -> Directive:
-        return next(each for each in self.new if each.name == "server")
-
-    def leads_here(self, target: str) -> bool:
-        """Return whether what stands behind proxy_pass leads to the old gunicorn."""
-        address = re.sub(r"^https?://", "", target)
-        if address.startswith("unix:"):
-            return address[5:].split(":")[0] in self.addresses
-        return bool({address.split("/")[0], *self.upstreams.get(address.split("/")[0], [])} & self.addresses)
-
-    def keep(self, directive: Directive) -> None:
-        """Note a directive of the old site that the new one lacks, with its way to the app under the new name."""
-        unit = Layout.of(self.settings).unit
-        text = re.sub(r"(?m)^[ \t]{4,}", lambda indent: indent[0][4:], directive.text)
-        for each in nginx_file.walk([directive]):
-            if each.name == "proxy_pass" and each.arguments and self.leads_here(each.arguments[0]):
-                rest = re.sub(r"^https?://(unix:[^:;]*:?|[^/]*)", "", each.arguments[0])
-                text = text.replace(each.text, f"proxy_pass http://{unit}{rest};")
-        try:
-            meant = nginx_file.parse(text)[0].words
-        except ValueError:
-            meant = directive.words
-        if meant in {each.words for each in self.new_server.inner or ()}:
-            return
-        self.lines[directive.summary] = text
 
 
 def judge_site(
@@ -100,7 +43,7 @@ def judge_site(
     site.new = nginx_file.parse(rendering.site(settings))
     parsed = _parsed(site, nginx["files"], findings)
     site.files = [each for each in nginx["files"] if each["path"] in parsed and _is_ours(site, parsed[each["path"]])]
-    if not any(_leads(site, server) for each in site.files for server in _servers(parsed[each["path"]])):
+    if not any(leads(site, server) for each in site.files for server in servers(parsed[each["path"]])):
         findings.stop(
             f"no site of nginx leads to {addresses[0]}: who asks for {settings.domain} gets something else",
             "see on the server what it leads to: nginx -T; domain in hosts.toml, and the old service, have to fit that",
@@ -144,33 +87,8 @@ def _parsed(
     return parsed
 
 
-def _servers(directives: Iterable[Directive]) -> list[Directive]:
-    return [each for each in nginx_file.walk(directives) if each.name == "server" and each.inner is not None]
-
-
 def _is_ours(site: Site, directives: Iterable[Directive]) -> bool:
-    return any(_names_of(each) & site.names or _leads(site, each) for each in _servers(directives))
-
-
-def _names_of(server: Directive) -> set[str]:
-    return {name for each in server.all("server_name") for name in each.arguments}
-
-
-def _leads(site: Site, server: Directive) -> bool:
-    return any(
-        each.name == "proxy_pass" and each.arguments and site.leads_here(each.arguments[0])
-        for each in nginx_file.walk([server])
-    )
-
-
-def _target(server: Directive) -> str:
-    """Return where a server sends whoever comes, if that is all it does."""
-    for each in nginx_file.walk([server]):
-        if each.name == "return" and len(each.arguments) == 2 and each.arguments[0] in ("301", "302", "307", "308"):
-            return each.arguments[1]
-        if each.name == "rewrite" and len(each.arguments) > 1 and "://" in each.arguments[1]:
-            return each.arguments[1]
-    return ""
+    return any(names_of(each) & site.names or leads(site, each) for each in servers(directives))
 
 
 def _judge_file(
@@ -186,11 +104,11 @@ def _judge_file(
             "systemctl reload nginx",
         )
         return
-    for server in _servers(directives):
-        names = _names_of(server)
-        if _leads(site, server) or names & site.names:
+    for server in servers(directives):
+        names = names_of(server)
+        if leads(site, server) or names & site.names:
             _judge_server(site, file, server, parsed)
-        elif target := _target(server):
+        elif target := sends_to(server):
             _judge_redirect(site, names, target)
         else:
             site.findings.stop(
@@ -253,10 +171,10 @@ def _judge_server(
     _judge_size(site, whole)
     _judge_listen(site, whole)
     _judge_proxies(site, whole)
-    redirects = not _leads(site, server)
+    redirects = not leads(site, server)
     for each in server.inner or ():
         if each.name == "location":
-            _judge_location(site, each, server)
+            judge_location(site, each, server)
         elif each.name == "add_header":
             site.headers.append(" ".join(each.arguments[:1]))
         elif each.name == "error_page":
@@ -334,109 +252,10 @@ def _judge_proxies(site: Site, server: Directive) -> None:
         site.findings.need(f"the old site believes {listed(lacking)} for whom they ask", f"trusted_proxies = {lines}")
 
 
-def _judge_location(site: Site, location: Directive, server: Directive) -> None:
-    """Judge one location: served anyway, or a setting, or lines of its own."""
-    *modifier, path = location.arguments or ("/",)
-    passed = location.value("proxy_pass")
-    if path.startswith("/.well-known/acme-challenge"):
-        return
-    if passed and site.leads_here(passed):
-        _judge_way_to_the_app(site, location, path, bool(modifier and modifier[0] != "^~"))
-    elif path == "/" and not modifier and "try_files" in {each.name for each in location.inner or ()}:
-        root = location.value("root") or server.value("root")
-        site.findings.tell(
-            f"the old site looks for files in {root or 'its root'} first; the new one asks the app at once"
-        )
-    elif (folder := _folder(location, server, path)) and not (modifier and modifier[0].startswith("~")):
-        _judge_files(site, location, path, folder, exact=modifier == ["="])
-    elif not _is_there(site, location):
-        site.keep(location)
-
-
-def _is_there(site: Site, location: Directive) -> bool:
-    """Return whether the new site has a location of the same address: a second one, nginx would refuse."""
-    return location.arguments in {each.arguments for each in site.new_server.all("location")}
-
-
-def _judge_way_to_the_app(site: Site, location: Directive, path: str, special: bool) -> None:
-    """Judge a location that leads to the app, as the new site's own `/` does for every address."""
-    inner = location.inner or ()
-    extra = [each for each in inner if not DECIDED.fullmatch(each.name)]
-    headers = [each for each in inner if each.name == "proxy_set_header" and each.arguments[0].lower() not in PASSED_ON]
-    site.headers += [each.arguments[0] for each in inner if each.name == "add_header"]
-    rewrites = bool(re.search(r"^https?://(unix:[^:]*:/|[^/:]+(:\d+)?/)", location.value("proxy_pass")))
-    if path == "/" or path.startswith("@"):
-        for each in extra:
-            site.keep(each)
-        if headers:
-            site.findings.tell(
-                f"{listed(each.summary for each in headers)} is left out: the new site hands on Host and "
-                "X-Forwarded-*; for more, a templates/nginx-django.conf.j2 of your own"
-            )
-    elif extra or headers or rewrites or _slower(site, location):
-        if not _is_there(site, location):
-            site.keep(location)
-    elif not special or path not in site.served:
-        site.served.append(path)
-
-
-def _slower(site: Site, location: Directive) -> bool:
-    """Return whether a location waits longer for the app than the new site does."""
-    match = re.fullmatch(r"(\d+)(s|m|h)?", location.value("proxy_read_timeout"))
-    return bool(match) and int(match[1]) * {"m": 60, "h": 3600}.get(match[2], 1) > site.settings.timeouts.boot + 60
-
-
-def _folder(location: Directive, server: Directive, path: str) -> str:
-    """Return the folder, or the file, that a location shows."""
-    if alias := location.value("alias"):
-        return posixpath.normpath(alias)
-    if any(
-        each.name in ("proxy_pass", "return", "deny", "uwsgi_pass", "fastcgi_pass") for each in location.inner or ()
-    ):
-        return ""
-    root = location.value("root") or server.value("root")
-    return posixpath.normpath(root + path) if root else ""
-
-
-def _judge_files(site: Site, location: Directive, path: str, folder: str, *, exact: bool) -> None:
-    """Judge a location that shows files: static ones, uploads, or others."""
-    settings, findings = site.settings, site.findings
-    url = path if path.endswith("/") else f"{path}/"
-    inside = posixpath.relpath(folder, site.app)
-    static = f"{site.app}/{settings.static_folder}"
-    if exact or inside.startswith(".."):
-        if url == settings.static_url:
-            findings.stop(
-                f"the old site shows {path} from {folder}, outside of {site.app}: a release has its own static files",
-                f"let STATIC_ROOT of the app lie in {site.app}, and name it in hosts.toml: static_root",
-            )
-        elif not _is_there(site, location):
-            site.keep(location)
-    elif url == settings.static_url:
-        if folder != static:
-            root = posixpath.relpath(inside, posixpath.normpath(settings.project))
-            findings.need(f"the old site shows {path} from {folder}", f"static_root = {json.dumps(root)}")
-    elif folder == static:
-        findings.need(f"the old site shows {folder} at {path}", f"static_url = {json.dumps(url)}")
-    elif settings.media.folder and posixpath.normpath(settings.media.folder) == inside:
-        if settings.media.url != url:
-            lines = f"media = {{ folder = {json.dumps(inside)}, url = {json.dumps(url)} }}"
-            findings.need(f"the old site shows {folder} at {path}", lines)
-    elif settings.media.folder is None and UPLOADS.search(f"{inside} {path}") and "internal" not in location.text:
-        more = "" if url == "/media/" else f", url = {json.dumps(url)}"
-        findings.need(f"the old site shows {folder} at {path}", f"media = {{ folder = {json.dumps(inside)}{more} }}")
-    else:
-        if UPLOADS.search(f"{inside} {path}") and inside not in settings.linked_folders:
-            lines = json.dumps([*settings.linked_dirs, inside])
-            findings.need(f"the old site shows {folder}, which no release has", f"linked_dirs = {lines}")
-        if not _is_there(site, location):
-            site.keep(location)
-
-
 def _judge_names(site: Site, parsed: Mapping[str, Sequence[Directive]]) -> None:
     """Compare the names that lead to the app with those of hosts.toml."""
-    blocks = [each for file in site.files for each in _servers(parsed[file["path"]]) if _leads(site, each)]
-    names = {name for each in blocks for name in _names_of(each)}
+    blocks = [each for file in site.files for each in servers(parsed[file["path"]]) if leads(site, each)]
+    names = {name for each in blocks for name in names_of(each)}
     plain = sorted(name for name in names if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]*", name))
     odd = sorted(names - set(plain) - {"_", ""})
     if plain and not site.names & set(plain):

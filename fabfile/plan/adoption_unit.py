@@ -1,4 +1,4 @@
-"""What is judged of the service that runs the app on an old server: how it starts, and what else it says. Pure."""
+"""What is judged of the service that runs the app on an old server: its user, its secrets, all its options. Pure."""
 
 import json
 import posixpath
@@ -7,9 +7,11 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from . import rendering, unit_file
+from .adoption_gunicorn import judge_gunicorn, judge_server
 from .findings import Findings
 from .hiding import MASK, hidden, is_secret
-from .old_command import Start, lacking, start
+from .old_command import Start
+from .old_unit import addresses_of, started_by, texts_of
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
@@ -52,60 +54,6 @@ DONE_BY_A_DEPLOY = re.compile(r"\b(migrate|collectstatic|uv sync|pip install|com
 # Variables that belong to the way of starting.
 OF_THE_START = {"PATH", "HOME", "USER", "SHELL", "VIRTUAL_ENV", "PYTHONHOME", "PYTHONUNBUFFERED", "GUNICORN_CMD_ARGS",
                 "DOPPLER_TOKEN", "LANG", "LC_ALL"}  # fmt: skip
-# Of gunicorn's settings, those that the new unit has, whatever the old one said.
-OURS = {"bind", "chdir", "config", "daemon", "group", "user", "pidfile", "reuse_port", "workers", "umask", "reload",
-        "check_config", "print_config", "no_control_socket", "paste", "uds", "host", "port"}  # fmt: skip
-DEFAULT_ADDRESS = "127.0.0.1:8000"
-
-
-def texts_of(unit: Mapping[str, Any]) -> list[str]:
-    """Return the text of a unit and of its drop-ins."""
-    return [unit["text"], *(each["text"] for each in unit["drop_ins"])]
-
-
-def started_by(unit: Mapping[str, Any]) -> Start:
-    """Return how a unit starts a web server, with what its environment adds."""
-    options = unit_file.options(texts_of(unit))
-    arguments = unit_file.variables(options).get("GUNICORN_CMD_ARGS", "")
-    commands = [start(command, arguments) for command in unit_file.every(options, "ExecStart")]
-    return next((each for each in commands if each.server), Start())
-
-
-def directory(unit: Mapping[str, Any]) -> str:
-    """Return the folder in which a unit's gunicorn runs."""
-    working = unit_file.last(unit_file.options(texts_of(unit)), "WorkingDirectory", "/").lstrip("-")
-    return posixpath.normpath(posixpath.join(working, str(started_by(unit).settings.get("chdir", "."))))
-
-
-def conf_of(unit: Mapping[str, Any], found: Mapping[str, Any]) -> tuple[str, str]:
-    """Return where gunicorn's settings file lies, and its text if that was read."""
-    named = str(started_by(unit).settings.get("config", "gunicorn.conf.py")).removeprefix("file:")
-    path = posixpath.normpath(posixpath.join(directory(unit), named))
-    inside = posixpath.relpath(path, found["folder"]["path"])
-    return path, found["folder"]["gunicorn_conf"].get(inside, "")
-
-
-def addresses_of(unit: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
-    """Return where the old gunicorn listens: paths of sockets first, then HOST:PORT by which the server itself asks."""
-    for socket in found["sockets"]:
-        if socket["service"] == unit["name"]:
-            texts = [socket["text"], *(each["text"] for each in socket["drop_ins"])]
-            return [_address(unit_file.last(unit_file.options(texts, "Socket"), "ListenStream"))]
-    started = started_by(unit)
-    if uds := started.settings.get("uds"):
-        return [str(uds)]
-    if "port" in started.settings:
-        return [_address(f"{started.settings.get('host', '127.0.0.1')}:{started.settings['port']}")]
-    written = re.search(r"(?m)^bind\s*=\s*\[?\s*[\"']([^\"']+)", conf_of(unit, found)[1])
-    binds = started.binds or [written[1] if written else DEFAULT_ADDRESS]
-    return sorted(map(_address, binds), key=lambda address: not address.startswith("/"))
-
-
-def _address(bind: str) -> str:
-    if bind.startswith(("unix:", "/")):
-        return re.sub(r"^(unix:(//)?)?(/var(?=/run/))?", "", bind)
-    host, _, port = bind.rpartition(":")
-    return f"{'127.0.0.1' if host in ('', '0.0.0.0', '[::]', '*') else host}:{port or '8000'}"  # noqa: S104
 
 
 def judge_unit(settings: "Settings", unit: Mapping[str, Any], found: Mapping[str, Any], findings: Findings) -> None:
@@ -113,10 +61,10 @@ def judge_unit(settings: "Settings", unit: Mapping[str, Any], found: Mapping[str
     options = unit_file.options(texts_of(unit))
     started = started_by(unit)
     _judge_user(settings, unit, options, findings)
-    _judge_server(settings, unit, started, found, findings)
+    judge_server(settings, unit, started, found, findings)
     _judge_addresses(unit, addresses_of(unit, found), findings)
     _judge_secrets(settings, unit, started, options, findings)
-    _judge_gunicorn(settings, unit, started, found, findings)
+    judge_gunicorn(settings, unit, started, found, findings)
     _judge_options(settings, unit, options, found, findings)
     _judge_commands(unit, options, findings)
     _judge_neighbours(unit, findings)
@@ -142,35 +90,6 @@ def _judge_user(settings: "Settings", unit: Mapping[str, Any], options: unit_fil
             f"{unit['name']} runs with group {group}, and hosts.toml says {settings.group}",
             f"group = {json.dumps(group)}",
         )
-
-
-def _judge_server(
-    settings: "Settings", unit: Mapping[str, Any], started: Start, found: Mapping[str, Any], findings: Findings
-) -> None:
-    """Judge what is served, and from where."""
-    if started.server != "gunicorn":
-        findings.tell(
-            f"{unit['name']} runs {started.server}; a release runs gunicorn, which has to be among the app's packages "
-            '(for ASGI with worker_class = "uvicorn_worker.UvicornWorker" in its gunicorn.conf.py)'
-        )
-    app = started.app if ":" in started.app or not started.app else f"{started.app}:application"
-    if app and app != settings.wsgi:
-        findings.need(f"{unit['name']} serves {app}", f"wsgi = {json.dumps(app)}")
-    path = found["folder"]["path"]
-    project = posixpath.relpath(directory(unit), path)
-    if project.startswith(".."):
-        findings.tell(
-            f"{unit['name']} runs in {directory(unit)}, outside of {path}; the new unit runs in project = "
-            f"{json.dumps(settings.project)} of a release"
-        )
-    elif project != posixpath.normpath(settings.project):
-        findings.need(f"{unit['name']} runs in {directory(unit)}", f"project = {json.dumps(project)}")
-
-
-def in_its_project(settings: "Settings", unit: Mapping[str, Any], found: Mapping[str, Any]) -> "Settings":
-    """Return the settings with the project that the old service runs in, from which its static files are seen."""
-    project = posixpath.relpath(directory(unit), found["folder"]["path"])
-    return settings if project.startswith("..") else settings.model_copy(update={"project": project})
 
 
 def _judge_addresses(unit: Mapping[str, Any], addresses: list[str], findings: Findings) -> None:
@@ -224,49 +143,6 @@ def _judge_secrets(
             f"{unit['name']} sets {', '.join(secret)}, which may be secret, so hosts.toml is no place for it: put it "
             "into Doppler (doppler secrets set NAME)"
         )
-
-
-def _judge_gunicorn(
-    settings: "Settings", unit: Mapping[str, Any], started: Start, found: Mapping[str, Any], findings: Findings
-) -> None:
-    """Ask for the settings of gunicorn that its command line has."""
-    path, text = conf_of(unit, found)
-    top = found["folder"]["path"]
-    places = [posixpath.normpath(f"{top}/{each}/gunicorn.conf.py") for each in (settings.project, ".")]
-    ours = {posixpath.relpath(each, top): found["folder"]["gunicorn_conf"] for each in places}
-    own = next((texts[name] for name, texts in ours.items() if name in texts), "")
-    if "config" in started.settings and path not in places:
-        inside = f"{path}/".startswith(f"{top}/")
-        say = f"{unit['name']} has settings of gunicorn in {path}"
-        if inside and not own:
-            findings.need(
-                f"{say}, and a release reads gunicorn.conf.py beside manage.py alone",
-                f"git mv {posixpath.relpath(path, top)} {posixpath.relpath(places[0], top)} in the repository, then "
-                "deploy that in the old way (bind, user and pidfile are the new unit's)",
-            )
-        elif path != "/dev/null":
-            findings.tell(f"{say}: what it says belongs into gunicorn.conf.py of the repository")
-    _judge_workers(settings, unit, started, own or text, findings)
-    given = {name: value for name, value in started.settings.items() if name not in OURS}
-    if started.server == "gunicorn" and (wanted := lacking(given, own)):
-        lines = "\n".join(f"{name} = {_python(value)}" for name, value in sorted(wanted.items()))
-        findings.need(
-            f"{unit['name']} starts gunicorn with {', '.join(sorted(wanted))}",
-            f"in {posixpath.relpath(places[0], top)} of the repository, deployed once in the old way:\n{hidden(lines)}",
-        )
-
-
-def _judge_workers(
-    settings: "Settings", unit: Mapping[str, Any], started: Start, conf: str, findings: Findings
-) -> None:
-    workers = started.settings.get("workers")
-    written = re.search(r"(?m)^workers\s*=", conf)
-    if isinstance(workers, int) and workers != (settings.workers or (None if written else 2)):
-        findings.need(f"{unit['name']} has {workers} workers", f"workers = {workers}")
-
-
-def _python(value: object) -> str:
-    return json.dumps(value) if isinstance(value, str) else repr(value)
 
 
 def _judge_options(
