@@ -217,10 +217,11 @@ lead_visitors() {
 }
 
 # Reload nginx, and wait until those of its workers are gone that read the site of before: a request that they are
-# about to receive will be led as it says. A minute, for a connection may stay open for ever.
+# about to receive will be led as it says. So also those that an earlier reload has told to leave, as that for the
+# certificate. A minute, for a connection may stay open for ever.
 reload_nginx_and_wait() {
   local pid workers end=$((SECONDS + 60))
-  workers=$(pgrep -xf 'nginx: worker process' || true)
+  workers=$(pgrep -xf 'nginx: worker process( is shutting down)?' || true)
   systemctl reload nginx.service
   for pid in $workers; do
     while kill -0 "$pid" 2>/dev/null; do
