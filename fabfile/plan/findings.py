@@ -21,12 +21,17 @@ class Findings:
 
     def stop(self, what: str, mend: str) -> None:
         """Note what makes an adoption unsafe until it is gone."""
-        self.stops.append(Finding(what, mend))
+        self.stops.append(Finding(plain(what), plain(mend)))
 
     def need(self, what: str, mend: str) -> None:
         """Note what the old server has, and hosts.toml or the app lacks."""
-        self.needed.append(Finding(what, mend))
+        self.needed.append(Finding(plain(what), plain(mend)))
 
     def tell(self, what: str) -> None:
         """Note what a person should know."""
-        self.told.append(what)
+        self.told.append(plain(what))
+
+
+def plain(text: str) -> str:
+    """Return a text that does nothing to a terminal: the app's user may name files and processes as they like."""
+    return "".join(sign if sign.isprintable() or sign in "\n\t" else "?" for sign in text)

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from fabfile.commands.check import Rendering, find, verify_site
 from fabfile.config.settings import Settings
-from fabfile.plan import nginx_file
+from fabfile.plan import nginx_file, rendering
 from fabfile.plan.adoption import Adoption, differences, judge
 from testbed.sample import sample
 
@@ -739,7 +740,7 @@ KEPT: dict[str, tuple[str, ...]] = {
 def test_lines_of_the_site_are_ready_for_the_include(
     line: str, kept: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
-    """Lines that the new site lacks come for nginx_include, with the app's new name; in that file, they count."""
+    """Lines that the new site lacks come for nginx_include, where nginx takes them; there, they count."""
     server = with_site(f"    {line}")
     lines = pasted_lines(judged(**server))
     assert lines == kept
@@ -747,6 +748,9 @@ def test_lines_of_the_site_are_ready_for_the_include(
     (tmp_path / "more.conf").write_text(lines)
     monkeypatch.setattr("fabfile.plan.rendering.hosts_file", lambda: tmp_path / "hosts.toml")
     assert judged({"nginx_include": "more.conf"}, **server).needed == ()
+    if find("nginx") and "snippets/" not in lines:
+        new = rendering.site(settings(nginx_include="more.conf"))
+        assert verify_site(Rendering("consult-django", "", "", new), tmp_path) == ""
 
 
 def test_what_stands_in_the_way_to_the_app_is_kept() -> None:
@@ -921,6 +925,13 @@ def test_differences_are_those_of_all_four_files() -> None:
         "-deploy ALL=(ALL) NOPASSWD:ALL", "+++ /etc/sudoers.d/consult-django",
     ):  # fmt: skip
         assert line in text.splitlines()
+
+
+def test_a_name_does_nothing_to_a_terminal() -> None:
+    """Who owns the folder may call a file as they like: what is said of it is only text."""
+    said = words(judged(git={"untracked": ["a\x1b]0;b\x07c"]}, jobs=[job("/app/x \x9b2J")]))
+    assert "a?]0;b?c" in said
+    assert all(sign.isprintable() or sign == "\n" for sign in said)
 
 
 def test_no_secret_is_shown() -> None:
