@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from testbed.harness import Site, watching_ps
+from testbed.lab import execute
 from testbed.load import a_title
 from testbed.playbook import ADOPTED, BY_HAND, NOTES, Variables, deployed_by_playbook, upload
 from testbed.playbook.cuts import BACK, FAULTS, THERE, Cut
@@ -264,3 +265,63 @@ def test_secrets_in_a_file_are_told(own: Callable[[str], str], tmp_path: Path) -
         with visited(site):
             site.fab("adopt", "--undo", "--json").expect(0)
         assert site.get("/").headers["X-Release"] == "app"
+
+
+# What somebody with the key of `deploy` could put a link to in the way of root, and whether adopt can go on with it.
+ROOTS = """
+stat -c '%n %U %G %a' / /etc /etc/shadow /root /root/.ssh /root/.ssh/*
+getfacl --absolute-names /etc /root /etc/shadow
+sha256sum /etc/shadow /root/.ssh/*
+ls /etc/made-by-root 2>&1 || true
+"""
+LINKS = {
+    "/app/apps/web/media/mine": "/etc",
+    "/app/apps/web/media": "/root",
+    "/app/apps/web": "/etc",
+    "/srv/consult/local-changes.patch": "/etc/made-by-root",
+    "/srv/consult/shared/apps/web/media": "/root",
+    "/srv/consult/shared": "/root",
+    "/srv/consult/repo.git": "/root",
+}
+
+
+def as_deploy(site: Site, script: str) -> None:
+    done = execute(site.host, "runuser", "-u", "deploy", "--", "bash", "-euc", script)
+    assert done.returncode == 0, done.stderr
+
+
+def test_root_follows_no_link_of_the_users(old: Site) -> None:
+    """Whatever `deploy` has put where adopt or its way back look: what is root's stays root's, and nobody gets it."""
+    old.fab("adopt", "--json").expect(0)
+    old.fab("adopt", "--undo", "--json").expect(0)
+    before, shadow = old.run(ROOTS), old.run("head -n 1 /etc/shadow")
+    for place, target in LINKS.items():
+        as_deploy(
+            old,
+            f"if [ -e {place} ]; then mv {place} ~/away; fi; mkdir -p {place}; rmdir {place}; ln -s {target} {place}",
+        )
+        results = [old.fab("adopt", *words, "--json") for words in ([], ["--undo"])]
+        assert old.run(ROOTS) == before, place
+        assert all(shadow not in result.text for result in results), place
+        assert old.get("/media/mine/shadow").status_code in (403, 404), place
+        assert old.run(f"grep -rlF '{shadow.strip()}' /srv/consult /etc/consult 2>/dev/null; true") == "", place
+        as_deploy(old, f"rm {place}; if [ -e ~/away ]; then mv ~/away {place}; fi")
+        assert old.get("/").status_code == 200, place
+    old.fab("adopt", "--json").expect(0)
+    assert_ours(old, old.repository.sha())
+
+
+def test_a_token_that_is_a_link_is_not_read(old: Site) -> None:
+    """systemd would read it as root, and adopt, too: what it leads to comes into no file and no output."""
+    old.run(f"""
+        sed -i -e 's/ --token [^ ]*//' -e '/^User=/i EnvironmentFile=/app/.doppler-token' {UNIT}
+        systemctl daemon-reload; systemctl restart consult-django""")
+    as_deploy(old, "cd /app; mv .doppler-token ~/token; ln -s /root/secret .doppler-token")
+    old.run("umask 077; echo DOPPLER_TOKEN=dp.st.roots.own-secret-token-of-another-app >/root/secret")
+    results = [old.fab("adopt", *words) for words in (["--plan"], [], ["--json"])]
+    assert results[-1].code != 0
+    assert not [result for result in results if "roots.own" in result.text]
+    assert old.run("grep -rl roots.own /etc /srv/consult /app /home 2>/dev/null; true") == ""
+    as_deploy(old, "cd /app; mv ~/token .doppler-token")
+    old.fab("adopt", "--json").expect(0)
+    assert_ours(old, old.repository.sha())
