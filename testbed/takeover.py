@@ -139,7 +139,7 @@ def transcript(suite: str, name: str) -> Transcript:
             promise(told, type_(site, told, "adopt", "--plan"))
             promise(told, type_(site, told, "adopt"))
             for number in ("first", "second", "third"):
-                site.commit(a_title(site, f"The {number} deploy"))
+                site.commit(a_title(site, f"The {number} deploy"), f"The {number} deploy")
                 promise(told, type_(site, told, "deploy"))
         seen = traffic.count()
         told.promise(seen.failed == 0, f"{seen.requests} requests, {seen.failed} failed, slowest {seen.slowest_ms} ms")

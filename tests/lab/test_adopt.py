@@ -305,7 +305,7 @@ def test_root_follows_no_link_of_the_users(old: Site) -> None:
         assert all(shadow not in result.text for result in results), place
         assert old.get("/media/mine/shadow").status_code in (403, 404), place
         assert old.run(f"grep -rlF '{shadow.strip()}' /srv/consult /etc/consult 2>/dev/null; true") == "", place
-        as_deploy(old, f"rm {place}; if [ -e ~/away ]; then mv ~/away {place}; fi")
+        as_deploy(old, f"[ ! -L {place} ] || rm {place}; [ ! -e ~/away ] || mv -T ~/away {place}")
         assert old.get("/").status_code == 200, place
     old.fab("adopt", "--json").expect(0)
     assert_ours(old, old.repository.sha())
