@@ -71,6 +71,10 @@ faults *ARGS:
 soak *ARGS:
     @uv run python -m testbed.soak "$@"
 
+# Take the playbook's server over, deploy, give it back, under visitors, on both Debians (--cuts: each step cut; --help)
+takeover *ARGS:
+    @uv run python -m testbed.takeover "$@"
+
 # Take repositories of other shapes from nothing to a rollback, as a transcript with times
 shapes *ARGS:
     @uv run python -m testbed.shapes "$@"

@@ -35,7 +35,7 @@ def judge_folder(settings: "Settings", found: Mapping[str, Any], findings: Findi
         findings.stop(
             f"{path} is a link to {folder['target']}: adopt takes the place of a real folder that was deployed into",
             f"another deploy tool switches that link: end it, put the folder itself there (mv -T {folder['target']} "
-            f"{path}.new && mv -T {path}.new {path}), or let a deploy begin anew: rm {path} on the server, then "
+            f"{path}.new and mv -T {path}.new {path}), or let a deploy begin anew: rm {path} on the server, then "
             "provision",
         )
     elif folder["kind"] != "folder":
@@ -129,7 +129,7 @@ def _judge_python(settings: "Settings", folder: Mapping[str, Any], findings: Fin
     if not folder["lock_files"]:
         findings.stop(
             "the checkout has no uv.lock: a release's packages are those of uv.lock (uv sync)",
-            "make one and deploy it in the old way first: uv init --bare && uv add -r requirements.txt; git add "
+            "make one and deploy it in the old way first: uv init --bare and uv add -r requirements.txt; git add "
             "pyproject.toml uv.lock; commit and push",
         )
     old = ".".join(folder["python"].split(".")[:2])

@@ -66,7 +66,7 @@ def _judge_who_runs_it(settings: "Settings", found: Mapping[str, Any], findings:
         findings.stop(
             f"supervisor runs the app ({files}), no unit of systemd's",
             f"give it one, /etc/systemd/system/{unit}.service:\n{_unit_of(settings, path, program)}\nthen at once: "
-            f"supervisorctl stop {program.get('name', 'PROGRAM')} && systemctl enable --now {unit}.service; and take "
+            f"supervisorctl stop {program.get('name', 'PROGRAM')} and systemctl enable --now {unit}.service; and take "
             "it out of supervisor's files",
         )
     elif any(each["container"] for each in serving) or any(each["port"] for each in found["processes"]):
@@ -78,7 +78,7 @@ def _judge_who_runs_it(settings: "Settings", found: Mapping[str, Any], findings:
     elif by_user := [each for each in serving if each["user_unit"]]:
         findings.stop(
             f"{by_user[0]['user_unit']} of {by_user[0]['user']}'s own systemd runs the app",
-            f"move it to the system: its file to /etc/systemd/system/{unit}.service, with User={settings.user}; then "
+            f"move it to the system: its file to /etc/systemd/system/{unit}.service, with User={settings.user}, then "
             f"systemctl --user disable --now {by_user[0]['user_unit']} as {by_user[0]['user']}, and systemctl enable "
             f"--now {unit}.service",
         )
@@ -260,7 +260,7 @@ def _judge_confinement(settings: "Settings", found: Mapping[str, Any], findings:
     if selinux["enforcing"] and "httpd_t" in selinux["nginx"] and ":httpd_" not in selinux["base"]:
         findings.stop(
             f"SELinux holds nginx to httpd_t, and {base} is {selinux['base'] or 'of no type that is known'} to it",
-            f"semanage fcontext -a -e {found['folder']['path']} {base}; then the same command again",
+            f"semanage fcontext -a -e {found['folder']['path']} {base}, then the same command again",
         )
 
 

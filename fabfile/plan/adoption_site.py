@@ -100,7 +100,7 @@ def _judge_file(
         site.findings.stop(
             f"the site stands in {path} itself, with what all sites share",
             "move its server block into a file of its own: "
-            f"/etc/nginx/sites-available/{Layout.of(site.settings).unit}, linked in sites-enabled; then nginx -t && "
+            f"/etc/nginx/sites-available/{Layout.of(site.settings).unit}, linked in sites-enabled, then nginx -t, and "
             "systemctl reload nginx",
         )
         return
@@ -113,7 +113,7 @@ def _judge_file(
         else:
             site.findings.stop(
                 f"{path} also has the site of {listed(sorted(names)) or 'other names'}, which goes when {path} goes",
-                "split it: a file of its own for that server block in /etc/nginx/sites-enabled; then nginx -t && "
+                "split it: a file of its own for that server block in /etc/nginx/sites-enabled, then nginx -t, and "
                 "systemctl reload nginx",
             )
     _judge_beside(site, path, directives)
@@ -150,7 +150,7 @@ def _judge_beside(site: Site, path: str, directives: Iterable[Directive]) -> Non
     if rest:
         site.findings.need(
             f"{path} has {listed(each.summary for each in rest)} beside the site, for which hosts.toml has no place",
-            f"move it on the server into /etc/nginx/conf.d/{site.settings.name}.conf, then nginx -t && systemctl "
+            f"move it on the server into /etc/nginx/conf.d/{site.settings.name}.conf, then nginx -t, and systemctl "
             "reload "
             "nginx:\n" + hidden("\n".join(each.text for each in rest)),
         )

@@ -224,7 +224,7 @@ def test_the_commit_comes_from_the_folder_where_nobody_else_has_it(world: World,
 
 
 def test_local_changes_are_saved_as_a_patch(world: World, old: Path) -> None:
-    """It applies to the commit; where nothing was changed, there is none."""
+    """It applies to the commit; where nothing was changed, there is none. git's index is not written anew."""
     git = ("git", "-C", str(old), "-c", "user.name=a", "-c", "user.email=a@b")
     (old / "a.txt").write_text("a\n")
     for words in (("init", "--quiet"), ("add", "a.txt"), ("commit", "--quiet", "-m", "a")):
@@ -233,7 +233,10 @@ def test_local_changes_are_saved_as_a_patch(world: World, old: Path) -> None:
     world.run(adopt.save_changes())
     assert not patch.exists()
     (old / "a.txt").write_text("b\n")
+    index = (old / ".git/index").stat()
+    (old / "a.txt").chmod(0o600)
     assert str(patch) in world.output(adopt.save_changes())
+    assert (old / ".git/index").stat() == index
     subprocess.run([*git, "checkout", "--quiet", "a.txt"], check=True)
     subprocess.run([*git, "apply", str(patch)], check=True)
     assert (old / "a.txt").read_text() == "b\n"

@@ -260,10 +260,10 @@ def test_waiting_queues_and_tells_for_whom(world: World) -> None:
     with world.connect().runner(lock=world.lock()) as runner:
         thread = threading.Thread(target=second)
         thread.start()
-        assert inside.wait(5)
+        assert inside.wait(60)
         runner.run([shell("work", "sleep 0.2")])
         order.append("first")
-    thread.join(10)
+    thread.join(60)
     assert order == ["first", "second"]
     assert told == ["deploy main by ana since now"]
 

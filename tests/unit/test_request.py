@@ -15,14 +15,16 @@ SETTINGS = sample(repo="git@example.org:team/app.git", domain="app.example.org")
 
 
 def test_one_place_says_how_nginx_hands_a_request_on() -> None:
-    """Nobody else in the product spells the header that tells https, but a visitor and what is advised about his way.
+    """Nobody else in the product spells the header that tells https, but a visitor, what is advised about his way, and who
+    reads the site of an old server.
 
     gunicorn's settings read it for themselves.
     """
     files = [path for path in PRODUCT.rglob("*") if path.suffix in (".py", ".sh") and path.name != "gunicorn.conf.py"]
     spelling = [str(path.relative_to(PRODUCT)) for path in files if "x-forwarded" in path.read_text().lower()]
     assert sorted(spelling) == [
-        "config/settings.py", "host/programs/visit.py", "plan/proxies.py", "plan/request.py",
+        "config/settings.py", "host/programs/visit.py", "plan/adoption_locations.py", "plan/proxies.py",
+        "plan/request.py",
     ]  # fmt: skip
     agents = [path for path in files if "user-agent" in path.read_text().lower()]
     assert sorted(path.name for path in agents) == ["request.py", "visit.py"]

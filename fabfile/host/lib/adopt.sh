@@ -26,7 +26,8 @@ take_commit() {
 save_local_changes() {
   local patch=$BASE/local-changes.patch
   cd "$APP"
-  GIT_OPTIONAL_LOCKS=0 git diff --binary HEAD >"$patch.new"
+  cp "$(git rev-parse --git-path index)" "$DEPLOY_WORK/index" # which git writes anew, whatever GIT_OPTIONAL_LOCKS says
+  GIT_INDEX_FILE=$DEPLOY_WORK/index git diff --binary HEAD >"$patch.new"
   if [ ! -s "$patch.new" ]; then
     rm -f "$patch.new"
     return

@@ -95,8 +95,10 @@ take_secrets() {
   fi
   (
     umask 077
-    python3 -IS "$DEPLOY_LIBRARY/programs/old_secrets.py" "app=$APP" "unit=$unit_file" "secrets_in=$SECRETS_IN" >"$sent"
+    python3 -IS "$DEPLOY_LIBRARY/programs/old_secrets.py" "app=$APP" "unit=$unit_file" "secrets_in=$SECRETS_IN" >"$sent" \
+      2>"$DEPLOY_WORK/why"
   ) || rm -f "$sent"
+  [ ! -s "$DEPLOY_WORK/why" ] || fail "$(tail -n 1 "$DEPLOY_WORK/why")"
   [ "$SECRETS_IN" = file ] && [ -s "$sent" ] || return 0
   folder root "$group" 750 "$ETC"
   folder root "$group" 750 "${SECRETS%/*}"

@@ -44,16 +44,18 @@ def read(path):
     """The text of a regular file; nothing when it cannot be read."""
     if not os.path.isfile(path):
         return ""
-    words = {}
+    user, group, groups = None, None, None
     if (owner := owner_of(path)) and os.geteuid() == 0:
         try:
             entry = pwd.getpwuid(owner)
-            words = {"group": entry.pw_gid, "extra_groups": os.getgrouplist(entry.pw_name, entry.pw_gid)}
+            group, groups = entry.pw_gid, os.getgrouplist(entry.pw_name, entry.pw_gid)
         except KeyError:
-            words = {"group": owner, "extra_groups": []}
-        words["user"] = owner
-    command = ["head", "-c", str(LARGEST), "--", path]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=10, cwd="/", **words)
+            group, groups = owner, []
+        user = owner
+    done = subprocess.run(
+        ["head", "-c", str(LARGEST), "--", path], stdin=subprocess.DEVNULL, capture_output=True, timeout=10, cwd="/",
+        user=user, group=group, extra_groups=groups, check=False,
+    )  # fmt: skip
     return done.stdout.decode(errors="replace")
 
 

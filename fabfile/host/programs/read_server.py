@@ -150,13 +150,9 @@ def mounts():
 class Server:
     """One server, and what the app is called there."""
 
-    aliases = linked = root = ""
-
-    def __init__(self, app, name, user, domain, socket, **words):
-        vars(self).update(words)
+    def __init__(self, app, name, user, domain, socket, aliases="", linked="", root=""):
         self.app, self.name, self.user, self.socket = app.rstrip("/") or "/", name, user, socket
-        self.names = [domain, *self.aliases.split()]
-        self.linked = self.linked.splitlines()
+        self.names, self.linked, self.root = [domain, *aliases.split()], linked.splitlines(), root
         self.base = f"{self.root}/srv/{name}"
         self.mentions_app = mention(self.app)
         self.processes = []
@@ -270,8 +266,10 @@ class Server:
     def git(self):
         """What is checked out there, asked as whom it belongs to, for git runs what its configuration says."""
         folder = self.at(self.app)
-        found = {"checkout": False, "why": "", "commit": "", "branch": "", "origin": "", "pushed": False}
-        found |= {"changed": [], "untracked": [], "ignored": [], "more": 0}
+        found = {
+            "checkout": False, "why": "", "commit": "", "branch": "", "origin": "", "pushed": False,
+            "changed": [], "untracked": [], "ignored": [], "more": 0,
+        }  # fmt: skip
         if not os.path.exists(f"{folder}/.git"):
             return {**found, "why": f"there is no {self.app}/.git"}
         owners = [os.lstat(f"{folder}{each}").st_uid for each in ("", "/.git", "/.git/config", "/.git/index")
@@ -516,7 +514,8 @@ class Server:
 
     def nginx(self, units):
         """What nginx reads; the texts of the files that concern the app, and of those that they include."""
-        found = {"there": os.path.exists(self.at("/usr/sbin/nginx")), "sound": True, "why": "", "files": []}
+        files = []
+        found = {"there": os.path.exists(self.at("/usr/sbin/nginx")), "sound": True, "why": "", "files": files}
         code, output, trouble = said("nginx", "-T")
         if code == 127:
             return {**found, "there": False}
@@ -532,7 +531,7 @@ class Server:
         wanted = concerned | {each for path in concerned for each in self.included(path, texts)}
         for path, text in texts.items():
             code = uncommented(text)
-            found["files"].append(
+            files.append(
                 {
                     "path": path,
                     "target": self.link_target(path),
