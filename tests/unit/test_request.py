@@ -15,8 +15,8 @@ SETTINGS = sample(repo="git@example.org:team/app.git", domain="app.example.org")
 
 
 def test_one_place_says_how_nginx_hands_a_request_on() -> None:
-    """Nobody else in the product spells the header that tells https, but a visitor, what is advised about his way, and who
-    reads the site of an old server.
+    """Nobody else in the product spells the header that tells https, but a visitor, what is advised about his way, and
+    who reads the site of an old server.
 
     gunicorn's settings read it for themselves.
     """
