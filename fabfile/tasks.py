@@ -260,6 +260,7 @@ def adopt(
     from .commands.provision import ByHand, read_token
 
     contact = ByHand(run.console, accept_host_key)
+    adopt.require_one(run, plan=plan, undo=undo, leave_out=leave_out)
     if plan:
         adopt.plan(run, contact)
     elif undo:

@@ -9,7 +9,7 @@ from textwrap import indent
 from typing import Any
 
 from ..config.layout import Release
-from ..errors import ProvisionError
+from ..errors import ConfigError, ProvisionError
 from ..output.console import printable
 from ..plan import adoption, rendering, services
 from ..plan.activation import Activation
@@ -39,6 +39,15 @@ class HowFar:
     state: str = ""
     word: str = ""
     release: str = ""
+
+
+def require_one(run: Run, *, plan: bool, undo: bool, leave_out: bool) -> None:
+    """Raise ConfigError where options do not go together."""
+    if plan + undo + leave_out > 1:
+        raise ConfigError(
+            "--plan shows what adopt would do, --undo takes it back, --leave-out is for adopt itself: one at a time",
+            hint=f"fab -H {run.name} adopt --plan",
+        )
 
 
 def adopt(run: Run, contact: FirstContact, *, token: str | None, leave_out: bool, wait: int) -> None:
