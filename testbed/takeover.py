@@ -90,8 +90,8 @@ def measure(suite: str, counts: list[int], name: str) -> Iterator[Row]:
             yield watch(site, suite, f"undo after {count} deploys", "adopt", "--undo")
 
 
-def cut_every_step(suite: str, faults: list[str], name: str) -> int:
-    """Cut each step of adopt and of the way back by each fault, and say how it went; return how many went wrong."""
+def cut_every_step(suite: str, faults: list[str], only: list[str], name: str) -> int:
+    """Cut each step of adopt and of the way back, or `only` some, by each fault; return how many went wrong."""
     bad = 0
     cells: list[tuple[tuple[str, ...], TracedStep, str]] = []
     while True:
@@ -101,7 +101,13 @@ def cut_every_step(suite: str, faults: list[str], name: str) -> int:
             cut = Cut(Site(host, folder, settings=dict(ADOPTED)))
             traced = [(words, cut.steps(*words)) for words in (THERE, BACK)]
             if not bad:
-                cells = [(words, step, fault) for fault in faults for words, steps in traced for step in steps]
+                cells = [
+                    (words, step, fault)
+                    for fault in faults
+                    for words, steps in traced
+                    for step in steps
+                    if not only or step.id in only
+                ]
             try:
                 while cells:
                     _cut_one(cut, suite, *cells.pop(0))
@@ -183,6 +189,7 @@ def main() -> int:
     parser.add_argument(
         "--cuts", nargs="*", choices=FAULTS, help=f"cut every step by these faults (all: {', '.join(FAULTS)})"
     )
+    parser.add_argument("--steps", nargs="+", default=[], help="of those steps alone, by their ids")
     parser.add_argument("--name", default="takeover", help="the lab host's name")
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no host is left
@@ -191,7 +198,7 @@ def main() -> int:
         tell("\n".join(story.lines))
         return 1 if story.broken else 0
     if given.cuts is not None:
-        bad = sum(cut_every_step(suite, given.cuts or list(FAULTS), given.name) for suite in given.suites)
+        bad = sum(cut_every_step(suite, given.cuts or list(FAULTS), given.steps, given.name) for suite in given.suites)
         tell(f"{bad} went wrong")
         return 1 if bad else 0
     tell(f"{RATE} requests a second\n" + "  ".join(word.rjust(width) for word, width in zip(HEAD, WIDTHS, strict=True)))

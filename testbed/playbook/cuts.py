@@ -37,7 +37,9 @@ class Cut:
         return [TracedStep(**json.loads(line)) for line in trace.read_text().splitlines()]
 
     def there(self, step: TracedStep, fault: str) -> int:
-        """Cut an adopt and type it once more: the server is taken over. Return how the cut one ended."""
+        """Cut a first adopt and type it once more: the server is taken over. Return how the cut one ended."""
+        # So that every step has all of its work to do.
+        self.site.run("rm -rf /srv/consult /etc/consult /var/lib/consult-django")
         code = self._cut(step, fault, *THERE)
         assert_ours(self.site, self.commit)
         return code
