@@ -11,9 +11,11 @@ from typing import Any
 from ..config.layout import Release
 from ..errors import ConfigError, ProvisionError
 from ..output.console import printable
-from ..plan import adoption, rendering, services
+from ..plan import rendering, services
 from ..plan.activation import Activation
-from ..plan.adoption import Adoption, Finding
+from ..plan.adoption import judge as adoption
+from ..plan.adoption.findings import Finding
+from ..plan.adoption.judge import Adoption
 from ..plan.lock import Lock, lock_info
 from ..plan.plan import Plan
 from ..session import deployment, staging

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from fabfile.plan import hiding
-from fabfile.plan.adoption import judge
+from fabfile.plan.adoption import hiding
+from fabfile.plan.adoption.judge import judge
 from tests.unit import test_adoption as plain
 
 PROGRAMS = Path(__file__).parents[2] / "fabfile/host/programs"

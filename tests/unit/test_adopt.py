@@ -14,7 +14,7 @@ from fabfile.commands import adopt
 from fabfile.commands.adopt import HowFar
 from fabfile.errors import ConfigError, ProvisionError
 from fabfile.output.console import Console
-from fabfile.plan.adoption import Adoption, Finding
+from fabfile.plan.adoption.judge import Adoption, Finding
 from fabfile.ssh.host_keys import REFUSE
 from fabfile.ssh.runner import StepError
 from fabfile.steps import adopt as steps

@@ -9,8 +9,9 @@ import pytest
 
 from fabfile.commands.check import Rendering, find, verify_site
 from fabfile.config.settings import Settings
-from fabfile.plan import nginx_file, rendering
-from fabfile.plan.adoption import Adoption, differences, judge
+from fabfile.plan import rendering
+from fabfile.plan.adoption import nginx_file
+from fabfile.plan.adoption.judge import Adoption, differences, judge
 from testbed.sample import sample
 
 UNIT = """\

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from fabfile.commands.check import find
-from fabfile.plan import nginx_file, rendering
+from fabfile.plan import rendering
+from fabfile.plan.adoption import nginx_file
 from testbed.sample import sample
 
 TEXT = r"""

@@ -23,7 +23,7 @@ def test_one_place_says_how_nginx_hands_a_request_on() -> None:
     files = [path for path in PRODUCT.rglob("*") if path.suffix in (".py", ".sh") and path.name != "gunicorn.conf.py"]
     spelling = [str(path.relative_to(PRODUCT)) for path in files if "x-forwarded" in path.read_text().lower()]
     assert sorted(spelling) == [
-        "config/settings.py", "host/programs/visit.py", "plan/adoption_locations.py", "plan/proxies.py",
+        "config/settings.py", "host/programs/visit.py", "plan/adoption/locations.py", "plan/proxies.py",
         "plan/request.py",
     ]  # fmt: skip
     agents = [path for path in files if "user-agent" in path.read_text().lower()]

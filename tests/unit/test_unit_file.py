@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 
-from fabfile.plan import unit_file
-from fabfile.plan.old_command import lacking, start
+from fabfile.plan.adoption import unit_file
+from fabfile.plan.adoption.old_command import lacking, start
 
 TEXT = """\
 # A comment

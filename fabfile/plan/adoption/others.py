@@ -6,15 +6,15 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..config.layout import Layout
+from ...config.layout import Layout
 from . import unit_file
-from .adoption_folder import listed
 from .findings import Findings
+from .folder import listed
 from .hiding import hidden
 from .old_unit import started_by, texts_of
 
 if TYPE_CHECKING:
-    from ..config.settings import Settings
+    from ...config.settings import Settings
 
 SYSTEMS = ("debian", "ubuntu")
 DEPLOYS = re.compile(

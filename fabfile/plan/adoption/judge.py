@@ -1,6 +1,6 @@
 """Whether a server that was deployed otherwise can be taken over, and what becomes of what it has. Pure.
 
-What is judged, lies beside this: `adoption_folder`, `adoption_unit`, `adoption_site`, `adoption_others`.
+What is judged lies beside this, by noun: `folder`, `unit`, `site`, `others`.
 """
 
 import difflib
@@ -9,13 +9,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..config.layout import Layout
-from . import adoption_folder, adoption_others, adoption_site, adoption_unit, nginx_file, old_unit, rendering
+from ...config.layout import Layout
+from .. import rendering
+from . import folder as adoption_folder
+from . import nginx_file, old_unit
+from . import others as adoption_others
+from . import site as adoption_site
+from . import unit as adoption_unit
 from .findings import Finding, Findings
 from .hiding import hidden
 
 if TYPE_CHECKING:
-    from ..config.settings import Settings
+    from ...config.settings import Settings
 
 __all__ = ["Adoption", "Finding", "differences", "judge"]
 

@@ -5,11 +5,11 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..config.texts import NO_PLACE_FOR_THE_APP
+from ...config.texts import NO_PLACE_FOR_THE_APP
 from .findings import Findings
 
 if TYPE_CHECKING:
-    from ..config.settings import Settings
+    from ...config.settings import Settings
 
 MEGABYTE = 1024  # kB
 ROOM = 1.3  # of the old tree: a release of it, with the packages and their cache

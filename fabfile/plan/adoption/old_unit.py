@@ -9,7 +9,7 @@ from . import unit_file
 from .old_command import Start, start
 
 if TYPE_CHECKING:
-    from ..config.settings import Settings
+    from ...config.settings import Settings
 
 DEFAULT_ADDRESS = "127.0.0.1:8000"
 

@@ -4,7 +4,7 @@ import json
 import posixpath
 import re
 
-from .adoption_folder import listed
+from .folder import listed
 from .nginx_file import Directive
 from .old_site import DECIDED, Site, is_there
 

@@ -12,7 +12,7 @@ from .old_command import Start, lacking
 from .old_unit import conf_of, directory
 
 if TYPE_CHECKING:
-    from ..config.settings import Settings
+    from ...config.settings import Settings
 
 # Of gunicorn's settings, those that the new unit has, whatever the old one said.
 OURS = {"bind", "chdir", "config", "daemon", "group", "user", "pidfile", "reuse_port", "workers", "umask", "reload",

@@ -6,15 +6,16 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from . import rendering, unit_file
-from .adoption_gunicorn import judge_gunicorn, judge_server
+from .. import rendering
+from . import unit_file
 from .findings import Findings
+from .gunicorn import judge_gunicorn, judge_server
 from .hiding import MASK, hidden, is_secret
 from .old_command import Start
 from .old_unit import addresses_of, started_by, texts_of
 
 if TYPE_CHECKING:
-    from ..config.settings import Settings
+    from ...config.settings import Settings
 
 # Of [Service]: what only makes room for the app, or bounds it, and so holds for the new unit too.
 SOUND = re.compile(

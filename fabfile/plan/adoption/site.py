@@ -6,17 +6,18 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..config.layout import Layout
-from . import nginx_file, rendering
-from .adoption_folder import listed
-from .adoption_locations import judge_location
+from ...config.layout import Layout
+from .. import rendering
+from . import nginx_file
 from .findings import Findings
+from .folder import listed
 from .hiding import hidden
+from .locations import judge_location
 from .nginx_file import Directive
 from .old_site import DECIDED, Site, leads, names_of, sends_to, servers
 
 if TYPE_CHECKING:
-    from ..config.settings import Settings
+    from ...config.settings import Settings
 
 DEBIAN = "/etc/nginx/sites-enabled/default"
 SET_BY_DJANGO = {"x-frame-options", "strict-transport-security", "cross-origin-opener-policy"}

@@ -5,13 +5,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..config.layout import Layout
+from ...config.layout import Layout
 from . import nginx_file
 from .findings import Findings
 from .nginx_file import Directive
 
 if TYPE_CHECKING:
-    from ..config.settings import Settings
+    from ...config.settings import Settings
 
 # Directives that the new site decides, or that mean nothing to who visits.
 DECIDED = re.compile(
