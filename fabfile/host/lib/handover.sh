@@ -165,11 +165,13 @@ take_back() {
 change_places() { python3 -IS -c "$CHANGE_PLACES" "$@"; }
 
 # Start the bridge (unit and socket sent to the runner by their names), and wait until its workers are warm. One that
-# runs stays: visitors may be on it.
+# runs stays, for visitors may be on it; but not one of another release, that a cut run has left.
 start_bridge() {
   local release health_path limit patience
   local "$@"
-  if ! systemctl is-active --quiet "$BRIDGE.service"; then
+  if ! systemctl is-active --quiet "$BRIDGE.service" ||
+    ! cmp -s "$DEPLOY_FILES/$BRIDGE.service" "$RUNTIME_UNITS/$BRIDGE.service"; then
+    end_bridge
     install -m 644 "$DEPLOY_FILES/$BRIDGE.service" "$DEPLOY_FILES/$BRIDGE.socket" "$RUNTIME_UNITS"
     systemctl daemon-reload
     systemctl restart "$BRIDGE.socket"
@@ -319,7 +321,7 @@ bring_back_old() {
   if [ -L "$APP" ]; then # so the old one does not serve
     stop_processes_of_ours
     systemctl stop "$UNIT.socket" "$UNIT.service" 2>/dev/null || true # they may not be installed yet
-    for file in "${FILES[@]}"; do
+    for file in "${FILES[@]}" $(unit_files); do
       grep -qxF "$file" "$ADOPTED/units" "$ADOPTED/site" || remove_path "$file" # of a process that came later
     done
     share_with_user
@@ -335,12 +337,14 @@ bring_back_old() {
   await_old
 }
 
-# Workers and timers of ours go with our units: the old server has none of them.
+# Workers and timers of ours end with our website, and nothing starts them at boot any more.
 stop_processes_of_ours() {
-  local unit
-  for unit in $(systemctl list-units --all --plain --no-legend --full "$NAME-*@*.service" "$NAME-*.timer" | awk '{ print $1 }'); do
-    grep -qsxF "$unit" "$ADOPTED/unit" || systemctl stop "$unit" || true
+  local process units=$NAME-processes.service
+  for process in $(processes); do
+    units="$units $process.timer $process.service $(instances_of "$process")"
   done
+  # shellcheck disable=SC2086 # names of units, without spaces
+  systemctl disable --now --quiet $units 2>/dev/null || true # a process has not all of these
 }
 
 # Wait until the old website answers, and ask it until no worker of it is new to that: the first request of each costs

@@ -62,6 +62,9 @@ unit_files() {
 # The processes of the app, by what their units are called: not by a pattern, for that might name another app's, too.
 processes() { unit_files | sed -nE 's#.*/##; s#@?[.](service|timer)$##p' | { grep -vx -e "$UNIT" -e "$NAME-processes" || true; } | sort -u; }
 
+# The units of a worker's instances, one a line: instances_of PROCESS
+instances_of() { systemctl list-units --all --plain --no-legend --full "$1@*.service" | cut -d ' ' -f 1 || true; }
+
 # The folders of processes, one a line.
 process_folders() { processes | sed 's#^#/var/lib/#'; }
 
@@ -90,7 +93,7 @@ remove_app() {
   ! systemctl is-active --quiet nginx.service || systemctl reload nginx.service
   units=$(unit_files | sed 's#.*/##' | { grep -v '@' || true; })
   for process in $(processes); do
-    units="$units $(systemctl list-units --all --plain --no-legend --full "$process@*.service" | cut -d ' ' -f 1 || true)"
+    units="$units $(instances_of "$process")"
   done
   # shellcheck disable=SC2086 # names of units, without spaces
   {
