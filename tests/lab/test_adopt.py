@@ -176,7 +176,7 @@ def cut(own: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def test_whatever_cuts_it_the_same_command_ends_well(cut: Cut) -> None:
-    """In the first step and in all of the change of hands, there and back: the site answers, the same words end well."""
+    """In the first step and all of the change of hands, there and back: the site answers, the same words end well."""
     there, back = ([step for step in cut.steps(*words) if step.live or step.id == KEEP] for words in (THERE, BACK))
     assert_old(cut.site, cut.before)
     faults = itertools.cycle(FAULTS)
