@@ -30,6 +30,7 @@ PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 TOGETHER = (
     "tests/lab/test_faults.py",
     "tests/lab/test_processes.py",
+    "tests/lab/test_adopt.py",
     "tests/lab/test_attacker.py",
     "tests/lab/test_changes.py",
     "tests/lab/test_switch.py::test_hup_fails_nobody_with_any_worker_and_gunicorn",

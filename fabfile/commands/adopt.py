@@ -54,7 +54,7 @@ def require_one(run: Run, *, plan: bool, undo: bool, leave_out: bool) -> None:
 
 def adopt(run: Run, contact: FirstContact, *, token: str | None, leave_out: bool, wait: int) -> None:
     """The recipe: look, judge, make ready, build and prove beside it, change hands, check."""
-    far = look_how_far(run, contact)
+    far = look_how_far(run, contact, waiting("adopt", run, wait))
     if far.state == "adopted":
         make_up(run, far, wait)
         return
@@ -98,7 +98,7 @@ def plan(run: Run, contact: FirstContact) -> None:
 
 def undo(run: Run, contact: FirstContact, *, wait: int) -> None:
     """Have the old website serve again, from its folder, with its unit, site and rights as they were."""
-    far, settings = look_how_far(run, contact), run.settings
+    far, settings = look_how_far(run, contact, waiting("adopt --undo", run, wait)), run.settings
     if not far.state:
         run.outcome.status = "unchanged"
         run.headline("nothing is adopted here")
@@ -114,13 +114,28 @@ def undo(run: Run, contact: FirstContact, *, wait: int) -> None:
     run.headline(f"{settings.path} is a folder again, and serves as before adopt")
 
 
-def look_how_far(run: Run, contact: FirstContact) -> HowFar:
-    """Ask the server how far an adopt is; it may be the first time that anybody here comes there."""
+def look_how_far(run: Run, contact: FirstContact, lock: Lock | None = None) -> HowFar:
+    """Ask the server how far an adopt is; it may be the first time that anybody here comes there.
+
+    With a `lock`, not while somebody holds that: a run that was cut may go on there. Raises Locked.
+    """
     with as_admin(run, contact=contact) as runner:
-        lines = runner.run([steps.how_far()]).output(steps.HOW_FAR).splitlines()
-    words = dict(line.partition(" ")[::2] for line in lines)
+        words = _how_far(runner)
+    if lock and "lock" in words:
+        with as_admin(run, lock) as runner:
+            words = _how_far(runner)
     state = next((state for state in ("adopted", "begun") if state in words), "")
     return HowFar(state, words.get(state, ""), PurePosixPath(words.get("live", "")).name)
+
+
+def _how_far(runner: Runner) -> dict[str, str]:
+    lines = runner.run([steps.how_far()]).output(steps.HOW_FAR).splitlines()
+    return dict(line.partition(" ")[::2] for line in lines)
+
+
+def waiting(what: str, run: Run, wait: int) -> Lock:
+    """The lock of deploys, for which a run queues `wait` seconds; True means as long as anybody would."""
+    return Lock(run.host.layout.lock, lock_info(what), QUEUE if wait is True else wait)
 
 
 def look(run: Run) -> dict[str, Any]:
@@ -320,8 +335,7 @@ def as_admin(run: Run, lock: Lock | None = None, contact: FirstContact = REFUSE)
 def changing(run: Run, live: Release, what: str, wait: int) -> Generator[Runner]:
     """A runner of root's that holds the lock, and has all that the change of hands needs."""
     settings = run.settings
-    taken = Lock(run.host.layout.lock, lock_info(what), QUEUE if wait is True else wait)
-    with as_admin(run, taken) as runner:
+    with as_admin(run, waiting(what, run, wait)) as runner:
         staging.send(settings, runner, rendering.files(settings))
         for name, text in rendering.bridge(settings, live).items():
             runner.put(name, text.encode())

@@ -25,7 +25,7 @@ def read(settings: Settings) -> Step:
 
 
 def how_far() -> Step:
-    """Answer with `adopted WHEN`, or `begun UNIT`, or neither; and `live RELEASE`."""
+    """Answer with `adopted WHEN`, or `begun UNIT`, or neither; `live RELEASE`; `lock PATH` where there is one."""
     return Step(HOW_FAR, "Read how far it is", "read_adopted")
 
 

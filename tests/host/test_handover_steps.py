@@ -186,6 +186,7 @@ def test_what_was_kept_counts_once_the_change_has_begun(world: World) -> None:
 
 def test_how_far_it_is(world: World) -> None:
     """Nothing, begun with the unit's name, adopted since when; what is kept is root's alone."""
+    Path(world.layout.lock).unlink(missing_ok=True)
     assert world.output(adopt.how_far()) == "live "
     world.run(keep())
     assert (Path(world.layout.adopted).stat().st_mode & 0o777) == 0o700

@@ -142,8 +142,11 @@ class Server:
         self.played = Played(Console(stream=io.StringIO()), self.ends)
         mocker.patch("fabfile.commands.adopt.as_admin", self._as_admin)
 
+        self.locks: list[object] = []
+
     @contextmanager
-    def _as_admin(self, *_: object, **__: object) -> Generator[Any]:
+    def _as_admin(self, _run: object, lock: object = None, **_: object) -> Generator[Any]:
+        self.locks.append(lock)
         yield self.played
 
 
@@ -164,6 +167,20 @@ def test_how_far_it_is(server: Server, lines: str, far: HowFar) -> None:
     """A server that says nothing has not begun."""
     server.ends[steps.HOW_FAR] = (0, lines)
     assert adopt.look_how_far(a_run(SETTINGS), REFUSE) == far
+
+
+@pytest.mark.parametrize("lines", ["live ", "lock /srv/consult/deploy.lock\nlive "])
+def test_it_is_asked_again_once_nobody_else_works_there(server: Server, lines: str) -> None:
+    """Where there is a lock, a run that was cut may hold it and go on; --plan, which has none, takes what it sees."""
+    server.ends[steps.HOW_FAR] = (0, lines)
+    run = a_run(SETTINGS)
+    lock = adopt.waiting("adopt", run, wait=60)
+    adopt.look_how_far(run, REFUSE, lock)
+    assert server.locks == ([None, lock] if "lock" in lines else [None])
+    assert lock.wait == 60
+    server.locks.clear()
+    adopt.look_how_far(run, REFUSE)
+    assert server.locks == [None]
 
 
 @pytest.mark.parametrize(

@@ -300,7 +300,8 @@ mark_adopted() {
   sync --file-system "$ADOPTED"
 }
 
-# Say how far adopting is: `adopted WHEN`, `begun UNIT`, or nothing; and which release is live, or about to be.
+# Say how far adopting is: `adopted WHEN`, `begun UNIT`, or nothing; which release is live, or about to be; and `lock PATH`,
+# where there is one that somebody may hold.
 read_adopted() {
   if [ -e "$ADOPTED/done" ]; then
     echo "adopted $(cat "$ADOPTED/done")"
@@ -308,6 +309,7 @@ read_adopted() {
     echo "begun $(cat "$ADOPTED/unit")"
   fi
   echo "live $(readlink -e "$CURRENT" || true)"
+  [ ! -f "$LOCK" ] || echo "lock $LOCK"
 }
 
 # Have the folder its name again, with its unit; the old website serves when this ends, warm.

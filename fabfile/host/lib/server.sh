@@ -18,7 +18,8 @@ check_server() {
     echo "next: fab -H NAME adopt --plan, if it is this app, deployed in place; else move it away: mv $APP $APP.old"
     exit 1
   fi
-  if [ -d "$ETC" ] && [ -n "$(ls -A "$ETC")" ] && [ ! -e "$ETC/doppler.env" ] && [ ! -e "$ETC/secrets" ] && [ ! -e "$STAGED" ]; then
+  if [ -d "$ETC" ] && [ -n "$(ls -A "$ETC")" ] && [ ! -e "$ETC/doppler.env" ] && [ ! -e "$ETC/secrets" ] && [ ! -e "$STAGED" ] &&
+    [ ! -e "$ADOPTED" ]; then
     fail "$ETC belongs to something else: give the app another name in hosts.toml"
   fi
   if [ -L "$APP" ] && [ "$(readlink "$APP")" != "$CURRENT" ]; then
