@@ -87,7 +87,7 @@ def take_over(settings: Settings, release: Release, files: Iterable[PurePosixPat
     order = sorted(files, key=lambda path: (path != layout.socket_file, path != layout.service_file))
     units = [path for path in order if path != layout.site_file]
     return [
-        Step("stop_the_old_website", "Stop the old website; a link takes its folder's name", "change_folder",
+        Step("stop_the_old_website", "Stop the old website, link its folder's name", "change_folder",
              timeout=180, live=True),
         Step("start_the_website", "Start the website behind its socket", "install_units",
              {"files": units, **_waiting(settings, release)}, timeout=settings.timeouts.boot + 90, live=True),
