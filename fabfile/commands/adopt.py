@@ -239,7 +239,7 @@ def keep(run: Run, seen: Adoption) -> Step:
             *(path for path in seen.gone if path not in nginx),
         ],
         site=[site, layout.site_link, layout.tls_file, *default, *nginx],
-        rights=[*seen.sudoers, layout.sudoers],
+        rights=[*seen.sudoers, layout.sudoers, layout.installer],
     )  # fmt: skip
 
 

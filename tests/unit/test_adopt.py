@@ -89,7 +89,7 @@ def test_what_is_kept_comes_back_in_an_order_that_boots() -> None:
     ]  # fmt: skip
     assert groups["site"][:3] == [str(path) for path in (LAYOUT.site_file, LAYOUT.site_link, LAYOUT.tls_file)]
     assert groups["site"][-1] == "/etc/nginx/sites-enabled/old"
-    assert groups["rights"] == ["/etc/sudoers.d/deploy", str(LAYOUT.sudoers)]
+    assert groups["rights"] == ["/etc/sudoers.d/deploy", str(LAYOUT.sudoers), str(LAYOUT.installer)]
     gone = [str(path) for path in cast("Any", step.parameters["gone"])]
     assert "/etc/nginx/sites-enabled/default" in gone  # ours is the default server
     assert str(LAYOUT.sudoers) not in gone
