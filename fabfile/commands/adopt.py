@@ -63,6 +63,8 @@ def adopt(run: Run, contact: FirstContact, *, token: str | None, leave_out: bool
         live = run.host.layout.release(far.release)
     else:
         found = look(run)
+        if is_ours(run, found):
+            return
         seen = adoption.judge(run.settings, found)
         show(run, seen)
         refuse(run, seen, leave_out=leave_out)
@@ -83,7 +85,10 @@ def plan(run: Run, contact: FirstContact) -> None:
             else f"an adopt was cut while {far.word} changed hands; the same command goes on, with --undo back"
         )  # fmt: skip
         return
-    seen = adoption.judge(run.settings, look(run))
+    found = look(run)
+    if is_ours(run, found):
+        return
+    seen = adoption.judge(run.settings, found)
     show(run, seen)
     differences = adoption.differences(run.settings, seen)
     run.outcome.details["differences"] = differences.splitlines()
@@ -142,6 +147,16 @@ def look(run: Run) -> dict[str, Any]:
     """Read what is on the server."""
     with as_admin(run) as runner:
         return json.loads(runner.run([steps.read(run.settings)]).output(steps.READ))
+
+
+def is_ours(run: Run, found: Mapping[str, Any]) -> bool:
+    """Say that there is nothing to adopt where the server is this tool's from the beginning; return whether it is."""
+    folder, layout = found["folder"], run.host.layout
+    if (folder["kind"], folder["target"]) != ("link", str(layout.current)):
+        return False
+    run.outcome.status = "unchanged"
+    run.headline(f"nothing to adopt, {layout.app} is this tool's already; next: fab -H {run.name} deploy")
+    return True
 
 
 def show(run: Run, seen: Adoption) -> None:

@@ -199,6 +199,16 @@ def test_a_plan_for_what_has_begun_says_so(server: Server, lines: str, words: st
     assert run.outcome.status == "unchanged"
 
 
+@pytest.mark.parametrize("target", ["/srv/consult/current", "/srv/other/current"])
+def test_a_server_of_ours_is_nothing_to_adopt(target: str) -> None:
+    """Its link leads to this app's own place; to another's, that is no folder to take over."""
+    run = a_run(SETTINGS)
+    found = {"folder": {"kind": "link", "target": target}}
+    assert adopt.is_ours(run, found) == (target == "/srv/consult/current")
+    assert ("nothing to adopt" in said(run)) == adopt.is_ours(run, found)
+    assert not adopt.is_ours(run, {"folder": {"kind": "folder", "target": ""}})
+
+
 def test_nothing_adopted_is_nothing_to_undo(server: Server) -> None:
     """It is no error, and nothing is done."""
     server.ends[steps.HOW_FAR] = (0, "live ")

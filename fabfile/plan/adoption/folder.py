@@ -34,9 +34,8 @@ def judge_folder(settings: "Settings", found: Mapping[str, Any], findings: Findi
     elif folder["kind"] == "link":
         findings.stop(
             f"{path} is a link to {folder['target']}: adopt takes the place of a real folder that was deployed into",
-            f"another deploy tool switches that link: end it, put the folder itself there (mv -T {folder['target']} "
-            f"{path}.new and mv -T {path}.new {path}), or let a deploy begin anew: rm {path} on the server, then "
-            "provision",
+            "another deploy tool switches that link: end it, and in a quiet minute put the folder itself in its place, "
+            f"on the server: rm {path}; mv {folder['target']} {path}, and adopt",
         )
     elif folder["kind"] != "folder":
         findings.stop(f"{path} is no folder", f'name the folder of the checkout in hosts.toml: path = "{path}"')
@@ -62,7 +61,10 @@ def _stop_elsewhere(settings: "Settings", found: Mapping[str, Any], findings: Fi
     others = [each["folder"] for each in found["others"] if each["folder"]]
     near = [each for each in others if settings.name in each] or others
     if not near:
-        findings.stop(f"{path} is not there", 'name the folder of the checkout in hosts.toml: path = "/FOLDER"')
+        findings.stop(
+            f"{path} is not there",
+            'name the folder of the checkout in hosts.toml: path = "/FOLDER"; or, where nothing runs yet: provision',
+        )
         return
     if NO_PLACE_FOR_THE_APP.fullmatch(near[0]):
         findings.stop(
