@@ -109,9 +109,14 @@ def undo(run: Run, contact: FirstContact, *, wait: int) -> None:
         run.headline("nothing is adopted here")
         return
     live = run.host.layout.release(far.release)
-    forward = steps.take_over(settings, live, rendering.files(settings))
+    forward = [steps.lead_aside(), *steps.take_over(settings, live, rendering.files(settings))]
     with changing(run, live, "adopt --undo", wait) as runner:
-        runner.run([*steps.serve_beside(settings, live), *steps.give_back(settings)], rescue=forward, finish=True)
+        runner.run(
+            [steps.begin(), steps.start_bridge(settings, live), *steps.bring_back(settings)],
+            rescue=[*forward, steps.end_bridge(), steps.mark_adopted()],
+            finish=True,
+        )
+        runner.run([steps.end_bridge(), steps.forget(settings)], finish=True)
     run.outcome.site_state = "as before adopt"
     run.console.say(
         f"  releases and token stay, in {run.host.layout.base} and {run.host.layout.etc}, for another adopt"
@@ -298,13 +303,13 @@ def change_hands(run: Run, live: Release, wait: int) -> None:
                 steps.begin(),
                 *([steps.show_certificate(), tls.prepare(settings)] if settings.tls else []),
                 *steps.change_hands(settings, live, files),
-                server.stage(settings, files, locked=True),
-                steps.narrow_rights(),
-                steps.mark_adopted(),
             ],
-            rescue=steps.give_back(settings),
+            rescue=[*steps.bring_back(settings), steps.end_bridge(), steps.forget(settings)],
             finish=True,
         )
+        # Nobody is led to the old website any more: what fails from here on is made up for by the same command.
+        staged = server.stage(settings, files, locked=True)
+        runner.run([steps.end_bridge(), staged, steps.narrow_rights(), steps.mark_adopted()], finish=True)
         if settings.tls.letsencrypt:
             runner.run([tls.obtain(settings)])
     run.outcome.site_state = f"{live.id} is live"
@@ -358,8 +363,11 @@ def changing(run: Run, live: Release, what: str, wait: int) -> Generator[Runner]
         try:
             yield runner
         except StepError as error:
-            back = error.rescue and all(result.ok for result in error.rescue.values())
-            run.outcome.site_state = (
-                "as before" if back else f"unknown: {error.failed.step.title} failed, and the way back"
-            )
+            title = error.failed.step.title
+            if not error.rescue:
+                run.outcome.site_state = f"served, and not all is done: {title}: failed; the same command goes on"
+            elif all(result.ok for result in error.rescue.values()):
+                run.outcome.site_state = "as before"
+            else:
+                run.outcome.site_state = f"unknown: {title} failed, and the way back"
             raise

@@ -77,8 +77,14 @@ def make_current(release: Release) -> Step:
 
 
 def change_hands(settings: Settings, release: Release, files: Iterable[PurePosixPath]) -> list[Step]:
-    """From the old website to ours; needs the bridge's three files, and `files`, sent by their names."""
-    return [lend_uploads(settings), *serve_beside(settings, release), *take_over(settings, release, files)]
+    """From the old website to ours, and the bridge still there; needs its three files, and `files`, sent by name."""
+    site = Layout.of(settings).bridge(release).site_file.name
+    return [
+        lend_uploads(settings),
+        start_bridge(settings, release),
+        _lead("lead_visitors_to_the_second", "Lead visitors to the second website", site),
+        *take_over(settings, release, files),
+    ]
 
 
 def take_over(settings: Settings, release: Release, files: Iterable[PurePosixPath]) -> list[Step]:
@@ -92,18 +98,19 @@ def take_over(settings: Settings, release: Release, files: Iterable[PurePosixPat
         Step("start_the_website", "Start the website behind its socket", "install_units",
              {"files": units, **_waiting(settings, release)}, timeout=settings.timeouts.boot + 90, live=True),
         _lead("lead_visitors_to_the_website", "Lead visitors to the website", layout.site_file.name),
-        end_bridge(),
     ]  # fmt: skip
 
 
-def serve_beside(settings: Settings, release: Release) -> list[Step]:
-    """Have the bridge serve, and nobody else be asked."""
-    site = Layout.of(settings).bridge(release).site_file.name
-    boot = Step(
-        "start_a_second_website", "Start a second website beside it", "start_bridge", _waiting(settings, release),
-        timeout=settings.timeouts.boot + 60,
-    )  # fmt: skip
-    return [boot, _lead("lead_visitors_to_the_second", "Lead visitors to the second website", site)]
+def start_bridge(settings: Settings, release: Release) -> Step:
+    """Start the bridge; needs its unit and socket sent by their names."""
+    parameters, limit = _waiting(settings, release), settings.timeouts.boot + 60
+    return Step("start_a_second_website", "Start a second website beside it", "start_bridge", parameters, limit)
+
+
+def lead_aside() -> Step:
+    """Have the bridge serve, if there is one, before the website is stopped; needs its site sent by name."""
+    title = "Lead visitors to the second website"
+    return Step("lead_visitors_to_the_second", title, "lead_visitors_aside", timeout=120, live=True)
 
 
 def show_certificate() -> Step:
@@ -133,22 +140,23 @@ def mark_adopted() -> Step:
     return Step("note_that_it_is_adopted", "Note that it is adopted", "mark_adopted")
 
 
-def give_back(settings: Settings) -> list[Step]:
-    """The way back, from wherever the change of hands is; what serves meanwhile goes on until the old website does."""
-    owner = {"user": settings.user, "group": settings.group}
+def bring_back(settings: Settings) -> list[Step]:
+    """Have the old website serve, from wherever the change of hands is; the bridge, if there is one, does meanwhile."""
     limit = settings.timeouts.boot
-    old = {
-        "headers": header_lines(settings),
-        "paths": (settings.health_path, *settings.warm_up),
-        "limit": limit,
-    }
+    old = {"headers": header_lines(settings), "paths": (settings.health_path, *settings.warm_up), "limit": limit}
     return [
+        lead_aside(),
         Step("start_the_old_website", "Start the old website in its folder", "bring_back_old", old,
              timeout=limit + 300, live=True),
         Step("bring_the_old_site_back", "Lead visitors to the old website", "bring_back_site", timeout=120, live=True),
-        end_bridge(),
-        Step("bring_the_rest_back", "Bring uploads and rights back", "forget_adopted", owner, timeout=600, live=True),
     ]  # fmt: skip
+
+
+def forget(settings: Settings) -> Step:
+    """Bring uploads and rights back, and know of no adopt any more."""
+    owner = {"user": settings.user, "group": settings.group}
+    title = "Bring uploads and rights back"
+    return Step("bring_the_rest_back", title, "forget_adopted", owner, timeout=600, live=True)
 
 
 def _lead(step_id: str, title: str, site: str) -> Step:

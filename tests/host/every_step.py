@@ -79,8 +79,8 @@ def adoption(settings: Settings) -> list[Step]:
         adopt.how_far(), adopt.read(settings), *server.let_in(settings, secrets_of=unit), kept, adopt.save_changes(),
         adopt.take_commit("a" * 40), adopt.keep_static(settings), adopt.make_current(NEW), adopt.begin(),
         adopt.show_certificate(),
-        *adopt.change_hands(settings, NEW, FILES), adopt.narrow_rights(), adopt.mark_adopted(),
-        *adopt.give_back(settings),
+        *adopt.change_hands(settings, NEW, FILES), adopt.narrow_rights(), adopt.mark_adopted(), adopt.end_bridge(),
+        *adopt.bring_back(settings), adopt.forget(settings),
     ]  # fmt: skip
 
 

@@ -96,14 +96,14 @@ def test_what_is_kept_comes_back_in_an_order_that_boots() -> None:
 
 
 def test_nobody_is_led_to_what_does_not_serve() -> None:
-    """Uploads, bridge, visitors to it, then the old one ends; and the way back begins with the old one."""
+    """Uploads, bridge, visitors to it, then the old one ends; the way back leads to the bridge first, too."""
     there = ids(steps.change_hands(SETTINGS, NEW, FILES))
     assert there == [
         "move_the_uploads", "start_a_second_website", "lead_visitors_to_the_second", "stop_the_old_website",
-        "start_the_website", "lead_visitors_to_the_website", "end_the_second_website",
+        "start_the_website", "lead_visitors_to_the_website",
     ]  # fmt: skip
-    assert ids(steps.give_back(SETTINGS)) == [
-        "start_the_old_website", "bring_the_old_site_back", "end_the_second_website", "bring_the_rest_back",
+    assert ids(steps.bring_back(SETTINGS)) == [
+        "lead_visitors_to_the_second", "start_the_old_website", "bring_the_old_site_back",
     ]  # fmt: skip
 
 
@@ -242,3 +242,36 @@ def test_the_bridge_is_of_the_release_by_its_real_path(server: Server) -> None:
     assert "server unix:/run/consult/gunicorn.sock max_fails=0 fail_timeout=0 backup;" in site
     assert "backup" not in sent["consult-django"]
     assert PurePosixPath(LAYOUT.socket_file).name in sent
+
+
+def test_what_fails_behind_the_change_brings_nothing_back(server: Server) -> None:
+    """Visitors are on the new website then: the same command makes up for what is left, there and on the way back."""
+    server.ends[steps.HOW_FAR] = (0, f"adopted 2026-11-27\nlive {NEW.root}")
+    for verb, failing in (
+        (lambda run: adopt.change_hands(run, NEW, 0), "end_the_second_website"),
+        (undo, "bring_the_rest_back"),
+    ):
+        server.ends[failing] = (1, "")
+        server.played.ran.clear()
+        run = a_run(SETTINGS)
+        with pytest.raises(StepError):
+            verb(run)
+        assert server.played.ran[-1] == failing
+        assert run.outcome.site_state.startswith("served, and not all is done")
+        del server.ends[failing]
+
+
+def undo(run: Any) -> None:
+    adopt.undo(run, REFUSE, wait=0)
+
+
+def test_a_way_back_that_fails_goes_on_with_what_serves(server: Server) -> None:
+    """The old website does not start: visitors are on the bridge, and come back to ours."""
+    server.ends[steps.HOW_FAR] = (0, f"adopted 2026-11-27\nlive {NEW.root}")
+    server.ends["start_the_old_website"] = (1, "failed: after 60 s /healthz answers 000")
+    with pytest.raises(StepError):
+        undo(a_run(SETTINGS))
+    assert server.played.ran[server.played.ran.index("start_the_old_website") :] == [
+        "start_the_old_website", "lead_visitors_to_the_second", "stop_the_old_website", "start_the_website",
+        "lead_visitors_to_the_website", "end_the_second_website", "note_that_it_is_adopted",
+    ]  # fmt: skip

@@ -55,7 +55,10 @@ keep_paths() {
   done
 }
 
-begin_adopting() { touch "$ADOPTED/begun"; }
+begin_adopting() {
+  touch "$ADOPTED/begun"
+  rm -f "$ADOPTED/done"
+}
 
 # Those paths of a group that have no place in ours: gone_of GROUP
 gone_of() { grep -xF -f "$ADOPTED/gone" "$ADOPTED/$1" | grep . || true; }
@@ -218,6 +221,11 @@ lead_visitors() {
     fail "nginx -t refuses the site; what was there before is back: $(grep -m 1 emerg "$DEPLOY_WORK/nginx")"
   }
   reload_nginx_and_wait
+}
+
+# The same for the bridge, if it runs: whatever website is about to stop, nobody is to be there.
+lead_visitors_aside() {
+  ! systemctl is-active --quiet "$BRIDGE.service" || lead_visitors "site=$BRIDGE"
 }
 
 # Reload nginx, and wait until those of its workers are gone that read the site of before: a request that they are
