@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import re
+import socket
 import ssl
 import threading
 import time
@@ -27,7 +28,7 @@ CHUNK, CHUNKS, CHUNK_PAUSE = 16 * 1024, 30, 0.1  # an upload: bytes, how many, s
 
 
 class ClosedIdle(ConnectionResetError):
-    """A connection was reset, or behind TLS closed, before a byte of the answer.
+    """A connection was reset or closed before a byte of the answer.
 
     If it was a kept one, the server had mostly closed it when the request came.
     """
@@ -319,8 +320,7 @@ class _Connection:
         except ConnectionResetError as error:
             raise ClosedIdle(*error.args) from error
         except asyncio.IncompleteReadError as error:
-            # TLS tells of its end before the reset is seen that the request has met.
-            if error.partial or not self.writer.get_extra_info("ssl_object"):
+            if error.partial or not await self._met_an_end():
                 raise
             raise ClosedIdle("closed before an answer") from error
         version, status, *_ = head[0].split(" ")
@@ -331,6 +331,20 @@ class _Connection:
         if "content-length" not in headers:
             raise ValueError(f"no Content-Length in an answer with status {status}")
         return Answer(int(status), headers, await self.reader.readexactly(int(headers["content-length"])))
+
+    async def _met_an_end(self) -> bool:
+        """Whether the request met a connection that was closed already: its end is read first, the reset comes then.
+
+        Who reads a request and closes sends no reset. TLS says its end in its own words, which is all that is seen.
+        """
+        if self.writer.get_extra_info("ssl_object"):
+            return True
+        opened = self.writer.get_extra_info("socket")
+        for _ in range(20):
+            if opened.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                return True
+            await asyncio.sleep(0.01)
+        return False
 
     def close(self) -> None:
         with contextlib.suppress(OSError, RuntimeError):
