@@ -363,11 +363,11 @@ def changing(run: Run, live: Release, what: str, wait: int) -> Generator[Runner]
         try:
             yield runner
         except StepError as error:
-            title = error.failed.step.title
+            step = error.failed.step
             if not error.rescue:
-                run.outcome.site_state = f"served, and not all is done: {title}: failed; the same command goes on"
+                run.outcome.site_state = f"served, and not all is done: {step.title}: failed; the same command goes on"
             elif all(result.ok for result in error.rescue.values()):
                 run.outcome.site_state = "as before"
             else:
-                run.outcome.site_state = f"unknown: {title} failed, and the way back"
+                run.outcome.site_state = f"unknown: {step.title} failed, and the way back"
             raise

@@ -254,7 +254,7 @@ def test_waiting_queues_and_tells_for_whom(world: World) -> None:
             told.append(holder)
             inside.set()
 
-        with world.connect().runner(lock=world.lock(20), on_wait=on_wait):
+        with world.connect().runner(lock=world.lock(120), on_wait=on_wait):
             order.append("second")
 
     with world.connect().runner(lock=world.lock()) as runner:
@@ -263,7 +263,7 @@ def test_waiting_queues_and_tells_for_whom(world: World) -> None:
         assert inside.wait(60)
         runner.run([shell("work", "sleep 0.2")])
         order.append("first")
-    thread.join(60)
+    thread.join(130)
     assert order == ["first", "second"]
     assert told == ["deploy main by ana since now"]
 

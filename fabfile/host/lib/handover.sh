@@ -30,7 +30,7 @@ keep_what_is_there() {
   keep_paths units "$units $starts"
   keep_paths site "$site"
   keep_paths rights "$rights"
-  sync --file-system "$new"
+  find "$new" -exec sync {} +
   rm -rf "$ADOPTED"
   mv -T "$new" "$ADOPTED"
 }
@@ -252,7 +252,7 @@ change_folder() {
   if [ -L "$APP" ] && ! cmp -s "$SERVICE_FILE" "$ADOPTED/tree$SERVICE_FILE" && systemctl is-active --quiet "$UNIT.service"; then
     return
   fi
-  sync --file-system "$SITE_FILE"
+  sync "$SITE_FILE" "${SITE_FILE%/*}"
   stop_old
   if [ ! -L "$APP" ]; then
     [ ! -e "$OLD_FOLDER" ] || [ -L "$OLD_FOLDER" ] || fail "$OLD_FOLDER is there already"
@@ -305,7 +305,7 @@ narrow_rights() {
 
 mark_adopted() {
   date -u +%Y-%m-%dT%H:%M:%SZ >"$ADOPTED/done"
-  sync --file-system "$ADOPTED"
+  sync "$ADOPTED/done" "$ADOPTED"
 }
 
 # Say how far adopting is: `adopted WHEN`, `begun UNIT`, or nothing; which release is live, or about to be; and `lock PATH`,
