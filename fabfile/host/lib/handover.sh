@@ -30,7 +30,7 @@ keep_what_is_there() {
   keep_paths units "$units $starts"
   keep_paths site "$site"
   keep_paths rights "$rights"
-  find "$new" -exec sync {} +
+  find "$new" -not -type l -exec sync {} +
   rm -rf "$ADOPTED"
   mv -T "$new" "$ADOPTED"
 }
