@@ -29,6 +29,7 @@ def old(world: World) -> Path:
     world.settings = world.settings.model_copy(update={**update, "media": world.settings.media})
     world.stub("runuser", RUNUSER)
     world.stub("systemctl")
+    world.stub("sync")  # a busy disk takes seconds for it
     folder = Path(world.layout.app)
     (folder / MEDIA).mkdir(parents=True)
     (folder / MEDIA / "ana.png").write_text("ana")
