@@ -117,7 +117,8 @@ def require_ready(state: HostState, host: Host, *, in_place: bool = False) -> No
     if state.app_is == "folder" and not in_place:
         raise ProvisionError(
             f"{host.name}: {settings.path} is a real folder, not the link to the live release",
-            hint=f"fab -H {host.name} adopt --plan, if it is this app, deployed in place",
+            hint=f"fab -H {host.name} adopt --plan, if it is this app, deployed in place; else move it away (mv "
+            f"{settings.path} {settings.path}.old), and fab -H {host.name} provision",
         )
     if state.masked:
         raise ProvisionError(

@@ -82,7 +82,8 @@ def switch(index: int, state: str) -> None:
 
 def give_six(name: str, index: int) -> str:
     """Give a host and this machine's end of its cable an IPv6 address each; return the host's."""
-    trouble, net = f"cannot give {name} an IPv6 address", f"fd00:1ab:{index:x}::"
+    net = f"fd00:1ab:{index + 1:x}::"  # a 0 would be left out where addresses are shown
+    trouble = f"cannot give {name} an IPv6 address"
     run("ip", "address", "replace", f"{net}1/64", "dev", link(index), "nodad", trouble=trouble)
     run("ip", "-netns", namespace(name), "address", "replace", f"{net}2/64", "dev", "eth0", "nodad", trouble=trouble)
     return f"{net}2"
