@@ -21,6 +21,7 @@ from ..plan.plan import Plan
 from ..session import deployment, staging
 from ..session.run import Run
 from ..session.session import QUEUE, open_session
+from ..ssh import library
 from ..ssh.connection import connect
 from ..ssh.host_keys import REFUSE, FirstContact
 from ..ssh.runner import Runner, StepError
@@ -151,6 +152,7 @@ def waiting(what: str, run: Run, wait: int) -> Lock:
 def look(run: Run) -> dict[str, Any]:
     """Read what is on the server."""
     with as_admin(run) as runner:
+        runner.put("read_server.py", library.program("read_server.py"))
         return json.loads(runner.run([steps.read(run.settings)]).output(steps.READ))
 
 
@@ -216,6 +218,7 @@ def make_ready(run: Run, seen: Adoption, found: Mapping[str, Any], token: str | 
     with as_admin(run) as runner:
         if token:
             runner.put("doppler.env", f"DOPPLER_TOKEN={token}\n".encode())
+        runner.put("old_secrets.py", library.program("old_secrets.py"))
         staging.send(settings, runner, {})
         leaving = [layout.site_file, *nginx_files(seen)]
         results = runner.run(server.prepare(settings, adopting=True, leaving=map(str, leaving)))

@@ -13,10 +13,12 @@ from ..plan.rights import root_commands
 from ..plan.services import services
 
 HOST = Path(__file__).parents[1] / "host"
+# What one verb alone needs, and sends by itself: a deploy is to carry as little as it can.
+SENT_BY_ADOPT = ("read_server.py", "old_secrets.py")
 
 
 def archive(layout: Layout, further: Mapping[str, bytes] | None = None) -> bytes:
-    """A compressed archive of the library, some 15 kB: few enough for the first round trip of a connection.
+    """A compressed archive of the library, less than 60 kB: a runner that waits for the lock does not read it yet.
 
     `further` are files by their places in it; tests bring some.
     """
@@ -33,8 +35,14 @@ def archive(layout: Layout, further: Mapping[str, bytes] | None = None) -> bytes
 @cache
 def files() -> dict[str, bytes]:
     """The host's functions and programs, by their places in the library."""
-    paths = [HOST / "main.sh", *sorted(HOST.glob("lib/*.sh")), *sorted(HOST.glob("programs/*.py"))]
+    programs = [path for path in sorted(HOST.glob("programs/*.py")) if path.name not in SENT_BY_ADOPT]
+    paths = [HOST / "main.sh", *sorted(HOST.glob("lib/*.sh")), *programs]
     return {str(path.relative_to(HOST)): path.read_bytes() for path in paths}
+
+
+def program(name: str) -> bytes:
+    """A program that a verb sends by itself, as a file of its runner."""
+    return (HOST / "programs" / name).read_bytes()
 
 
 def context(layout: Layout) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from fabfile.errors import Locked, ProvisionError
+from fabfile.ssh import library
 from fabfile.ssh import runner as runner_module
 from fabfile.ssh.runner import ConnectionLost, StepError
 from fabfile.steps.step import Step, StepResult
@@ -241,6 +242,11 @@ def test_the_second_runner_is_refused_with_the_holders_card(world: World) -> Non
         assert caught.value.message.endswith(message)
     assert not world.bait()
     assert Path(world.layout.lock).read_text() == ""
+
+
+def test_the_library_fits_where_nobody_reads_yet(world: World) -> None:
+    """A runner that waits for the lock has not read it: what a pipe does not hold keeps the client waiting."""
+    assert 20_000 < len(library.archive(world.layout)) < 60_000
 
 
 def test_waiting_queues_and_tells_for_whom(world: World) -> None:

@@ -1,11 +1,11 @@
 # Before a server changes hands: what is there, and the release that takes over (adopt). The change itself is handover.sh.
 set -euo pipefail
 
-# As root: answer with one JSON object of all that is there. Nothing is written, and no secret is in it.
+# As root: answer with one JSON object of all that is there, by read_server.py sent to the runner. Nothing is written, and no secret is in it.
 read_server() {
   local user domain aliases linked
   local "$@"
-  python3 -IS "$DEPLOY_LIBRARY/programs/read_server.py" "app=$APP" "name=$NAME" "user=$user" "domain=$domain" \
+  python3 -IS "$DEPLOY_FILES/read_server.py" "app=$APP" "name=$NAME" "user=$user" "domain=$domain" \
     "aliases=$aliases" "socket=$SOCKET" "linked=$linked"
 }
 

@@ -85,7 +85,7 @@ remove_path() {
 }
 
 # Take the token, or the secrets, from where the old unit has them, unless they were given or are there: into the file
-# that write_token takes, or the app's own.
+# that write_token takes, or the app's own. old_secrets.py was sent to the runner.
 take_secrets() {
   local user group unit_file
   local "$@"
@@ -98,7 +98,7 @@ take_secrets() {
   fi
   (
     umask 077
-    python3 -IS "$DEPLOY_LIBRARY/programs/old_secrets.py" "app=$APP" "unit=$unit_file" "secrets_in=$SECRETS_IN" >"$sent" \
+    python3 -IS "$DEPLOY_FILES/old_secrets.py" "app=$APP" "unit=$unit_file" "secrets_in=$SECRETS_IN" >"$sent" \
       2>"$DEPLOY_WORK/why"
   ) || rm -f "$sent"
   [ ! -s "$DEPLOY_WORK/why" ] || fail "$(tail -n 1 "$DEPLOY_WORK/why")"
