@@ -16,11 +16,11 @@ from ..plan.activation import Activation
 from ..plan.adoption import judge as adoption
 from ..plan.adoption.findings import Finding
 from ..plan.adoption.judge import Adoption
-from ..plan.lock import Lock, lock_info
+from ..plan.lock import Lock
 from ..plan.plan import Plan
 from ..session import deployment, staging
 from ..session.run import Run
-from ..session.session import QUEUE, open_session
+from ..session.session import lock_for, open_session
 from ..ssh import library
 from ..ssh.connection import connect
 from ..ssh.host_keys import REFUSE, FirstContact
@@ -55,7 +55,7 @@ def require_one(run: Run, *, plan: bool, undo: bool, leave_out: bool) -> None:
 
 def adopt(run: Run, contact: FirstContact, *, token: str | None, leave_out: bool, wait: int) -> None:
     """The recipe: look, judge, make ready, build and prove beside it, change hands, check."""
-    far = look_how_far(run, contact, waiting("adopt", run, wait))
+    far = look_how_far(run, contact, lock_for(run, "adopt", wait))
     if far.state == "adopted":
         make_up(run, far, wait)
         return
@@ -104,7 +104,7 @@ def plan(run: Run, contact: FirstContact) -> None:
 
 def undo(run: Run, contact: FirstContact, *, wait: int) -> None:
     """Have the old website serve again, from its folder, with its unit, site and rights as they were."""
-    far, settings = look_how_far(run, contact, waiting("adopt --undo", run, wait)), run.settings
+    far, settings = look_how_far(run, contact, lock_for(run, "adopt --undo", wait)), run.settings
     if not far.state:
         run.outcome.status = "unchanged"
         run.headline("nothing is adopted here")
@@ -142,11 +142,6 @@ def look_how_far(run: Run, contact: FirstContact, lock: Lock | None = None) -> H
 def _how_far(runner: Runner) -> dict[str, str]:
     lines = runner.run([steps.how_far()]).output(steps.HOW_FAR).splitlines()
     return dict(line.partition(" ")[::2] for line in lines)
-
-
-def waiting(what: str, run: Run, wait: int) -> Lock:
-    """The lock of deploys, for which a run queues `wait` seconds; True means as long as anybody would."""
-    return Lock(run.host.layout.lock, lock_info(what), QUEUE if wait is True else wait)
 
 
 def look(run: Run) -> dict[str, Any]:
@@ -269,10 +264,12 @@ def keep(run: Run, seen: Adoption) -> Step:
 def build(run: Run, seen: Adoption, wait: int) -> Release:
     """Build the commit that is live as a release, and see it answer on a private socket; nobody else sees it."""
     settings, layout = run.settings, run.host.layout
-    mirror = release.fetch(settings, seen.commit)
-    with open_session(run, "adopt", wait, mirror, steps.take_commit(seen.commit), in_place=True) as session:
+    first = (release.fetch(settings, seen.commit), steps.take_commit(seen.commit), steps.save_changes())
+    with open_session(run, "adopt", wait, *first, in_place=True) as session:
         commit, subject = find_commit(run, session.results[steps.COMMIT].output)
         run.console.say(f"  {commit[:7]} is live: {printable(subject)}")
+        for line in session.results[steps.CHANGES].output.splitlines():
+            run.console.say(f"  {printable(line)}")
         now = session.state.live_release
         if session.live and now and now.built and (now.commit, now.fingerprint) == (commit, fingerprint(settings)):
             return session.live  # of an adopt that was cut, or undone
@@ -280,7 +277,6 @@ def build(run: Run, seen: Adoption, wait: int) -> Release:
         built = Plan(settings, layout, new, commit=commit)
         send_release_files(session, built)
         rescue = sequence.abandon_build(built)
-        session.runner.run([steps.save_changes()])
         deployment.prove(session, built)
         session.runner.run(
             [
@@ -358,7 +354,7 @@ def as_admin(run: Run, lock: Lock | None = None, contact: FirstContact = REFUSE)
 def changing(run: Run, live: Release, what: str, wait: int) -> Generator[Runner]:
     """A runner of root's that holds the lock, and has all that the change of hands needs."""
     settings = run.settings
-    with as_admin(run, waiting(what, run, wait)) as runner:
+    with as_admin(run, lock_for(run, what, wait)) as runner:
         staging.send(settings, runner, rendering.files(settings))
         for name, text in rendering.bridge(settings, live).items():
             runner.put(name, text.encode())

@@ -93,11 +93,9 @@ def open_session(run: Run, what: str, wait: int, *further: Step, in_place: bool 
     `wait` is how many seconds to queue for the lock; True means as long as anybody would. `in_place` says that the app
     may be a folder still. Raises Locked, or ProvisionError for a host that is not ready.
     """
-    seconds = QUEUE if wait is True else wait
-    taken = Lock(run.host.layout.lock, lock.lock_info(what), seconds)
     with (
         connect(run.host) as connection,
-        connection.runner(run.console, lock=taken, on_wait=run.console.waiting) as runner,
+        connection.runner(run.console, lock=lock_for(run, what, wait), on_wait=run.console.waiting) as runner,
     ):
         results = runner.run([survey.read_host(), *further])
         state = parse(results[survey.READ].output.splitlines())
@@ -107,6 +105,11 @@ def open_session(run: Run, what: str, wait: int, *further: Step, in_place: bool 
             run.console.say(f"  {what}")
             run.outcome.suggestions.append(mend)
         yield Session(run, connection, runner, state, results)
+
+
+def lock_for(run: Run, what: str, wait: int) -> Lock:
+    """The host's lock for `what`, queued for `wait` seconds; True means as long as anybody would."""
+    return Lock(run.host.layout.lock, lock.lock_info(what), QUEUE if wait is True else wait)
 
 
 def require_ready(state: HostState, host: Host, *, in_place: bool = False) -> None:

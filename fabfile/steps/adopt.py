@@ -11,6 +11,7 @@ from .step import Step, Value
 READ = "read_the_server"
 HOW_FAR = "read_how_far_it_is"
 COMMIT = "take_the_commit_over"
+CHANGES = "save_local_changes"
 
 
 def read(settings: Settings) -> Step:
@@ -57,7 +58,7 @@ def begin() -> Step:
 
 def save_changes() -> Step:
     """Keep a patch of what was changed in the folder and not committed."""
-    return Step("save_local_changes", "Save local changes", "save_local_changes", timeout=120)
+    return Step(CHANGES, "Save local changes", "save_local_changes", timeout=120)
 
 
 def take_commit(commit: str) -> Step:

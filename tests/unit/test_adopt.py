@@ -15,6 +15,7 @@ from fabfile.commands.adopt import HowFar
 from fabfile.errors import ConfigError, ProvisionError
 from fabfile.output.console import Console
 from fabfile.plan.adoption.judge import Adoption, Finding
+from fabfile.session.session import lock_for
 from fabfile.ssh.host_keys import REFUSE
 from fabfile.ssh.runner import StepError
 from fabfile.steps import adopt as steps
@@ -174,7 +175,7 @@ def test_it_is_asked_again_once_nobody_else_works_there(server: Server, lines: s
     """Where there is a lock, a run that was cut may hold it and go on; --plan, which has none, takes what it sees."""
     server.ends[steps.HOW_FAR] = (0, lines)
     run = a_run(SETTINGS)
-    lock = adopt.waiting("adopt", run, wait=60)
+    lock = lock_for(run, "adopt", wait=60)
     adopt.look_how_far(run, REFUSE, lock)
     assert server.locks == ([None, lock] if "lock" in lines else [None])
     assert lock.wait == 60

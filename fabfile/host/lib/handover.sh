@@ -10,7 +10,8 @@ RUNTIME_UNITS=/run/systemd/system # gone with a reboot, as the bridge is to be
 
 # Keep what is about to change, for the way back: `units`, `site` and `rights` are paths, there or not, and `gone` those
 # of them that have no place in ours; `unit` is the one that runs the app, `socket` the unit that starts it, if one does,
-# `address` where it listens, `certificate` two paths, or none, `uploads` are names in the folder. Once the change has begun, what was kept counts.
+# `address` where it listens, `certificate` two paths, or none, `uploads` are names in the folder. Once the change has
+# begun, what was kept counts.
 keep_what_is_there() {
   local unit socket address certificate uploads units site rights gone
   local "$@"
