@@ -607,6 +607,37 @@ def test_a_service_that_stops_again_and_again_is_not_waited_for(
     assert "gunicorn has stopped 3 times in a row" in caught.value.evidence
 
 
+# What gunicorn says when it ends while it is ending already, behind what the app has said.
+HALTED = """\
+Traceback (most recent call last):
+  File "/app/config/wsgi.py", line 3, in <module>
+OSError: [Errno 30] Read-only file system: 'written'
+[ERROR] Worker (pid:7) exited with code 3
+Traceback (most recent call last):
+  File "/app/.venv/lib/python3.11/site-packages/gunicorn/arbiter.py", line 208, in run
+    self.sleep()
+gunicorn.errors.HaltServer: <HaltServer 'Worker failed to boot.' 3>
+During handling of the above exception, another exception occurred:
+Traceback (most recent call last):
+  File "/app/.deploy/gunicorn.conf.py", line 258, in reap
+    reap_workers()
+gunicorn.errors.HaltServer: <HaltServer 'Worker failed to boot.' 3>
+consult-django.service: Main process exited
+"""
+
+
+def test_the_end_of_gunicorn_hides_no_reason(world: World, releases: tuple[Release, Release]) -> None:
+    """Its own tracebacks are left out of the journal, of which a person sees the end."""
+    world.settings = world.settings.model_copy(update={"timeouts": Timeouts(reload=1, health=1)})
+    (world.root / "halted").write_text(HALTED)
+    world.stub("journalctl", f"cat {world.root}/halted")
+    with pytest.raises(StepError) as caught:
+        world.run(*switch(world, releases[1], "restart"))
+    lines = caught.value.evidence.splitlines()
+    shown = [*HALTED.splitlines()[:4], HALTED.splitlines()[-1]]
+    assert lines[-len(shown) - 1 : -1] == shown
+
+
 @pytest.mark.usefixtures("master")
 def test_workers_that_die_again_and_again_are_not_waited_for(world: World, releases: tuple[Release, Release]) -> None:
     """The same for workers, as their master counts them; old numbers are left alone for a moment."""

@@ -169,6 +169,14 @@ def working_folder(pid):
         raise Trouble(Kind.BOOTING, f"worker {pid} has gone") from None
 
 
+def without_halts(journal):
+    """The journal but for the tracebacks of gunicorn's own end: behind them, the app's would be out of sight."""
+    import re  # see output_of
+
+    begin = r"^(During handling of the above exception, another exception occurred:\n\n*)?Traceback .*\n"
+    return re.sub(rf"(?m){begin}(^[ \t].*\n)+gunicorn\.errors\.HaltServer: .*\n+", "", journal)
+
+
 def output_of(command):
     import subprocess  # its import takes as long as all the rest, and a good activation has no use for it
 
@@ -180,8 +188,8 @@ try:
     activation.wait()
 except Hopeless as error:
     # Enough for a whole traceback, however many of the next start's lines stand behind it.
-    journal = ["journalctl", "--unit", activation.unit, "--lines", "80", "--no-pager", "--output", "cat"]
-    sys.stdout.write(output_of(journal))
+    journal = ["journalctl", "--unit", activation.unit, "--lines", "200", "--no-pager", "--output", "cat"]
+    sys.stdout.write(without_halts(output_of(journal)))
     seconds = time.monotonic() - activation.began
     sys.stdout.write(f"failed: after {seconds:.0f} s: {error}\n")  # last: of a long output a person sees the end
     sys.exit(1)
