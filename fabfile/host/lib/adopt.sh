@@ -26,7 +26,9 @@ take_commit() {
 save_local_changes() {
   local patch=$BASE/local-changes.patch
   cd "$APP"
-  cp "$(git rev-parse --git-path index)" "$DEPLOY_WORK/index" # which git writes anew, whatever GIT_OPTIONAL_LOCKS says
+  # A copy, for git writes the index anew, whatever GIT_OPTIONAL_LOCKS says; with its time, by which git knows which files
+  # it has to read since they may have changed in the second of the last look.
+  cp --preserve=timestamps "$(git rev-parse --git-path index)" "$DEPLOY_WORK/index"
   GIT_INDEX_FILE=$DEPLOY_WORK/index git diff --binary HEAD >"$patch.new"
   if [ ! -s "$patch.new" ]; then
     rm -f "$patch.new"
