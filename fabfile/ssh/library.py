@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import re
 import shlex
 import tarfile
 from collections.abc import Mapping
@@ -37,7 +38,13 @@ def files() -> dict[str, bytes]:
     """The host's functions and programs, by their places in the library."""
     programs = [path for path in sorted(HOST.glob("programs/*.py")) if path.name not in SENT_BY_ADOPT]
     paths = [HOST / "main.sh", *sorted(HOST.glob("lib/*.sh")), *programs]
-    return {str(path.relative_to(HOST)): path.read_bytes() for path in paths}
+    content = {str(path.relative_to(HOST)): path.read_bytes() for path in paths}
+    return {name: without_comments(data) if name.endswith(".sh") else data for name, data in content.items()}
+
+
+def without_comments(script: bytes) -> bytes:
+    """A shell script whose lines of comment are empty: a fifth less to send; its lines keep their numbers."""
+    return re.sub(rb"(?m)^[ \t]*#.*$", b"", script)
 
 
 def program(name: str) -> bytes:

@@ -67,6 +67,22 @@ def test_all_that_goes_to_a_host_is_among_the_files_checked() -> None:
     assert {Path("fabfile/host", name) for name in sent | own} <= set(SCRIPTS)
 
 
+def test_a_comment_that_does_not_travel_is_no_part_of_a_function(world: World) -> None:
+    """A line that begins with # may also stand in a text of several lines: bash reads both files as the same."""
+
+    def read(script: bytes) -> str:
+        (world.root / "context.sh").write_text(library.context(world.layout))
+        (world.root / "script.sh").write_bytes(script)
+        command = ["bash", "-c", "DEPLOY_WORK=w; . ./context.sh; . ./script.sh; declare -f"]
+        return subprocess.run(command, cwd=world.root, capture_output=True, text=True, check=True).stdout
+
+    for path in sorted(HOST.glob("lib/*.sh")):
+        whole, sent = path.read_bytes(), library.files()[str(path.relative_to(HOST))]
+        assert read(whole) == read(sent), path
+        assert len(whole.splitlines()) == len(sent.splitlines()), path
+    assert read(b"f() {\n  echo '\n# text'\n}\n") != read(library.without_comments(b"f() {\n  echo '\n# text'\n}\n"))
+
+
 def modules() -> dict[Path, ast.Module]:
     """The product's Python, but for what runs on a host."""
     paths = [path for path in (ROOT / "fabfile").rglob("*.py") if HOST not in path.parents]
