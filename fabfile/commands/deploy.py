@@ -73,7 +73,7 @@ def decide(session: Session, commit: str, *, force: bool) -> Plan | None:
         plan = Plan(settings, layout, session.live, session.live, files, forced=forced, amiss=amiss)
         return plan if files or forced or amiss or not now.good else None
     new = layout.release(next_id(state.now, [each.id for each in state.releases], commit))
-    return Plan(settings, layout, new, session.live, files, commit, forced, amiss=amiss)
+    return Plan(settings, layout, new, session.live, files, commit, forced, amiss=amiss, anew=force)
 
 
 def without_drop_ins(state: HostState) -> Activation | None:

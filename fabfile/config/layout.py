@@ -133,6 +133,11 @@ class Layout:
         return self.base / "pending"
 
     @property
+    def virtualenvs(self) -> PurePosixPath:
+        """The packages of lock files; releases of one lock file share them."""
+        return self.base / "virtualenvs"
+
+    @property
     def cache(self) -> PurePosixPath:
         """uv's cache, on the file system of the releases, so that packages are hard links."""
         return self.base / "cache"
@@ -258,10 +263,10 @@ class Layout:
     def constants(self) -> dict[str, str]:
         """The names and places that functions on the host know as constants, by their names there."""
         names = (
-            "name", "unit", "app", "base", "repo", "releases", "current", "shared", "kept_static", "staged", "pending",
-            "cache", "pythons", "history", "lock", "digest_key", "etc", "secrets", "secrets_in", "socket", "state",
-            "pid_file", "doppler", "doppler_home", "maintenance", "let_in", "hold", "service_file", "site_file",
-            "socket_file", "site_link", "tls_file", "acme_root", "installer", "sudoers", "logins", "adopted",
-            "old_folder",
+            "name", "unit", "app", "base", "repo", "releases", "current", "shared", "kept_static", "staged",
+            "pending", "virtualenvs", "cache", "pythons", "history", "lock", "digest_key", "etc", "secrets",
+            "secrets_in", "socket", "state", "pid_file", "doppler", "doppler_home", "maintenance", "let_in", "hold",
+            "service_file", "site_file", "socket_file", "site_link", "tls_file", "acme_root", "installer", "sudoers",
+            "logins", "adopted", "old_folder",
         )  # fmt: skip
         return {name.upper(): str(getattr(self, name)) for name in names}

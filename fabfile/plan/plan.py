@@ -16,7 +16,7 @@ class Plan:
     `commit` is what the release is to be built from, empty when it is there already. `forced` is an activation that was
     asked for; `leaves` is the release that no later rollback goes to, as this one goes back from it. `amiss` says what
     does not run beside the website as it should. `started` says what has started the release already, for which only
-    the rest is to be done.
+    the rest is to be done. `anew` says that the release shares no packages with earlier ones.
     """
 
     settings: Settings
@@ -29,6 +29,7 @@ class Plan:
     leaves: Release | None = None
     amiss: Sequence[str] = ()
     started: Activation | None = None
+    anew: bool = False
 
     @property
     def switches(self) -> bool:

@@ -11,10 +11,11 @@ MIGRATE = "migrate_the_database"
 NOTE = "note: "  # begins a line of host/lib/django.sh that a person is to see although the step goes well
 
 
-def build_virtualenv(settings: Settings, release: Release) -> Step:
-    """Build the release's own virtualenv from its lock file with `uv sync`."""
+def build_virtualenv(settings: Settings, release: Release, *, anew: bool = False) -> Step:
+    """Build the release's virtualenv from its lock file with `uv sync`; `anew` takes nothing that is there already."""
     python = ["--python", settings.python] if settings.python else []
-    parameters = {"release": release.root, "project": settings.project, "arguments": [*settings.sync_args, *python]}
+    arguments = [*settings.sync_args, *python]
+    parameters = {"release": release.root, "project": settings.project, "arguments": arguments, "anew": anew}
     timeout = settings.timeouts.sync
     return Step(BUILD, "Build the virtualenv", "build_virtualenv", parameters, timeout=timeout)
 

@@ -12,7 +12,7 @@ def build_and_boot(plan: Plan) -> list[Step]:
     settings, new = plan.settings, plan.release
     build = [
         release.check_out(settings, new, plan.commit),
-        django.build_virtualenv(settings, new),
+        django.build_virtualenv(settings, new, anew=plan.anew),
         *commands.run(settings, new, "build"),  # the app may need what they make to boot, as collectstatic does
     ]
     while_it_boots = [django.collect_static(settings, new), *commands.prove(settings, new)]

@@ -194,25 +194,38 @@ def test_a_static_root_above_the_project(world: World, release: Release) -> None
     assert kept.samefile(Path(release.root, "public/css/site.0123456789ab.css"))
 
 
+def repository(release: Release) -> None:
+    """Make a release what `check_out` makes it: a working tree of git."""
+    for words in (["init", "--quiet"], ["add", "--all"]):
+        subprocess.run(["git", *words], cwd=release.root, check=True)
+
+
+# A gunicorn put in by hand, which later runs leave there.
+SYNC = """
+uv() {
+  [ "$1" != sync ] || set -- "$@" --inexact
+  command uv "$@" || return
+  [ "$1" != sync ] || touch "$(echo "$UV_PROJECT_ENVIRONMENT"/lib/python*/site-packages)/gunicorn.py"
+}
+"""
+
+
 def a_virtualenv(world: World, name: str) -> tuple[Release, Path, Step]:
-    """A release with a virtualenv, its site-packages, and the step that builds it with a gunicorn put in by hand."""
-    world.override('uv() { [ "$1" != sync ] || set -- "$@" --inexact; command uv "$@"; }')
+    """A release with a virtualenv of its own, its site-packages, and the step that has built it."""
+    world.override(SYNC)
     release = world.release(name)
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     world.settings = sample(python=version, sync_args=("--frozen", "--no-dev", "--offline"))
     package = '[[package]]\nname = "site"\nversion = "1"\nsource = { virtual = "." }\n'
     lock = f'version = 1\nrequires-python = ">={version}"\n\n{package}'
     Path(release.project, "pyproject.toml").write_text(
-        f'[project]\nname = "site"\nversion = "1"\nrequires-python = ">={version}"\n'
+        f'[project]\nname = "site"\nversion = "1"\nrequires-python = ">={version}"\ndescription = "{name}"\n'
     )
     Path(release.project, "uv.lock").write_text(lock)
+    repository(release)
     step = django.build_virtualenv(world.settings, release)
-    with pytest.raises(StepError) as caught:
-        world.run(step)
-    assert "gunicorn is not among the dependencies" in caught.value.evidence
-    packages = next(Path(release.venv).glob("lib/python*/site-packages"))
-    (packages / "gunicorn.py").touch()
-    return release, packages, step
+    world.run(step)
+    return release, next(Path(release.venv).glob("lib/python*/site-packages")), step
 
 
 def test_sync_builds_the_releases_own_virtualenv(world: World) -> None:
@@ -225,11 +238,11 @@ def test_sync_builds_the_releases_own_virtualenv(world: World) -> None:
 
 
 def test_what_is_compiled_already_is_not_compiled_again(world: World) -> None:
-    """Of packages that are the same file in the live release, the compiled files are taken over; of no others."""
+    """Of sources that are the same file in the live release, or say the same, the compiled files are taken over."""
     old, packages, _ = a_virtualenv(world, "20260101T000000Z-abcdef0")
     Path(world.layout.current).symlink_to(f"releases/{old.id}")
     cached = f"__pycache__/{{}}.{sys.implementation.cache_tag}.pyc"
-    for name in ("same", "other", "gone", "plain"):
+    for name in ("same", "equal", "other", "gone", "plain"):
         (packages / "pack" / name).mkdir(parents=True)
         (packages / "pack" / name / "module.py").write_text(name)
         (packages / "pack" / name / "__pycache__").mkdir()
@@ -239,12 +252,18 @@ def test_what_is_compiled_already_is_not_compiled_again(world: World) -> None:
     for name in ("same", "plain"):
         (packages_now / "pack" / name).mkdir(parents=True)
         (packages_now / "pack" / name / "module.py").hardlink_to(packages / "pack" / name / "module.py")
-    (packages_now / "pack/other").mkdir()
-    (packages_now / "pack/other/module.py").write_text("other")
+    for name, text in {"equal": "equal", "other": "OTHER"}.items():
+        (packages_now / "pack" / name).mkdir()
+        (packages_now / "pack" / name / "module.py").write_text(text)
+        os.utime(packages_now / "pack" / name / "module.py", (1, 1))
     world.twice(step)
     found = {str(path.relative_to(packages_now)) for path in (packages_now / "pack").rglob("*.pyc")}
-    assert found == {f"pack/same/{cached.format('module')}"}
-    assert (packages_now / "pack/same" / cached.format("module")).read_text() == "compiled same"
+    assert found == {f"pack/{name}/{cached.format('module')}" for name in ("same", "equal")}
+    for name in ("same", "equal"):
+        assert (packages_now / "pack" / name / cached.format("module")).read_text() == f"compiled {name}"
+        times = [(folder / "pack" / name / "module.py").stat().st_mtime_ns for folder in (packages, packages_now)]
+        assert times[0] == times[1]
+    assert (packages_now / "pack/other/module.py").stat().st_mtime == 1
     assert not (packages_now / "pack/gone").exists()
 
 
@@ -254,6 +273,7 @@ def project(release: Release, text: str = "", lock: str | None = "version = 1\nr
     Path(release.project, "pyproject.toml").write_text(start + text)
     if lock is not None:
         Path(release.project, "uv.lock").write_text(lock)
+    repository(release)
 
 
 def not_built(world: World, release: Release) -> StepError:
@@ -352,7 +372,7 @@ def test_gunicorn_in_a_group_is_told(world: World, text: str, option: str) -> No
     release = world.release(ID)
     world.settings = world.settings.model_copy(update={"sync_args": ("--frozen", "--no-dev")})
     project(release, text)
-    make = f"command uv venv --quiet --python {sys.executable} {release.venv}"
+    make = f'command uv venv --quiet --python {sys.executable} "$UV_PROJECT_ENVIRONMENT"'
     world.override(f'uv() {{ [ "$1" != sync ] || {make}; }}')
     with pytest.raises(StepError) as caught:
         world.run(django.build_virtualenv(world.settings, release))
@@ -421,7 +441,16 @@ def test_sync_arguments_are_single_words(world: World) -> None:
     with pytest.raises(StepError):
         world.run(django.build_virtualenv(settings, release))
     words = (world.root / "words").read_text().splitlines()
-    assert words == ["<sync>", "<--a b>", "<$(touch bait)>", "<'`touch bait`'>", "<*>", "<--python>", "<;touch bait>"]
+    assert words == [
+        "<--version>",
+        "<sync>",
+        "<--a b>",
+        "<$(touch bait)>",
+        "<'`touch bait`'>",
+        "<*>",
+        "<--python>",
+        "<;touch bait>",
+    ]
     assert not world.bait()
 
 

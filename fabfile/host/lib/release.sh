@@ -13,6 +13,7 @@ delete_trash() {
   (
     renice --priority 19 "$BASHPID" # some ten thousand files: visitors come first
     cd "$RELEASES"
+    chmod --recursive u+w .trash-virtualenv-* || true # their packages are closed; mostly there are none
     rm -rf .trash-*
     command git -c gc.autoDetach=false -C "$REPO" gc --auto --quiet
   ) </dev/null >/dev/null 2>&1 9>&- &
@@ -194,12 +195,14 @@ remove_release() {
   rm -rf "$release"
 }
 
-# Say that the release is whole, once the disk has it: a power cut must not leave `current` on empty files.
+# Say that the release is whole, and the packages that it shares, once the disk has them: a power cut must not leave
+# `current` on empty files.
 mark_built() {
   local release
   local "$@"
   sync --file-system "$release"
   touch "$release/.deploy/built"
+  [ ! -L "$release/.deploy/virtualenv" ] || echo 'on the disk' >"$release/.deploy/virtualenv/.whole"
 }
 
 # Make a release the live one: a new link beside the old one, and one rename.
@@ -267,8 +270,21 @@ prune() {
     mv -T "$folder" ".trash-$folder"
   done
   git -C "$REPO" worktree prune --expire=now || true
+  prune_virtualenvs
   prune_static "$keep_static"
   delete_trash
+}
+
+# Throw away the virtualenvs that no release leads to. The newest stays: it may be that of a release that failed, and the
+# next one is to have its packages.
+prune_virtualenvs() {
+  local folder used
+  cd "$VIRTUALENVS" 2>/dev/null || return 0
+  used=" $( (readlink "$RELEASES"/*/.deploy/virtualenv || true) | sed 's#.*/##' | tr '\n' ' ')"
+  for folder in $(printf '%s\n' *-*T*Z-* | sort -r -t - -k 2 | tail -n +2); do
+    case $used in *" $folder "*) continue ;; esac
+    mv -T "$folder" "$RELEASES/.trash-virtualenv-$folder"
+  done
 }
 
 # Delete the kept static files that none of the newest lists names.

@@ -301,7 +301,7 @@ make_folders() {
   folder "$user" "$group" 755 "$BASE"
   folder "$user" "$group" 700 "${DOPPLER_HOME%/*}"
   folder root "$group" 750 "$ETC"
-  as_user own_folders "$user" "$group" 755 "$RELEASES" "$SHARED" "$KEPT_STATIC" "$CACHE" "$PYTHONS"
+  as_user own_folders "$user" "$group" 755 "$RELEASES" "$SHARED" "$KEPT_STATIC" "$VIRTUALENVS" "$CACHE" "$PYTHONS"
   as_user own_folders "$user" "$group" 700 "$DOPPLER_HOME"
   as_user own_files "$LOCK" "$DIGEST_KEY"
   if [ ! -L "$APP" ] && [ ! -e "$APP" ]; then
