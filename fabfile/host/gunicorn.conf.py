@@ -327,8 +327,8 @@ def post_worker_init(worker):
     # A deploy that proves a release on a private socket asks for health itself, when the schema is there.
     unasked = is_asynchronous(worker.wsgi) or "DEPLOY_PROOF" in os.environ
     log_exceptions(worker)
-    if "DEPLOY_ASK" in os.environ:
-        answer_deploy(worker, os.environ["DEPLOY_ASK"])
+    if "DEPLOY_PROOF" in os.environ:
+        serve_deploy(worker)
     while True:
         worker.notify()
         status = None if unasked else ask(worker, VALUES.health_path)
@@ -504,14 +504,35 @@ def ask(worker, path):
         return None
 
 
-def answer_deploy(worker, program):
-    """In a proof: let the deploy tool's program ask the app that is loaded here, and write what it says."""
-    try:
-        answers = runpy.run_path(program)["answers"]()
-    except Exception:
-        worker.log.exception("The app cannot be asked where its data lies")
-        return
-    write_state(worker.log, Path(worker.deploy.folder, "django.json"), answers)
+def serve_deploy(worker):
+    """In a proof: let the deploy tool's programs run commands in forks of this process, and ask the app that it has.
+
+    `loaded` runs what needs no URLs, such as collectstatic, while the rest of the app is loaded; `warm` the others.
+    """
+    folder = Path(worker.deploy.folder)
+
+    def fork(name):
+        if "DEPLOY_FORK_SERVER" in os.environ:
+            runpy.run_path(os.environ["DEPLOY_FORK_SERVER"])["serve"](str(folder / name), worker)
+
+    def ask_app():
+        if "DEPLOY_ASK" in os.environ:
+            answers = runpy.run_path(os.environ["DEPLOY_ASK"])["answers"]()
+            write_state(worker.log, folder / "django.json", answers)
+
+    for task in (lambda: fork("loaded"), ask_app, load_urls, lambda: fork("warm")):
+        try:
+            task()
+        except Exception:
+            worker.log.exception("The deploy tool cannot ask the app, or run a command in it")
+
+
+def load_urls():
+    """Load what the first request would, before forks are made."""
+    if "django.core" in sys.modules:
+        from django.urls import get_resolver  # ty: ignore[import-not-found] -- the app's own
+
+        _ = get_resolver().url_patterns
 
 
 def log_exceptions(worker):

@@ -26,7 +26,7 @@ def collect_static(settings: Settings, release: Release) -> Step:
         "collect_the_static_files",
         "Collect the static files",
         "collect_static",
-        {**manage(settings, release), "static_root": settings.static_folder},
+        {**manage(settings, release), "static_root": settings.static_folder, "limit": settings.timeouts.boot},
         timeout=settings.timeouts.collectstatic,
     )
 

@@ -31,7 +31,7 @@ run_by_hand() {
   if [ -n "$manage_py" ]; then
     # Who names other settings means them; who names none means the website's.
     case " ${words[*]} " in *' --settings'*) ;; *) export DEPLOY_WEBSITE=$STATE/up ;; esac
-    run_manage "${words[@]}" || code=$?
+    in_python manage.py "$manage_py" "${words[@]}" || code=$?
   else
     cd "$release/$project"
     doppler_run "$doppler_project" "$doppler_config"

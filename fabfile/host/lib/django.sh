@@ -52,19 +52,35 @@ doppler_run() {
   doppler+=(--)
 }
 
-# Run a manage.py command of the caller's release with its secrets, as the service would: manage COMMAND...
-manage() {
-  load_service_environment
-  run_manage "$@"
+# Run manage.py of the caller's release with its secrets, as the service would: manage COMMAND...
+manage() { in_app manage.py "$manage_py" "$@"; }
+
+# Run a program of ours with the Python and the secrets of the caller's release: in_app PROGRAM WORD... Where the proof has
+# the app loaded, it runs in a fork of that, which saves loading the app once more.
+in_app() {
+  local server
+  server=$(fork_server)
+  if [ -z "$server" ]; then
+    load_service_environment
+    in_python "$@"
+    return
+  fi
+  cd "$release/$project"
+  run_program python3 -IS "$DEPLOY_LIBRARY/programs/ask_fork_server.py" "$server" "$DEPLOY_LIBRARY/programs/$1" "${@:2}"
 }
 
-# The same in the environment as it is.
-run_manage() {
-  local code
+# The same by a Python of its own, in the environment as it is.
+in_python() {
   local -a doppler
   cd "$release/$project"
   doppler_run "$doppler_project" "$doppler_config"
-  "${doppler[@]}" "$release/.venv/bin/python" "$DEPLOY_LIBRARY/programs/manage.py" "$manage_py" "$@" || {
+  run_program "${doppler[@]}" "$release/.venv/bin/python" "$DEPLOY_LIBRARY/programs/$1" "${@:2}"
+}
+
+# Run a program of the caller's release; where it fails, a file that is missing there is told: run_program WORD...
+run_program() {
+  local code
+  "$@" || {
     code=$?
     blame_missing_link >&2 || true
     return "$code"
@@ -74,23 +90,21 @@ run_manage() {
 # See that commands, lines like `worker manage.py work`, can start from the caller's release, without running them:
 # prove_starts LINES
 prove_starts() {
-  local -a doppler lines
+  local -a lines
   mapfile -t lines <<<"$1"
-  load_service_environment
-  cd "$release/$project"
-  doppler_run "$doppler_project" "$doppler_config"
-  "${doppler[@]}" "$release/.venv/bin/python" "$DEPLOY_LIBRARY/programs/prove_processes.py" "$manage_py" "${lines[@]}"
+  in_app prove_processes.py "$manage_py" "${lines[@]}"
 }
 
 # Collect the static files into the release (static_root= is seen from it), and keep those with hashed names for pages
 # of earlier releases.
 collect_static() {
-  local release project manage_py static_root doppler_project doppler_config
+  local release project manage_py static_root doppler_project doppler_config limit
   local "$@"
+  [ ! -e "$DEPLOY_WORK/proof.pid" ] || await_load "$limit"
   manage collectstatic --noinput --verbosity 0
   [ -d "$release/$static_root" ] ||
     fail "collectstatic made no folder $static_root (static_root in hosts.toml)"
-  "$release/.venv/bin/python" "$DEPLOY_LIBRARY/programs/keep_static.py" \
+  python3 -IS "$DEPLOY_LIBRARY/programs/keep_static.py" \
     "$release/$static_root" "$KEPT_STATIC" "${release##*/}"
 }
 

@@ -14,7 +14,7 @@ start_proof() {
   load_service_environment
   cd "$release/$project"
   export RUNTIME_DIRECTORY=$PROOF DEPLOY_PROOF=1 DEPLOY_LIVE_MASTER=$STATE/master.json
-  export DEPLOY_ASK=$DEPLOY_LIBRARY/programs/ask_django.py
+  export DEPLOY_ASK=$DEPLOY_LIBRARY/programs/ask_django.py DEPLOY_FORK_SERVER=$DEPLOY_LIBRARY/programs/fork_server.py
   doppler_run "$doppler_project" "$doppler_config"
   setsid bash --norc "$DEPLOY_LIBRARY/main.sh" watched timeout --kill-after=5 "$patience" "${doppler[@]}" \
     "$release/.venv/bin/python" -m gunicorn --config "$release/.deploy/gunicorn.conf.py" \
@@ -68,6 +68,28 @@ await_boot() {
       return
     fi
     sleep 0.05
+  done
+}
+
+# Wait until the proof can run commands in forks of itself, or it is known that it cannot: await_load LIMIT
+await_load() {
+  local leader end=$((SECONDS + $1))
+  read -r leader <"$DEPLOY_WORK/proof.pid"
+  until [ -S "$PROOF/loaded" ] || [ -e "$PROOF/loaded.none" ] || compgen -G "$PROOF/up/[0-9]*" >/dev/null ||
+    ! kill -0 "$leader" 2>/dev/null; do
+    [ "$SECONDS" -lt "$end" ] || {
+      cat "$PROOF/log"
+      fail "it did not boot within $1 s"
+    }
+    sleep 0.02
+  done
+}
+
+# The socket at which the proof runs commands; nothing where there is none.
+fork_server() {
+  local name
+  for name in warm loaded; do
+    [ ! -S "$PROOF/$name" ] || { echo "$PROOF/$name" && return; }
   done
 }
 
