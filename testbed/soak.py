@@ -29,12 +29,13 @@ MAY_GROW = {
     "static_files": 1.25,
 }
 # The newest, as many that rollbacks have not left, and perhaps the live one and the one of the master.
-BOUNDS = {"releases": 2 * KEEP + 2, "worktrees": 2 * KEEP + 2}
+BOUNDS = {"releases": 2 * KEEP + 2, "worktrees": 2 * KEEP + 2, "virtualenvs": 2 * KEEP + 3}
 COUNT = r"""
 cd /srv/consult
 master=$(cat /run/consult-django/gunicorn.pid)
 echo "releases $(ls -A releases | wc -l)"
 echo "worktrees $(ls repo.git/worktrees | wc -l)"
+echo "virtualenvs $(ls virtualenvs | wc -l)"
 echo "releases_kb $(du -sk releases | cut -f1)"
 echo "repository_kb $(du -sk repo.git | cut -f1)"
 echo "cache_kb $(du -sk cache | cut -f1)"

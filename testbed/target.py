@@ -51,7 +51,7 @@ LEFTOVERS = r"""
 cd /srv/consult
 for name in *; do
   case $name in
-    cache|current|deploy.lock|deploys.jsonl|digest.key|logs|python|releases|repo.git|shared|static) ;;
+    cache|current|deploy.lock|deploys.jsonl|digest.key|logs|python|releases|repo.git|shared|static|virtualenvs) ;;
     *) echo "/srv/consult/$name" ;; esac
 done
 find /srv/consult -mindepth 1 -maxdepth 1 -name '.*'
@@ -59,6 +59,9 @@ failed=$(ls -d releases/*/.deploy/bad | sort -r | head -n 1) # the newest that f
 for folder in releases/* releases/.[!.]*; do
   [ -e "$folder" ] && [ ! -e "$folder/.deploy/good" ] && [ "$folder/.deploy/bad" != "$failed" ] && echo "$folder"
 done
+used=$(readlink releases/*/.deploy/virtualenv | sed 's#.*/##')
+newest=$(ls virtualenvs | sort -t - -k 2 | tail -n 1) # it may be that of a release that failed
+for name in $(ls virtualenvs); do grep -qx -e "$name" <<<"$used"$'\n'"$newest" || echo "virtualenvs/$name"; done
 ls -d /etc/consult/staged.* /usr/local/lib/*.new /etc/systemd/system/*.new /etc/nginx/sites-available/*.new 2>/dev/null
 find repo.git -name '*.lock' -o -path '*/worktrees/*/locked' -o -name 'tmp_*' -o -name '*.new'
 for name in $(ls repo.git/worktrees); do [ -d "releases/$name" ] || echo "worktree $name"; done

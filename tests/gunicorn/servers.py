@@ -175,9 +175,12 @@ class Server:
 
     def start(
         self, *options: str, root: Path | None = None, run: str | None = "run", socket: str = "s",
-        wait: bool = True, **environment: str,
+        wait: bool = True, session: bool = False, **environment: str,
     ) -> subprocess.Popen[bytes]:  # fmt: skip
-        """Start a master the way the service does; with `root`, the way a proof of that release does."""
+        """Start a master the way the service does; with `root`, the way a proof of that release does.
+
+        With `session` it is the leader of a session of its own.
+        """
         root = root or self.app
         command = [
             root / ".venv/bin/python", "-m", "gunicorn", "--config", root / ".deploy/gunicorn.conf.py",
@@ -190,7 +193,12 @@ class Server:
             variables["RUNTIME_DIRECTORY"] = str(self.root / run)
         with self.log.open("ab") as log:
             process = subprocess.Popen(
-                command, cwd=root / "web", env={**variables, **environment}, stdout=log, stderr=log
+                command,
+                cwd=root / "web",
+                env={**variables, **environment},
+                stdout=log,
+                stderr=log,
+                start_new_session=session,
             )
         self.processes.append(process)
         if wait:

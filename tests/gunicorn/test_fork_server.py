@@ -88,7 +88,7 @@ def proof(server: Server, *options: str, manage: str = "config.settings", after:
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         (project / name).write_text(text)
     server.start(
-        "--workers", "1", *options, root=project.parent, wait=False, DEPLOY_PROOF="1", OWN="a value",
+        "--workers", "1", *options, root=project.parent, wait=False, session=True, DEPLOY_PROOF="1", OWN="a value",
         DEPLOY_FORK_SERVER=str(PROGRAMS / "fork_server.py"),
     )  # fmt: skip
     wait_for(lambda: bool(server.up()))
@@ -199,8 +199,8 @@ def test_a_command_is_stopped_when_nobody_waits_for_it(
 def test_a_migration_outlives_the_proof(server: Server, long: tuple[Path, subprocess.Popen[bytes]]) -> None:
     """All of the proof is killed: the command goes on, with the lock, and whoever asked hears how it ended."""
     project, asking = long
-    for pid in [server.master.pid, *server.workers()]:
-        os.kill(pid, signal.SIGKILL)
+    os.killpg(server.master.pid, signal.SIGKILL)
+    server.master.wait(10)
     assert locked(server)
     (project / "go").touch()
     assert asking.wait(30) == 0

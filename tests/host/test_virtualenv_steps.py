@@ -94,6 +94,9 @@ def test_a_packaged_project_is_each_releases_own(world: World, locks: dict[str, 
     assert said(second, "python", "-c", "import gunicorn; print(gunicorn.__file__)").startswith(str(second.venv))
     assert said(second, "gunicorn", "--version").startswith("gunicorn")
     shared = Path(second.notes, "virtualenv").resolve()
+    script = Path(second.venv, "bin/gunicorn").read_text()
+    assert f"{second.venv}/bin/python" in script
+    assert str(shared) not in script
     assert [path.name for path in shared.rglob("*shop*")] == []
 
 

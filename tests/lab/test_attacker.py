@@ -134,10 +134,10 @@ def commands(site: Site) -> list[str]:
     return sorted(found, key=lambda command: (" restart " in command, ".service" in command))
 
 
-def tool(site: Site) -> None:
+def tool(site: Site, *words: str) -> None:
     """A deploy of a new commit, a rollback, a provision, and a look; how they end is not asked."""
     site.commit(site.titled("Next"))
-    for result in (site.deploy(), site.fab("rollback", "--json"), site.provision(), site.fab("status", "--json")):
+    for result in (site.deploy(*words), site.fab("rollback", "--json"), site.provision(), site.fab("status", "--json")):
         assert CANARY not in result.text
 
 
@@ -382,7 +382,7 @@ def test_uv_and_pythons(site: Site) -> None:
     echo 'export PATH=~/.local/bin:$PATH' | tee ~/.bash_profile >~/.bash_env
     """
     with planted(site, trap, "rm -rf ~/.config ~/.local ~/.bash_profile ~/.bash_env /srv/consult/python/*"):
-        tool(site)
+        tool(site, "--force")  # else there is nothing to install, and no Python to look for
         sprung(site)
     backend = f'import subprocess; subprocess.call(["{PAYLOAD}"])\n'
     project = site.repository.read("packages/greeting/pyproject.toml")
