@@ -75,6 +75,10 @@ soak *ARGS:
 takeover *ARGS:
     @uv run python -m testbed.takeover "$@"
 
+# Measure a deploy beside a bare script, pyinfra and Ansible, at several round trips (hours; a part: --help)
+bench *ARGS:
+    @uv run python -m testbed.bench "$@"
+
 # Take repositories of other shapes from nothing to a rollback, as a transcript with times
 shapes *ARGS:
     @uv run python -m testbed.shapes "$@"

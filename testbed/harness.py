@@ -86,7 +86,7 @@ class Site:
 
     `settings` are the host's in hosts.toml beyond where it is, `hosts_file` is another text for the whole file.
     `branch` is what `commit` writes to and `deploy` takes. `cold` starts `fab` itself, as people do, not a warm one.
-    `scheme` is how its visitors come; by https they take any certificate.
+    `scheme` is how its visitors come; by https they take any certificate. `under` are words in front of `fab`.
     """
 
     host: LabHost
@@ -101,6 +101,7 @@ class Site:
     hosts_file: str = ""
     cold: bool = False
     scheme: str = "http"
+    under: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -130,7 +131,7 @@ class Site:
         clean = {name: value for name, value in os.environ.items() if not FOREIGN.fullmatch(name)}
         own = {"HOME": str(self.folder), "DJANGO_DEPLOY_HOSTS": str(hosts), "DEPLOY_USER": "ana"}
         return subprocess.Popen(
-            [*([str(FAB)] if self.cold else warm.command("fab")), *words],
+            [*self.under, *([str(FAB)] if self.cold else warm.command("fab")), *words],
             cwd=PROJECT,
             env=clean | own | self.environment,
             stdin=terminal,

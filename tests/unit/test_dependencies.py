@@ -12,8 +12,10 @@ import pytest
 
 PROJECT = Path(__file__).parents[2]
 OUR_OWN = {"fabfile", "testbed", "tests"}
-# Runs elsewhere: the sample site has a virtualenv of its own, host programs import the Django and gunicorn they find.
-ELSEWHERE = ("testbed/lab/site", "testbed/shapes", "testbed/lab/guest", "fabfile/host")
+# Runs elsewhere: the sample site has a virtualenv of its own, the bench one for what it measures, host programs import
+# the Django and gunicorn they find.
+BENCH = ("testbed/bench/plot.py", "testbed/bench/pyinfra_deploy.py")
+ELSEWHERE = ("testbed/lab/site", "testbed/shapes", "testbed/lab/guest", "fabfile/host", *BENCH)
 
 
 def imported(code: str) -> set[str]:

@@ -1,0 +1,183 @@
+"""What a deploy costs: this tool beside a bare script, pyinfra, Ansible and `ssh HOST true`, on one lab host.
+
+All of them take turns, through a relay that makes each round trip as long as `--rtt` says. A first round, which is not
+timed, warms every cache and has sshd count. Prints Markdown tables; `x bare` is the median of the ratios of runs that
+stood side by side.
+"""
+
+import argparse
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from fabfile.errors import DeployError
+from testbed.bench import contestants, real_app
+from testbed.bench.contestants import CODE, DEPENDENCY, DEPLOYS, LOGIN, OURS, ROLLBACK, SCENARIOS, Task
+from testbed.bench.figures import Run, groups_table, rows, table
+from testbed.bench.relay import Way, way
+from testbed.bench.server import HERE, Server
+from testbed.harness import Site, throw_away
+
+APPS: dict[str, Callable[[Site], object]] = {"sample": lambda _: None, "real": real_app.commit}
+
+
+@dataclass
+class Bench:
+    """A server, the ways to it, and where each contestant is."""
+
+    app: str
+    server: Server
+    ways: Sequence[Way]
+    tools: Path
+    wanted: Sequence[str]
+    at: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def head(self) -> str:
+        return self.server.site.repository.sha()
+
+    def task(self, way: Way, scenario: str, commit: str) -> Task:
+        return Task(self.server, way, scenario, commit, self.server.site.folder / "usage.json", self.tools)
+
+    def level(self, names: Sequence[str]) -> None:
+        """Have these contestants at the newest commit, untimed."""
+        for name in names:
+            if self.at.get(name) != self.head:
+                self.run(self.ways[0], CODE, name, 1, self.head)
+
+    def run(self, way: Way, scenario: str, name: str, number: int, commit: str) -> Run:
+        """One run, after which the contestant's app shows the commit."""
+        found = contestants.measure(self.task(way, scenario, commit), self.app, name, number)
+        if name in DEPLOYS:
+            self.server.expect(name, commit)
+            self.at[name] = commit
+        return found
+
+    def scenario(self, scenario: str, number: int) -> Iterator[Run]:
+        """One round of a scenario: on every way each contestant once, the first one another each time."""
+        names = contestants.contestants(scenario, self.wanted)
+        turn = number % len(names) if names else 0
+        for each in self.ways:
+            commit = self.prepare(scenario, names)
+            for name in names[turn:] + names[:turn]:
+                yield self.run(each, scenario, name, number, commit)
+
+    def prepare(self, scenario: str, names: Sequence[str]) -> str:
+        """Make what the scenario is about; return the commit that is live after it."""
+        if scenario == LOGIN:
+            return self.head
+        if scenario == CODE:
+            return self.server.change_code()
+        if scenario == DEPENDENCY:
+            return self.server.change_dependency()
+        self.level(names)
+        before = self.head
+        if scenario == ROLLBACK:
+            self.server.change_code()
+            self.level(names)
+        return before
+
+
+def bench(app: str, options: argparse.Namespace, tools: Path) -> Iterator[Run]:
+    """Measure an app, on a host of its own."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        host = stack.enter_context(throw_away(options.name))
+        server = Server(Site(host, folder, cold=True))
+        APPS[app](server.site)
+        server.furnish()
+        ways = [stack.enter_context(way(host, rtt, folder)) for rtt in options.rtt]
+        race = Bench(app, server, ways, tools, options.contestants)
+        server.let_sshd_tell(all_of_it=True)
+        for number in range(options.runs + 1):
+            for scenario in SCENARIOS:
+                if scenario in options.scenarios:
+                    yield from race.scenario(scenario, number)
+            if number == 0:
+                server.let_sshd_tell(all_of_it=False)
+
+
+def machine(tools: Path) -> dict[str, str]:
+    """What it was measured on, and with."""
+    said = subprocess.run(["uv", "pip", "list", "--python", tools / "python"], capture_output=True, text=True)
+    versions = dict(line.split()[:2] for line in said.stdout.splitlines()[2:])
+    names = ("ansible-core", "pyinfra")
+    return {
+        "host": "Debian 12, on the operator's machine",
+        "cores": str(len(os.sched_getaffinity(0))),
+        "python": platform.python_version(),
+        **{name: versions.get(name, "") for name in names},
+    }
+
+
+def tell(text: str) -> None:
+    """Say a line at once."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def line(run: Run) -> str:
+    """A run, as it is told at once."""
+    what = f"{run.app:<7}{run.rtt:>4g} ms  {run.scenario:<11}{run.contestant:<10}"
+    return f"  round {run.number}  {what}{run.seconds:7.2f} s  cpu {run.cpu:5.2f} s  {run.memory_mb:4.0f} MB"
+
+
+def report(options: argparse.Namespace, tools: Path, runs: Sequence[Run]) -> None:
+    """Print the tables; write the JSON file and the plot."""
+    found = rows(runs)
+    tell("\n".join(["", *table(found), "", f"Where the seconds of {OURS} went:", "", *groups_table(found)]))
+    document = {
+        "machine": machine(tools),
+        "rows": [asdict(row) for row in found],
+        "runs": [asdict(run) for run in runs],
+    }
+    options.output.write_text(json.dumps(document, indent=1) + "\n")
+    if options.plot:
+        subprocess.run([tools / "python", HERE / "plot.py", options.output, options.plot], check=True)
+
+
+def arguments(words: Sequence[str]) -> argparse.Namespace:
+    """What was typed."""
+    parser = argparse.ArgumentParser(prog="just bench", description=__doc__)
+    parser.add_argument("--apps", nargs="+", choices=APPS, default=list(APPS), help="the sample site, one of real size")
+    parser.add_argument("--rtt", nargs="+", type=float, default=[0, 50, 150], help="round trips in ms (0 50 150)")
+    parser.add_argument("--runs", type=int, default=5, help="timed runs of each (5)")
+    parser.add_argument("--scenarios", nargs="+", choices=SCENARIOS, default=list(SCENARIOS), help="only these")
+    parser.add_argument("--contestants", nargs="+", choices=DEPLOYS, default=list(DEPLOYS), help="only these")
+    parser.add_argument("--output", type=Path, default=Path("bench.json"), help="where all figures go (bench.json)")
+    parser.add_argument("--plot", type=Path, help="an SVG file for where this tool's seconds went")
+    parser.add_argument("--name", default="bench", help="the lab host's name")
+    return parser.parse_args(words)
+
+
+def main() -> int:
+    """Measure; 0 once every command of every contestant has ended with 0."""
+    options = arguments(sys.argv[1:])
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no host is left
+    runs: list[Run] = []
+    with tempfile.TemporaryDirectory() as folder:
+        tools = contestants.install(Path(folder))
+        try:
+            for app in options.apps:
+                for run in bench(app, options, tools):
+                    runs.append(run)
+                    tell(line(run))
+        except DeployError as error:
+            tell("\n  -> ".join(filter(None, (error.message, error.hint))))
+            return error.exit_code
+        finally:
+            if any(run.number for run in runs):
+                report(options, tools, runs)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
