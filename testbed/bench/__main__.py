@@ -19,9 +19,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from fabfile.errors import DeployError
-from testbed.bench import contestants, real_app
+from testbed.bench import contestants, growth, real_app
 from testbed.bench.contestants import CODE, DEPENDENCY, DEPLOYS, LOGIN, OURS, ROLLBACK, SCENARIOS, Task
-from testbed.bench.figures import Run, groups_table, rows, table
+from testbed.bench.figures import BARE, Run, groups_table, rows, table
 from testbed.bench.relay import Way, way
 from testbed.bench.server import HERE, Server
 from testbed.harness import Site, throw_away
@@ -105,6 +105,23 @@ def bench(app: str, options: argparse.Namespace, tools: Path) -> Iterator[Run]:
                 server.let_sshd_tell(all_of_it=False)
 
 
+def grow(name: str, options: argparse.Namespace, tools: Path) -> Iterator[Run]:
+    """Measure a code-only deploy of a pair's two sizes, by the script and by this tool."""
+    pair = growth.PAIRS[name]
+    for size in (pair.small, pair.large):
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            host = stack.enter_context(throw_away(options.name))
+            server = Server(Site(host, folder, cold=True))
+            pair.make(server.site, size)
+            server.furnish([BARE])
+            near = stack.enter_context(way(host, 0, folder))
+            race = Bench(growth.named(name, size), server, [near], tools, [BARE, OURS])
+            for number in range(options.runs + 1):
+                pair.again(server.site, size)
+                yield from race.scenario(CODE, number)
+
+
 def machine(tools: Path) -> dict[str, str]:
     """What it was measured on, and with."""
     said = subprocess.run(["uv", "pip", "list", "--python", tools / "python"], capture_output=True, text=True)
@@ -116,6 +133,16 @@ def machine(tools: Path) -> dict[str, str]:
         "python": platform.python_version(),
         **{name: versions.get(name, "") for name in names},
     }
+
+
+def measured(options: argparse.Namespace, tools: Path) -> Iterator[Run]:
+    """All that was asked for, run by run."""
+    if options.growth is None:
+        for app in options.apps:
+            yield from bench(app, options, tools)
+    else:
+        for name in options.growth or growth.PAIRS:
+            yield from grow(name, options, tools)
 
 
 def tell(text: str) -> None:
@@ -133,6 +160,8 @@ def line(run: Run) -> str:
 def report(options: argparse.Namespace, tools: Path, runs: Sequence[Run]) -> None:
     """Print the tables; write the JSON file and the plot."""
     found = rows(runs)
+    if options.growth is not None:
+        tell("\n".join(["", *growth.table(runs)]))
     tell("\n".join(["", *table(found), "", f"Where the seconds of {OURS} went:", "", *groups_table(found)]))
     document = {
         "machine": machine(tools),
@@ -152,6 +181,12 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=5, help="timed runs of each (5)")
     parser.add_argument("--scenarios", nargs="+", choices=SCENARIOS, default=list(SCENARIOS), help="only these")
     parser.add_argument("--contestants", nargs="+", choices=DEPLOYS, default=list(DEPLOYS), help="only these")
+    parser.add_argument(
+        "--growth",
+        nargs="*",
+        choices=growth.PAIRS,
+        help="instead: how a code-only deploy's cost grows with what is there (all of these pairs, or some)",
+    )
     parser.add_argument("--output", type=Path, default=Path("bench.json"), help="where all figures go (bench.json)")
     parser.add_argument("--plot", type=Path, help="an SVG file for where this tool's seconds went")
     parser.add_argument("--name", default="bench", help="the lab host's name")
@@ -166,10 +201,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         tools = contestants.install(Path(folder))
         try:
-            for app in options.apps:
-                for run in bench(app, options, tools):
-                    runs.append(run)
-                    tell(line(run))
+            for run in measured(options, tools):
+                runs.append(run)
+                tell(line(run))
         except DeployError as error:
             tell("\n  -> ".join(filter(None, (error.message, error.hint))))
             return error.exit_code

@@ -58,7 +58,12 @@ class Migration(migrations.Migration):
     operations = [
         migrations.CreateModel(
             name="$model",
-            fields=[("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False))],
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
+                )
+            ],
         )
     ]
 ''')

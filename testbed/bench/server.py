@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,8 +25,8 @@ class Server:
     locks: tuple[dict[str, str], ...] = ()
     commits: int = 0
 
-    def furnish(self) -> None:
-        """Put the app live on a fresh host, by everybody."""
+    def furnish(self, in_place: Sequence[str] = IN_PLACE) -> None:
+        """Put the app live on a fresh host, by this tool and by each of the others."""
         site = self.site
         text = site.repository.read(WEB)
         self.locks = tuple(locked(site, {WEB: with_package(text, package)}) for package in PACKAGE)
@@ -38,7 +39,7 @@ class Server:
         shutil.copy(HERE / "manage.sh", place / "manage")
         shutil.copy(HERE / "bench@.service", site.host.root / "etc/systemd/system/bench@.service")
         script = (HERE / "furnish.sh").read_text()
-        done = execute(site.host, "bash", "-c", script, "furnish.sh", Repository.url, *IN_PLACE, timeout=300)
+        done = execute(site.host, "bash", "-c", script, "furnish.sh", Repository.url, *in_place, timeout=300)
         assert done.returncode == 0, f"exit {done.returncode}: {done.stdout}{done.stderr}"
 
     def change_code(self) -> str:

@@ -1,16 +1,19 @@
 """The bench's own arithmetic: groups of steps, medians, ratios, tables; and what it makes. Nothing is timed here."""
 
 import ast
+import io
 import json
 import socket
 import sys
 import threading
+import zipfile
+from dataclasses import replace
 from pathlib import Path
 from subprocess import run
 
 import pytest
 
-from testbed.bench import contestants, real_app
+from testbed.bench import contestants, growth, real_app
 from testbed.bench.figures import GROUP_OF, GROUPS, Run, breakdown, grid, group_of, groups_table, ratio, rows, table
 from testbed.bench.relay import HERE, way
 from testbed.lab import LabHost
@@ -182,3 +185,24 @@ def test_only_this_tool_and_the_script_go_back() -> None:
     assert contestants.contestants("rollback", everybody) == ["bare", "this tool"]
     assert contestants.contestants("status", ["ansible"]) == []
     assert contestants.contestants("login", everybody) == ["ssh true"]
+
+
+def test_growth_is_told_for_whole_pairs() -> None:
+    """A pair that has only one of its sizes is left out; medians again, and seconds."""
+    pair = growth.PAIRS["static"]
+    runs = [
+        replace(ran(name, number, each), app=growth.named("static", size))
+        for size, more in ((pair.small, 0), (pair.large, 5))
+        for name, begin in (("bare", 1), ("this tool", 2))
+        for number, each in enumerate((99, begin + more, begin + more))
+    ]
+    assert len(growth.table(runs)) == 2 + 1
+    assert list(growth.lines(runs)) == [["static files", 10, 10_000, 1, 6, 5, 2, 7, 5]]
+    assert growth.table(runs[:6]) == []
+
+
+def test_a_made_package_is_a_wheel() -> None:
+    """uv installs it: it has its modules, and names itself."""
+    with zipfile.ZipFile(io.BytesIO(growth.wheel("bench_package_1"))) as archive:
+        assert "Name: bench_package_1\n" in archive.read("bench_package_1-1.0.dist-info/METADATA").decode()
+        assert len([name for name in archive.namelist() if name.endswith(".py")]) == growth.MODULES + 1
