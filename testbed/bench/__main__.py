@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -23,10 +24,12 @@ from testbed.bench import contestants, growth, real_app
 from testbed.bench.contestants import CODE, DEPENDENCY, DEPLOYS, LOGIN, OURS, ROLLBACK, SCENARIOS, Task
 from testbed.bench.figures import BARE, Run, groups_table, rows, table
 from testbed.bench.relay import Way, way
-from testbed.bench.server import HERE, Server
+from testbed.bench.server import HERE, IN_PLACE, Server
 from testbed.harness import Site, throw_away
 
 APPS: dict[str, Callable[[Site], object]] = {"sample": lambda _: None, "real": real_app.commit}
+
+PAUSE = 2  # seconds after each run: its second worker boots, its old releases go; that is not to be the next one's cost
 
 
 @dataclass
@@ -45,6 +48,7 @@ class Bench:
         return self.server.site.repository.sha()
 
     def task(self, way: Way, scenario: str, commit: str) -> Task:
+        """What a contestant is to do."""
         return Task(self.server, way, scenario, commit, self.server.site.folder / "usage.json", self.tools)
 
     def level(self, names: Sequence[str]) -> None:
@@ -59,6 +63,7 @@ class Bench:
         if name in DEPLOYS:
             self.server.expect(name, commit)
             self.at[name] = commit
+        time.sleep(PAUSE)
         return found
 
     def scenario(self, scenario: str, number: int) -> Iterator[Run]:
@@ -93,7 +98,7 @@ def bench(app: str, options: argparse.Namespace, tools: Path) -> Iterator[Run]:
         host = stack.enter_context(throw_away(options.name))
         server = Server(Site(host, folder, cold=True))
         APPS[app](server.site)
-        server.furnish()
+        server.furnish([name for name in IN_PLACE if name in options.contestants])
         ways = [stack.enter_context(way(host, rtt, folder)) for rtt in options.rtt]
         race = Bench(app, server, ways, tools, options.contestants)
         server.let_sshd_tell(all_of_it=True)
@@ -137,7 +142,10 @@ def machine(tools: Path) -> dict[str, str]:
 
 def measured(options: argparse.Namespace, tools: Path) -> Iterator[Run]:
     """All that was asked for, run by run."""
-    if options.growth is None:
+    if options.merge:
+        for file in options.merge:
+            yield from (Run(**run) for run in json.loads(file.read_text())["runs"])
+    elif options.growth is None:
         for app in options.apps:
             yield from bench(app, options, tools)
     else:
@@ -160,9 +168,8 @@ def line(run: Run) -> str:
 def report(options: argparse.Namespace, tools: Path, runs: Sequence[Run]) -> None:
     """Print the tables; write the JSON file and the plot."""
     found = rows(runs)
-    if options.growth is not None:
-        tell("\n".join(["", *growth.table(runs)]))
-    tell("\n".join(["", *table(found), "", f"Where the seconds of {OURS} went:", "", *groups_table(found)]))
+    shown = growth.table(runs) or [*table(found), "", f"Where the seconds of {OURS} went:", "", *groups_table(found)]
+    tell("\n".join(["", *shown]))
     document = {
         "machine": machine(tools),
         "rows": [asdict(row) for row in found],
@@ -177,7 +184,7 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
     """What was typed."""
     parser = argparse.ArgumentParser(prog="just bench", description=__doc__)
     parser.add_argument("--apps", nargs="+", choices=APPS, default=list(APPS), help="the sample site, one of real size")
-    parser.add_argument("--rtt", nargs="+", type=float, default=[0, 50, 150], help="round trips in ms (0 50 150)")
+    parser.add_argument("--rtt", nargs="+", type=int, default=[0, 50, 150], help="round trips in ms (0 50 150)")
     parser.add_argument("--runs", type=int, default=5, help="timed runs of each (5)")
     parser.add_argument("--scenarios", nargs="+", choices=SCENARIOS, default=list(SCENARIOS), help="only these")
     parser.add_argument("--contestants", nargs="+", choices=DEPLOYS, default=list(DEPLOYS), help="only these")
@@ -186,6 +193,13 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
         nargs="*",
         choices=growth.PAIRS,
         help="instead: how a code-only deploy's cost grows with what is there (all of these pairs, or some)",
+    )
+    parser.add_argument(
+        "--merge",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="instead: the tables and the plot of what earlier runs wrote",
     )
     parser.add_argument("--output", type=Path, default=Path("bench.json"), help="where all figures go (bench.json)")
     parser.add_argument("--plot", type=Path, help="an SVG file for where this tool's seconds went")

@@ -68,7 +68,7 @@ class Run:
     """
 
     app: str
-    rtt: float
+    rtt: int
     scenario: str
     contestant: str
     number: int
@@ -88,7 +88,7 @@ class Row:
     """The medians of a contestant's runs; `ratio` is to the bare script, `kb` of 1000 bytes each way."""
 
     app: str
-    rtt: float
+    rtt: int
     scenario: str
     contestant: str
     runs: int
@@ -98,11 +98,11 @@ class Row:
     ratio: float | None
     cpu: float
     memory_mb: float
-    connections: float
+    connections: int
     execs: int | None
     channels: int | None
-    sent_kb: float
-    received_kb: float
+    sent_kb: int
+    received_kb: int
     groups: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -149,7 +149,7 @@ def rows(runs: Sequence[Run]) -> list[Row]:
 
     Runs with the number 0 are not timed: they warm caches, and what sshd counted is theirs.
     """
-    cells: dict[tuple[str, float, str, str], list[Run]] = {}
+    cells: dict[tuple[str, int, str, str], list[Run]] = {}
     for run in runs:
         cells.setdefault((run.app, run.rtt, run.scenario, run.contestant), []).append(run)
     order = {cell[2:]: number for number, cell in reversed(list(enumerate(cells)))}
@@ -176,11 +176,11 @@ def row(runs: Sequence[Run], bare: Sequence[Run]) -> Row:
         ratio=ratio(timed, [run for run in bare if run.number]),
         cpu=round(median(run.cpu for run in timed), 2),
         memory_mb=round(median(run.memory_mb for run in timed)),
-        connections=median(run.connections for run in timed),
+        connections=round(median(run.connections for run in timed)),
         execs=counted.execs,
         channels=counted.channels,
-        sent_kb=round(median(run.sent for run in timed) / 1000, 1),
-        received_kb=round(median(run.received for run in timed) / 1000, 1),
+        sent_kb=round(median(run.sent for run in timed) / 1000),
+        received_kb=round(median(run.received for run in timed) / 1000),
         groups={group: round(median(run.groups[group] for run in timed), 2) for group in groups},
     )
 
@@ -236,5 +236,5 @@ def grid(headings: Sequence[str], cells: Sequence[Sequence[Any]]) -> list[str]:
 def shown(value: Any) -> str:
     """A value as a table has it."""
     if isinstance(value, float):
-        return f"{value:.2f}".rstrip("0").rstrip(".") if value != int(value) else f"{value:.0f}"
+        return f"{value:.2f}"
     return "-" if value is None else str(value)

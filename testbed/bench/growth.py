@@ -17,7 +17,7 @@ from testbed.lab import execute
 from testbed.lab.repository import IDENTITY, git
 from testbed.load import locked
 
-OURS = "this tool"
+OURS = "fab"
 MB = 1 << 20
 MODULES = 30  # of each made package
 WHEELS = 8090  # the host's port that has them
@@ -115,7 +115,7 @@ HEADINGS = (
     "bare, small s",
     "large s",
     "grows by s",
-    "this tool, small s",
+    "fab, small s",
     "large s",
     "grows by s",
 )

@@ -99,7 +99,7 @@ async def serve(address: str, port: int, seconds: float) -> None:
 class Way:
     """A way through a relay: where ssh finds it, and the known_hosts file that has the host by that name."""
 
-    rtt: float
+    rtt: int
     port: int
     known_hosts: Path
     asked: IO[str]
@@ -113,7 +113,7 @@ class Way:
 
 
 @contextmanager
-def way(host: LabHost, rtt: float, folder: Path, sshd: int = 22) -> Generator[Way]:
+def way(host: LabHost, rtt: int, folder: Path, sshd: int = 22) -> Generator[Way]:
     """A way to the host's sshd with a round trip of `rtt` ms; `folder` gets its known_hosts file."""
     command = [sys.executable, "-m", "testbed.bench.relay", host.address, f"{sshd}", f"{rtt}"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=PROJECT) as process:

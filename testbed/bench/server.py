@@ -25,7 +25,7 @@ class Server:
     locks: tuple[dict[str, str], ...] = ()
     commits: int = 0
 
-    def furnish(self, in_place: Sequence[str] = IN_PLACE) -> None:
+    def furnish(self, in_place: Sequence[str]) -> None:
         """Put the app live on a fresh host, by this tool and by each of the others."""
         site = self.site
         text = site.repository.read(WEB)

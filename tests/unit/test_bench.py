@@ -84,10 +84,10 @@ def ran(contestant: str, number: int, seconds: float, *, execs: int | None = Non
 
 BARE = [ran("bare", 0, 60, execs=1), ran("bare", 1, 2), ran("bare", 2, 4), ran("bare", 3, 20)]
 OURS = [
-    ran("this tool", 0, 90, execs=3, build=9),
-    ran("this tool", 1, 3, build=1),
-    ran("this tool", 2, 8, build=2),
-    ran("this tool", 3, 30, build=3),
+    ran("fab", 0, 90, execs=3, build=9),
+    ran("fab", 1, 3, build=1),
+    ran("fab", 2, 8, build=2),
+    ran("fab", 3, 30, build=3),
 ]
 
 
@@ -103,7 +103,7 @@ def test_a_row_has_the_medians_of_the_timed_runs() -> None:
     bare, ours = rows([run for pair in zip(BARE, OURS, strict=True) for run in pair])
     assert (bare.contestant, bare.seconds, bare.ratio, bare.execs, bare.runs) == ("bare", 4, 1, 1, 3)
     assert (ours.seconds, ours.fastest, ours.slowest, ours.ratio) == (8, 3, 30, 1.5)
-    assert (ours.execs, ours.channels, ours.groups, ours.sent_kb) == (3, 3, {"build": 2}, 1.5)
+    assert (ours.execs, ours.channels, ours.groups, ours.sent_kb) == (3, 3, {"build": 2}, 2)
 
 
 def test_what_only_warmed_up_has_no_row() -> None:
@@ -114,10 +114,10 @@ def test_what_only_warmed_up_has_no_row() -> None:
 def test_a_table_is_markdown() -> None:
     """Columns are aligned, numbers to the right; what nobody counted is -."""
     assert grid(["by", "s", "x"], [["bare", 2.5, None], ["us", 10, 3.0]]) == [
-        "| by   |   s |  x |",
-        "| ---- | --: | -: |",
-        "| bare | 2.5 |  - |",
-        "| us   |  10 |  3 |",
+        "| by   |    s |    x |",
+        "| ---- | ---: | ---: |",
+        "| bare | 2.50 |    - |",
+        "| us   |   10 | 3.00 |",
     ]
     found = rows([*BARE, *OURS])
     assert len(table(found)) == 2 + 2
@@ -135,7 +135,7 @@ def echo_once(listener: socket.socket) -> None:
 
 
 @pytest.mark.parametrize("rtt", [0, 10])
-def test_a_relay_passes_on_and_counts(tmp_path: Path, rtt: float) -> None:
+def test_a_relay_passes_on_and_counts(tmp_path: Path, rtt: int) -> None:
     """What was sent and received is told, and then counted anew; whoever is still there is hung up on."""
     (tmp_path / "known").write_text("127.0.0.1 ssh-ed25519 AAAA\n")
     host = LabHost("bench", HERE, tmp_path / "key", tmp_path / "known", tmp_path, "", 0, "")
@@ -182,7 +182,7 @@ def test_only_this_tool_and_the_script_go_back() -> None:
     """pyinfra and Ansible are asked for what they can."""
     everybody = list(contestants.DEPLOYS)
     assert contestants.contestants("code", everybody) == everybody
-    assert contestants.contestants("rollback", everybody) == ["bare", "this tool"]
+    assert contestants.contestants("rollback", everybody) == ["bare", "fab"]
     assert contestants.contestants("status", ["ansible"]) == []
     assert contestants.contestants("login", everybody) == ["ssh true"]
 
@@ -193,7 +193,7 @@ def test_growth_is_told_for_whole_pairs() -> None:
     runs = [
         replace(ran(name, number, each), app=growth.named("static", size))
         for size, more in ((pair.small, 0), (pair.large, 5))
-        for name, begin in (("bare", 1), ("this tool", 2))
+        for name, begin in (("bare", 1), ("fab", 2))
         for number, each in enumerate((99, begin + more, begin + more))
     ]
     assert len(growth.table(runs)) == 2 + 1
