@@ -72,10 +72,11 @@ def deliver(sink: asyncio.StreamWriter, data: bytes) -> None:
     """Write what has arrived; nothing is the end."""
     if sink.is_closing():
         return
-    if data:
-        sink.write(data)
-    elif sink.can_write_eof():
-        sink.write_eof()
+    with suppress(OSError):  # it has hung up meanwhile
+        if data:
+            sink.write(data)
+        elif sink.can_write_eof():
+            sink.write_eof()
 
 
 async def serve(address: str, port: int, seconds: float) -> None:
