@@ -21,8 +21,8 @@ from pathlib import Path
 
 from fabfile.errors import DeployError
 from testbed.bench import contestants, growth, real_app
-from testbed.bench.contestants import CODE, DEPENDENCY, DEPLOYS, LOGIN, OURS, ROLLBACK, SCENARIOS, Task
-from testbed.bench.figures import BARE, Run, groups_table, rows, table
+from testbed.bench.contestants import CODE, DEPENDENCY, DEPLOYS, LOGIN, ROLLBACK, SCENARIOS, Task
+from testbed.bench.figures import BARE, OURS, Run, groups_table, rows, table
 from testbed.bench.relay import Way, way
 from testbed.bench.server import HERE, IN_PLACE, Server
 from testbed.harness import Site, throw_away
@@ -176,7 +176,7 @@ def report(options: argparse.Namespace, tools: Path, runs: Sequence[Run]) -> Non
         "runs": [asdict(run) for run in runs],
     }
     options.output.write_text(json.dumps(document, indent=1) + "\n")
-    if options.plot:
+    if options.plot and any(row.groups for row in found):
         subprocess.run([tools / "python", HERE / "plot.py", options.output, options.plot], check=True)
 
 

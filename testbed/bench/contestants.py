@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from testbed.bench.figures import Run, breakdown
+from testbed.bench.figures import BARE, OURS, Run, breakdown
 from testbed.bench.relay import HERE as RELAY
 from testbed.bench.relay import Way
 from testbed.bench.server import HERE, Server
@@ -115,22 +115,21 @@ def login(task: Task) -> subprocess.Popen[str]:
     return task.start(*task.ssh, "true")
 
 
-OURS = "fab"
 CONTESTANTS: dict[str, Callable[[Task], subprocess.Popen[str]]] = {
-    "bare": bare,
+    BARE: bare,
     OURS: ours,
     "pyinfra": pyinfra,
     "ansible": ansible,
     "ssh true": login,
 }
-DEPLOYS = ("bare", OURS, "pyinfra", "ansible")
+DEPLOYS = (BARE, OURS, "pyinfra", "ansible")
 
 
 def contestants(scenario: str, wanted: Iterable[str]) -> list[str]:
     """Who of the wanted takes part: pyinfra and Ansible have no rollback and no status of their own."""
     if scenario == LOGIN:
         return ["ssh true"]
-    able = ("bare", OURS) if scenario in (STATUS, ROLLBACK) else DEPLOYS
+    able = (BARE, OURS) if scenario in (STATUS, ROLLBACK) else DEPLOYS
     return [name for name in able if name in wanted]
 
 
@@ -139,18 +138,7 @@ def measure(task: Task, app: str, name: str, number: int) -> Run:
     task.way.count()
     if not number:
         task.server.count_channels()
-    process = CONTESTANTS[name](task)
-    lines: list[tuple[float, str]] = []
-
-    def note(stream: Iterable[str]) -> None:
-        for line in stream:
-            lines.append((time.monotonic(), line.rstrip("\n")))
-
-    reader = threading.Thread(target=note, args=(process.stderr,))
-    reader.start()
-    out = process.stdout.read() if process.stdout else ""
-    reader.join()
-    code = process.wait()
+    code, out, lines = follow(CONTESTANTS[name](task))
     said = "\n".join(line for _, line in lines)
     assert code == 0, f"{name}, {task.scenario}: exit {code}\n{out[-3000:]}\n{said[-3000:]}"
     used = json.loads(task.report.read_text())
@@ -168,6 +156,21 @@ def measure(task: Task, app: str, name: str, number: int) -> Run:
         channels=channels,
         groups=breakdown(timing, since, used["seconds"]) if len(timing) > 1 else {},  # status tells of no steps
     )
+
+
+def follow(process: subprocess.Popen[str]) -> tuple[int, str, list[tuple[float, str]]]:
+    """Wait for a command; return its exit code, its stdout, and the lines of its stderr with when each of them came."""
+    lines: list[tuple[float, str]] = []
+
+    def note(stream: Iterable[str]) -> None:
+        for line in stream:
+            lines.append((time.monotonic(), line.rstrip("\n")))
+
+    reader = threading.Thread(target=note, args=(process.stderr,))
+    reader.start()
+    out = process.stdout.read() if process.stdout else ""
+    reader.join()
+    return process.wait(), out, lines
 
 
 def install(folder: Path) -> Path:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
-BARE = "bare"
+BARE, OURS = "bare", "fab"
 # What the steps of a run are for, by their ids in `timing`. What is no step is told by where it lies: before the first
 # one is `connect` (Python's start and the login), before the last two is `watch` (the site has to answer five times in
 # a row), and anything else is `rest`.

@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from testbed.bench.figures import BARE, Run, grid
+from testbed.bench.figures import BARE, OURS, Run, grid
 from testbed.bench.server import HERE
 from testbed.harness import WEB, Site
 from testbed.lab import execute
 from testbed.lab.repository import IDENTITY, git
 from testbed.load import locked
 
-OURS = "fab"
 MB = 1 << 20
 MODULES = 30  # of each made package
 WHEELS = 8090  # the host's port that has them

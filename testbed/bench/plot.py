@@ -27,7 +27,8 @@ marks = [
     for row, name in zip(own, names, strict=True)
     if (row["app"], row["rtt"], row["scenario"]) in bare
 ]
-axes.plot(*zip(*marks, strict=True), "k|", markersize=11, markeredgewidth=1.5, label="bare script")
+if marks:
+    axes.plot(*zip(*marks, strict=True), "k|", markersize=11, markeredgewidth=1.5, label="bare script")
 axes.invert_yaxis()
 axes.set_xlabel("seconds")
 axes.margins(y=0.01)

@@ -9,7 +9,7 @@ import threading
 import zipfile
 from dataclasses import replace
 from pathlib import Path
-from subprocess import run
+from subprocess import PIPE, Popen, run
 
 import pytest
 
@@ -206,3 +206,12 @@ def test_a_made_package_is_a_wheel() -> None:
     with zipfile.ZipFile(io.BytesIO(growth.wheel("bench_package_1"))) as archive:
         assert "Name: bench_package_1\n" in archive.read("bench_package_1-1.0.dist-info/METADATA").decode()
         assert len([name for name in archive.namelist() if name.endswith(".py")]) == growth.MODULES + 1
+
+
+def test_what_a_command_says_is_heard_when_it_says_it() -> None:
+    """Its document and its lines for people come apart, each line with its moment."""
+    code = "import sys; print('{}'); print('one', file=sys.stderr); print('two', file=sys.stderr); sys.exit(3)"
+    process = Popen([sys.executable, "-c", code], stdout=PIPE, stderr=PIPE, text=True)
+    ended, out, lines = contestants.follow(process)
+    assert (ended, out, [line for _, line in lines]) == (3, "{}\n", ["one", "two"])
+    assert lines[0][0] <= lines[1][0]
