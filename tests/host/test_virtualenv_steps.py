@@ -1,5 +1,6 @@
 """Virtualenvs on real bash and uv: what releases of one lock file share, and what each has for itself."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -169,6 +170,7 @@ def test_a_release_that_installs_more_changes_no_other(world: World, locks: dict
     folders = [path for path in next(shared.glob("lib/*/site-packages")).rglob("*") if path.is_dir()]
     closed = [path for path in folders if path.name != "__pycache__"]
     assert {path.stat().st_mode & 0o222 for path in closed} == {0}
+    assert all(Path(folder).stat().st_mode & 0o200 for folder, _, _ in os.walk(second.root))  # so it can be taken away
     assert all((path / "__pycache__").stat().st_mode & 0o200 for path in closed if any(path.glob("*.py")))
     install = ["uv", "pip", "install", "--quiet", "--python", second.python, "iniconfig"]
     subprocess.run(install, check=True)

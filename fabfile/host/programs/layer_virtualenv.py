@@ -14,6 +14,16 @@ packages = next(shared.glob("lib/python*/site-packages")).relative_to(shared)
 LARGEST = 1024 * 1024  # bytes of a script; more has only a program
 
 
+def link_files(folder):
+    """Make the same folder, with rights of its own, of hard links."""
+    (own / folder.relative_to(shared)).mkdir()
+    for path in folder.iterdir():
+        if path.is_dir():
+            link_files(path)
+        else:
+            os.link(path, own / path.relative_to(shared))
+
+
 def link(path):
     """Link to it, or have the same link if it is one to a place nearby."""
     target = os.readlink(path) if path.is_symlink() else path  # noqa: PTH115 - text, as it stands
@@ -41,6 +51,6 @@ for path in (shared / "bin").iterdir():
         copy(path)
 for path in (shared / packages).iterdir():
     if path.name.endswith((".dist-info", ".egg-info")) and path.is_dir():
-        shutil.copytree(path, own / path.relative_to(shared), copy_function=os.link)
+        link_files(path)
     elif path.name != "__pycache__":
         link(path)
