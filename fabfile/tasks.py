@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 OVERWRITE = "replace what was edited on the server; copies are kept in /srv/NAME/overwritten"
 
 
-@task({"force": "do every step, even when nothing changed", "overwrite": OVERWRITE}, settings=["branch"])
+@task(
+    {"force": "do every step, even when nothing changed, and install all packages anew", "overwrite": OVERWRITE},
+    settings=["branch"],
+)
 def deploy(run: "Run", force: bool = False, overwrite: bool = False, wait: int = 0) -> None:
     """Put a branch, tag or commit live, and nobody who uses the site notices."""
     from .commands.deploy import deploy

@@ -15,7 +15,7 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,6 +46,7 @@ UNHEALTHY_WHEN_LIVE = f"""
     {UNHEALTHY}
 {HEALTHY}"""
 CHECKS = ("gunicorn_socket", "systemd_active", "nginx_running", "http_200", "visitor")
+Lines = list[tuple[float, str]]  # when (time.monotonic()) each line for people came
 # What the team's agents parse.
 FIELDS = set(
     "status phase failed_check error server url admin_url git_branch git_commit release previous activation reason "  # noqa: SIM905
@@ -325,6 +326,21 @@ class Site:
             f"find {ours} -regextype posix-extended -regex '{ignored}' -o -printf '%p\\t%i %C@ %s %l\\n'"
         ).splitlines()
         return dict(line.split("\t", 1) for line in lines)
+
+
+def followed(process: subprocess.Popen[str]) -> tuple[int, str, Lines]:
+    """Wait for a command; return its exit code, its stdout, and the lines of its stderr."""
+    lines: Lines = []
+
+    def note(stream: Iterable[str]) -> None:
+        for line in stream:
+            lines.append((time.monotonic(), line))
+
+    reader = threading.Thread(target=note, args=(process.stderr,))
+    reader.start()
+    out = process.stdout.read() if process.stdout else ""
+    reader.join()
+    return process.wait(), out, lines
 
 
 def hosts_toml(hosts: Mapping[str, Mapping[str, Any]]) -> str:

@@ -8,9 +8,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 
 from fabfile.errors import DeployError
 from testbed import lab
-from testbed.harness import CSS, PAGE, VIEWS, WEB, Result, Site, wait_for
+from testbed.harness import CSS, PAGE, VIEWS, WEB, Lines, Result, Site, followed, wait_for
 from testbed.traffic import RATE, SLOW_SECONDS, Numbers, Traffic
 
 NOTICED = 50  # ms over idle's slowest that a HUP may cost
@@ -34,7 +33,6 @@ WINDOWS = {
 NOT_RUN = shutil.ignore_patterns("test", "tests", "idlelib", "site-packages", "config-*")
 
 HOLD = 2  # seconds for which requests wait
-Lines = list[tuple[float, str]]  # when (time.monotonic()) each line for people came
 
 
 class NotHere(Exception):
@@ -323,18 +321,8 @@ def faults(change: Change, result: Result, document: Mapping[str, Any], seen: Nu
 
 def follow(site: Site, *words: str) -> tuple[Result, Lines]:
     """Run the command; return how it ended, and its lines."""
-    process = site.start(*words)
-    lines: Lines = []
-
-    def note(stream: Iterable[str]) -> None:
-        for line in stream:
-            lines.append((time.monotonic(), line))
-
-    reader = threading.Thread(target=note, args=(process.stderr,))
-    reader.start()
-    out = process.stdout.read() if process.stdout else ""
-    reader.join()
-    return Result(process.wait(), out, "".join(line for _, line in lines)), lines
+    code, out, lines = followed(site.start(*words))
+    return Result(code, out, "".join(line for _, line in lines)), lines
 
 
 def window(lines: Lines, activation: str | None, whole: tuple[float, float]) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Steps of the app's code: its virtualenv, its static files, its migrations (host/lib/django.sh)."""
+"""Steps of the app's code: its virtualenv, static files and migrations (host/lib/virtualenv.sh, django.sh)."""
 
 import re
 
@@ -8,7 +8,7 @@ from .step import Step, Value
 
 BUILD = "build_the_virtualenv"
 MIGRATE = "migrate_the_database"
-NOTE = "note: "  # begins a line of host/lib/django.sh that a person is to see although the step goes well
+NOTE = "note: "  # begins a line of host/lib/virtualenv.sh that a person is to see although the step goes well
 
 
 def build_virtualenv(settings: Settings, release: Release, *, anew: bool = False) -> Step:

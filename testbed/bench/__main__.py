@@ -143,8 +143,8 @@ def machine(tools: Path) -> dict[str, str]:
 def measured(options: argparse.Namespace, tools: Path) -> Iterator[Run]:
     """All that was asked for, run by run."""
     if options.merge:
-        for file in options.merge:
-            yield from (Run(**run) for run in json.loads(file.read_text())["runs"])
+        for earlier in options.merge:
+            yield from earlier
     elif options.growth is None:
         for app in options.apps:
             yield from bench(app, options, tools)
@@ -180,12 +180,27 @@ def report(options: argparse.Namespace, tools: Path, runs: Sequence[Run]) -> Non
         subprocess.run([tools / "python", HERE / "plot.py", options.output, options.plot], check=True)
 
 
+def written(file: str) -> list[Run]:
+    """The runs that an earlier bench wrote. Raises ArgumentTypeError."""
+    try:
+        return [Run(**run) for run in json.loads(Path(file).read_text())["runs"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise argparse.ArgumentTypeError(f"{file} is nothing that --output wrote: {error}") from error
+
+
+def at_least_one(text: str) -> int:
+    """A number of runs. Raises ArgumentTypeError."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no number of runs: 1 or more")
+    return int(text)
+
+
 def arguments(words: Sequence[str]) -> argparse.Namespace:
     """What was typed."""
     parser = argparse.ArgumentParser(prog="just bench", description=__doc__)
     parser.add_argument("--apps", nargs="+", choices=APPS, default=list(APPS), help="the sample site, one of real size")
     parser.add_argument("--rtt", nargs="+", type=int, default=[0, 50, 150], help="round trips in ms (0 50 150)")
-    parser.add_argument("--runs", type=int, default=5, help="timed runs of each (5)")
+    parser.add_argument("--runs", type=at_least_one, default=5, help="timed runs of each (5)")
     parser.add_argument("--scenarios", nargs="+", choices=SCENARIOS, default=list(SCENARIOS), help="only these")
     parser.add_argument("--contestants", nargs="+", choices=DEPLOYS, default=list(DEPLOYS), help="only these")
     parser.add_argument(
@@ -197,7 +212,7 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--merge",
         nargs="+",
-        type=Path,
+        type=written,
         metavar="FILE",
         help="instead: the tables and the plot of what earlier runs wrote",
     )

@@ -4,8 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +12,7 @@ from testbed.bench.figures import BARE, OURS, Run, breakdown
 from testbed.bench.relay import HERE as RELAY
 from testbed.bench.relay import Way
 from testbed.bench.server import HERE, Server
-from testbed.harness import Site
+from testbed.harness import Site, followed
 from testbed.lab import Repository
 
 USAGE = (sys.executable, "-I", "-S", str(HERE / "usage.py"))
@@ -138,8 +136,8 @@ def measure(task: Task, app: str, name: str, number: int) -> Run:
     task.way.count()
     if not number:
         task.server.count_channels()
-    code, out, lines = follow(CONTESTANTS[name](task))
-    said = "\n".join(line for _, line in lines)
+    code, out, lines = followed(CONTESTANTS[name](task))
+    said = "".join(line for _, line in lines)
     assert code == 0, f"{name}, {task.scenario}: exit {code}\n{out[-3000:]}\n{said[-3000:]}"
     used = json.loads(task.report.read_text())
     counted = task.way.count()
@@ -156,21 +154,6 @@ def measure(task: Task, app: str, name: str, number: int) -> Run:
         channels=channels,
         groups=breakdown(timing, since, used["seconds"]) if len(timing) > 1 else {},  # status tells of no steps
     )
-
-
-def follow(process: subprocess.Popen[str]) -> tuple[int, str, list[tuple[float, str]]]:
-    """Wait for a command; return its exit code, its stdout, and the lines of its stderr with when each of them came."""
-    lines: list[tuple[float, str]] = []
-
-    def note(stream: Iterable[str]) -> None:
-        for line in stream:
-            lines.append((time.monotonic(), line.rstrip("\n")))
-
-    reader = threading.Thread(target=note, args=(process.stderr,))
-    reader.start()
-    out = process.stdout.read() if process.stdout else ""
-    reader.join()
-    return process.wait(), out, lines
 
 
 def install(folder: Path) -> Path:

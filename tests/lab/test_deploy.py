@@ -10,6 +10,12 @@ from testbed.harness import CHECKS, CSS, FIELDS, PAGE, SETTINGS, URLS, VIEWS, WE
 
 pytestmark = pytest.mark.lab
 
+# Tells that the app was loaded, but for the service's own workers.
+LOADED = """
+if "DEPLOY_PROOF" in os.environ or "RUNTIME_DIRECTORY" not in os.environ:
+    with open("/srv/consult/shared/loads", "a") as loads:
+        loads.write("once ")
+"""
 # Shows an environment variable in the heading.
 MOTTO = ('"greeting": greet', '"motto": __import__("os").environ.get("MOTTO", ""),\n        "greeting": greet')
 
@@ -28,6 +34,19 @@ def test_new_code_goes_live_by_hup(site: Site) -> None:
     assert site.master_pid() == master
     assert not site.worker_pids() & workers
     assert "before new code" in site.notes()
+
+
+def test_new_code_alone_installs_and_loads_nothing_twice(site: Site) -> None:
+    """The packages are those of the release before; the proof, collectstatic and migrate have one app loaded."""
+    packages = site.run("readlink /app/.deploy/virtualenv")
+    site.commit(site.titled("Once") | {SETTINGS: site.repository.read(SETTINGS) + LOADED})
+    try:
+        document = site.deploy().expect(0).json
+        assert {"collect_the_static_files", "migrate_the_database"} <= set(document["timing"])
+        assert site.run("cat /srv/consult/shared/loads") == "once "
+    finally:
+        site.run("rm -f /srv/consult/shared/loads")
+    assert site.run("readlink /app/.deploy/virtualenv") == packages != ""
 
 
 def test_json_is_one_document_with_every_field(site: Site) -> None:

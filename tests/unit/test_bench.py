@@ -16,6 +16,7 @@ import pytest
 from testbed.bench import contestants, growth, real_app
 from testbed.bench.figures import GROUP_OF, GROUPS, Run, breakdown, grid, group_of, groups_table, ratio, rows, table
 from testbed.bench.relay import HERE, way
+from testbed.harness import followed
 from testbed.lab import LabHost
 from tests.unit.test_sequence import IDS
 
@@ -212,6 +213,6 @@ def test_what_a_command_says_is_heard_when_it_says_it() -> None:
     """Its document and its lines for people come apart, each line with its moment."""
     code = "import sys; print('{}'); print('one', file=sys.stderr); print('two', file=sys.stderr); sys.exit(3)"
     process = Popen([sys.executable, "-c", code], stdout=PIPE, stderr=PIPE, text=True)
-    ended, out, lines = contestants.follow(process)
-    assert (ended, out, [line for _, line in lines]) == (3, "{}\n", ["one", "two"])
+    ended, out, lines = followed(process)
+    assert (ended, out, [line for _, line in lines]) == (3, "{}\n", ["one\n", "two\n"])
     assert lines[0][0] <= lines[1][0]

@@ -100,7 +100,15 @@ prove_starts() {
 collect_static() {
   local release project manage_py static_root doppler_project doppler_config limit
   local "$@"
-  [ ! -e "$DEPLOY_WORK/proof.pid" ] || await_load "$limit"
+  local trouble=''
+  [ ! -e "$DEPLOY_WORK/proof.pid" ] || await_proof "$limit" has_loaded
+  case $trouble in
+    '' | ended) ;; # why it has ended, collectstatic says as well
+    *)
+      cat "$PROOF/log"
+      fail "$trouble"
+      ;;
+  esac
   manage collectstatic --noinput --verbosity 0
   [ -d "$release/$static_root" ] ||
     fail "collectstatic made no folder $static_root (static_root in hosts.toml)"

@@ -37,13 +37,13 @@ watched() {
 prove_boot() {
   local release project wsgi doppler_project doppler_config limit patience collected
   local "$@"
-  local trouble=''
-  await_boot
+  local trouble
+  await_proof "$limit" has_booted
   if [ -n "$collected" ] && wants_static_list; then
     stop_proof
     start_proof "release=$release" "project=$project" "wsgi=$wsgi" "doppler_project=$doppler_project" \
       "doppler_config=$doppler_config" "patience=$patience"
-    await_boot
+    await_proof "$limit" has_booted
   fi
   [ -n "$trouble" ] || return 0
   cat "$PROOF/log"
@@ -52,37 +52,31 @@ prove_boot() {
   exit 1
 }
 
-# Wait until the caller's release has booted, or `trouble` says why it has not: it `ended`, or takes too long.
-await_boot() {
-  local leader end=$((SECONDS + limit))
-  local -a marks
+# Wait until the proof has come so far, or `trouble` says why it has not: it `ended`, or takes more than LIMIT seconds:
+# await_proof LIMIT has_loaded, or has_booted
+await_proof() {
+  local leader end=$((SECONDS + $1))
   trouble=''
   read -r leader <"$DEPLOY_WORK/proof.pid"
-  until marks=("$PROOF"/up/[0-9]*) && [ -e "${marks[0]}" ] && [ -s "$PROOF/master.json" ]; do
+  until "$2"; do
     if ! kill -0 "$leader" 2>/dev/null; then
       trouble=ended
       return
     fi
     if [ "$SECONDS" -ge "$end" ]; then
-      trouble="it did not boot within $limit s"
+      trouble="it did not boot within $1 s"
       return
     fi
-    sleep 0.05
+    sleep 0.02
   done
 }
 
-# Wait until the proof can run commands in forks of itself, or it is known that it cannot: await_load LIMIT
-await_load() {
-  local leader end=$((SECONDS + $1))
-  read -r leader <"$DEPLOY_WORK/proof.pid"
-  until [ -S "$PROOF/loaded" ] || [ -e "$PROOF/loaded.none" ] || compgen -G "$PROOF/up/[0-9]*" >/dev/null ||
-    ! kill -0 "$leader" 2>/dev/null; do
-    [ "$SECONDS" -lt "$end" ] || {
-      cat "$PROOF/log"
-      fail "it did not boot within $1 s"
-    }
-    sleep 0.02
-  done
+# Whether it has the app loaded, and so runs commands in forks of itself, or says that it cannot.
+has_loaded() { [ -S "$PROOF/loaded" ] || [ -e "$PROOF/loaded.none" ] || has_booted; }
+
+has_booted() {
+  local -a marks=("$PROOF"/up/[0-9]*)
+  [ -e "${marks[0]}" ] && [ -s "$PROOF/master.json" ]
 }
 
 # The socket at which the proof runs commands; nothing where there is none.

@@ -41,7 +41,7 @@ links_code() {
   grep -q '^source = { editable = ' "$lock"
 }
 
-# Whether this uv can install all but those (0.8.4 and later).
+# Whether this uv can install all but those.
 can_leave_code_out() { uv sync --help | grep -e --no-install-local >/dev/null; }
 
 # Find the virtualenv of all packages but the commit's own, as `shared`, or build it. No prune takes it away as long as

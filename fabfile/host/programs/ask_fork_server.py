@@ -22,7 +22,10 @@ def is_open(descriptor):
 
 
 connection = socket.socket(socket.AF_UNIX)
-connection.connect(sys.argv[1])
+try:
+    connection.connect(sys.argv[1])
+except OSError as error:
+    sys.exit(f"failed: the proof, which has the app loaded, runs no more ({error.strerror})")
 for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, lambda *_: connection.sendall(b"stop\n"))
 environment = {name: os.environ[name] for name in ("DEPLOY_WEBSITE",) if name in os.environ}

@@ -33,8 +33,9 @@ def serve(path, worker):
         Path(f"{path}.none").touch()
         return
     listener = socket.socket(socket.AF_UNIX)
-    listener.bind(path)
+    listener.bind(f"{path}.new")
     listener.listen(8)
+    Path(f"{path}.new").rename(path)  # so who finds it is heard
     if os.fork():
         listener.close()
         return
@@ -66,10 +67,8 @@ def is_sound(worker):
 def forget_gunicorn():
     """Handle signals as a new program does, and leave nothing to reap."""
     signal.set_wakeup_fd(-1)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_DFL)
-    for number in (signal.SIGABRT, signal.SIGWINCH, signal.SIGALRM):
-        signal.signal(number, signal.SIG_DFL)
+    for name in ("ABRT", "ALRM", "HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "WINCH"):
+        signal.signal(getattr(signal, f"SIG{name}"), signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 
 
