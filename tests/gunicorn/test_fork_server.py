@@ -63,7 +63,10 @@ class Command(BaseCommand):
         if how == "thread":
             threading.Thread(target=lambda: (time.sleep(0.2), print("the thread too"))).start()
         if how == "long":
-            open("begun", "w").close()
+            held = [f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd")]
+            with open("begun.new", "w") as begun:
+                begun.write("\\n".join(os.readlink(path) for path in held if os.path.exists(path)))
+            os.rename("begun.new", "begun")
             try:
                 while not os.path.exists("go"):
                     time.sleep(0.05)
@@ -202,6 +205,7 @@ def test_a_migration_outlives_the_proof(server: Server, long: tuple[Path, subpro
     os.killpg(server.master.pid, signal.SIGKILL)
     server.master.wait(10)
     assert locked(server)
+    assert str(server.root / "lock") in (project / "begun").read_text().splitlines()
     (project / "go").touch()
     assert asking.wait(30) == 0
     assert (project / "ended").exists()
