@@ -111,21 +111,31 @@ def _raw(channel: Channel) -> Generator[None]:
     import termios  # not everywhere, and no deploy needs them
     import tty
 
-    def resized(_number: int, _frame: FrameType | None) -> None:
-        # A thread, as the main one may hold locks that this needs.
-        threading.Thread(target=_resize, args=(channel,), daemon=True).start()
-
+    # Told by a thread: Python's own handler runs in the main one, which may not wake up before the far side speaks.
+    changes, change = os.pipe()
+    os.set_blocking(change, False)
+    threading.Thread(target=_tell_sizes, args=(channel, changes), daemon=True).start()
     before = termios.tcgetattr(0)
-    usual = signal.signal(signal.SIGWINCH, resized)
+    usual = signal.signal(signal.SIGWINCH, _leave_it)
+    usual_descriptor = signal.set_wakeup_fd(change, warn_on_full_buffer=False)
     try:
         tty.setraw(0, termios.TCSADRAIN)
         yield
     finally:
+        signal.set_wakeup_fd(usual_descriptor)
         signal.signal(signal.SIGWINCH, usual)
+        os.close(change)
         termios.tcsetattr(0, termios.TCSADRAIN, before)
 
 
-def _resize(channel: Channel) -> None:
-    width, height = size()
-    with contextlib.suppress(Exception):  # it has ended meanwhile
-        channel.resize_pty(width=width, height=height)
+def _leave_it(_number: int, _frame: FrameType | None) -> None:
+    """A handler, or no byte would be written for the signal."""
+
+
+def _tell_sizes(channel: Channel, changes: int) -> None:
+    """The size of the window, each time that a signal has come."""
+    while os.read(changes, 100):
+        width, height = size()
+        with contextlib.suppress(Exception):  # it has ended meanwhile
+            channel.resize_pty(width=width, height=height)
+    os.close(changes)

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -96,6 +97,7 @@ class Command:
     takes: int = 1 << 30
     given: bytes = b""
     told: threading.Event = field(default_factory=threading.Event)
+    sizes: list[tuple[int, int]] = field(default_factory=list)
 
     def recv(self, _size: int, /) -> bytes:
         assert self.told.wait(20)
@@ -114,8 +116,9 @@ class Command:
     def shutdown_write(self) -> None:
         self.told.set()
 
-    def resize_pty(self, *, width: int, height: int) -> None:  # noqa: ARG002
-        raise AssertionError
+    def resize_pty(self, *, width: int, height: int) -> None:
+        self.sizes.append((width, height))
+        self.told.set()
 
     def recv_exit_status(self) -> int:
         return self.code
@@ -166,3 +169,31 @@ def test_what_is_typed_after_the_command_is_not_taken() -> None:
     assert os.read(slave, 100) == b"next\n"
     os.close(master)
     os.close(slave)
+
+
+def test_a_new_size_is_told_though_the_command_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal that comes while this side waits, whichever thread takes it, does not wait for the next output."""
+    master, slave = pty.openpty()
+    usual = os.dup(0)
+    os.dup2(slave, 0)
+    monkeypatch.setattr(terminal, "size", lambda: (70, 20))
+    handler = signal.getsignal(signal.SIGWINCH)
+    command = Command()
+    other = threading.Thread(target=command.told.wait, args=(20,))
+
+    def recv(size: int) -> bytes:
+        """Wait, with the signal on its way to another thread."""
+        other.start()
+        signal.pthread_kill(other.ident or 0, signal.SIGWINCH)
+        return Command.recv(command, size)
+
+    monkeypatch.setattr(command, "recv", recv)
+    try:
+        assert terminal.join(command, Ends(slave, bytearray().extend, bytearray().extend, terminal=True)) == 0
+    finally:
+        os.dup2(usual, 0)
+        for descriptor in (usual, master, slave):
+            os.close(descriptor)
+    assert command.sizes == [(70, 20)]
+    assert signal.getsignal(signal.SIGWINCH) == handler
+    assert signal.set_wakeup_fd(-1) == -1
