@@ -129,10 +129,7 @@ def hook(ours):
                 # A first start may fail loudly; later the site is up, and a hook must not take it down.
                 if function is theirs and ours.__name__ in ("on_starting", "when_ready", "post_worker_init"):
                     raise
-                # Older versions of gunicorn call child_exit in a signal handler, which may have cut another message
-                # short: then stderr takes no more, but the next function must have its turn.
-                with contextlib.suppress(RuntimeError):
-                    args[0].log.exception("The hook %s failed", ours.__name__)
+                args[0].log.exception("The hook %s failed", ours.__name__)
 
     return both
 
@@ -211,6 +208,7 @@ def master_state(server):
             "after": 0,
         }
         watch_stop(server)
+        reap_to_the_end(server)
         watch_reload(server)
         replace_failed_successors(server)
         lose_no_sigterm(server)
@@ -260,6 +258,24 @@ def watch_reload(server):
             raise OldWorkersStay
 
     server.reload, server.reap_workers = safe_reload, reap
+
+
+def reap_to_the_end(server):
+    """Take every dead worker out and its mark away, even when its end cannot be logged.
+
+    Older versions of gunicorn reap in a signal handler, which may have cut another message short: then stderr takes no
+    more ("reentrant call"), and that error would leave the loop before the worker is out.
+    """
+    reap_workers = server.reap_workers
+
+    def reap():
+        told, logging.raiseExceptions = logging.raiseExceptions, False
+        try:
+            reap_workers()
+        finally:
+            logging.raiseExceptions = told
+
+    server.reap_workers = reap
 
 
 def replace_failed_successors(server):
