@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from testbed.harness import CHECKS, CSS, FIELDS, PAGE, SETTINGS, URLS, VIEWS, WEB, Site, wait_for
+from testbed.sample import VALUES
 
 pytestmark = pytest.mark.lab
 
@@ -47,6 +48,25 @@ def test_new_code_alone_installs_and_loads_nothing_twice(site: Site) -> None:
     finally:
         site.run("rm -f /srv/consult/shared/loads")
     assert site.run("readlink /app/.deploy/virtualenv") == packages != ""
+
+
+def test_static_files_that_would_be_the_same_are_links(site: Site) -> None:
+    """New code alone: the files are those of the release before; a new source, and all are made anew."""
+
+    def manifest() -> str:
+        return site.run(f"stat --format %i /app/{VALUES['project']}/staticfiles/staticfiles.json")
+
+    site.commit(site.titled("Collected"))
+    site.deploy().expect(0)
+    before = manifest()
+    site.commit(site.titled("Linked"))
+    site.deploy().expect(0)
+    assert (site.heading(), manifest()) == ("Linked", before)
+    assert site.get(site.stylesheet()).status_code == 200
+    site.commit({CSS: "p { color: #565656 }\n"})
+    site.deploy().expect(0)
+    assert "#565656" in site.get(site.stylesheet()).text
+    assert manifest() != before
 
 
 def test_json_is_one_document_with_every_field(site: Site) -> None:

@@ -168,6 +168,7 @@ def test_the_test_bed_knows_no_tests() -> None:
 
 
 WITH_THE_APP = {
+    "collect_static": {"django"},
     "prove_processes": {"django"},
     "manage": {"django"},
     "ask_django": {"django"},

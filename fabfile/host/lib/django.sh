@@ -95,12 +95,12 @@ prove_starts() {
   in_app prove_processes.py "$manage_py" "${lines[@]}"
 }
 
-# Collect the static files into the release (static_root= is seen from it), and keep those with hashed names for pages
-# of earlier releases.
+# Collect the static files into the release (static_root= is seen from it), or link those of the live one that would be
+# the same; keep those with hashed names for pages of earlier releases.
 collect_static() {
   local release project manage_py static_root doppler_project doppler_config limit
   local "$@"
-  local trouble=''
+  local live trouble=''
   [ ! -e "$DEPLOY_WORK/proof.pid" ] || await_proof "$limit" has_loaded
   case $trouble in
     '' | ended) ;; # why it has ended, collectstatic says as well
@@ -109,7 +109,8 @@ collect_static() {
       fail "$trouble"
       ;;
   esac
-  manage collectstatic --noinput --verbosity 0
+  live=$(readlink -e "$CURRENT" || true)
+  in_app collect_static.py "$release" "$live" "$static_root" "$manage_py"
   [ -d "$release/$static_root" ] ||
     fail "collectstatic made no folder $static_root (static_root in hosts.toml)"
   python3 -IS "$DEPLOY_LIBRARY/programs/keep_static.py" \
