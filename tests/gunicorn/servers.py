@@ -20,6 +20,7 @@ REQUIREMENTS = {
     "newest": ["gunicorn>=27"],
 }
 PYTHON = "3.11"
+USUAL = [700, 10, 10]  # how often it looks for garbage
 
 WSGI = """
 import importlib, os, sys, time

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.gunicorn.servers import Server, wait_for
+from tests.gunicorn.servers import USUAL, Server, wait_for
 
 PROGRAMS = Path(__file__).parents[2] / "fabfile/host/programs"
 SETTINGS = """
@@ -41,7 +41,7 @@ from django.urls import path
 urlpatterns = [path("", lambda request: HttpResponse("here")), path("healthz", lambda request: HttpResponse("here"))]
 """
 TELL = """
-import json, os, sys, threading, time
+import gc, json, os, sys, threading, time
 from django.core.management.base import BaseCommand
 
 class Command(BaseCommand):
@@ -54,7 +54,7 @@ class Command(BaseCommand):
         print(json.dumps(dict(
             environment=dict(os.environ), argv=sys.argv, cwd=os.getcwd(), group=os.getpgrp(), umask=os.umask(0o22),
             urls="config.urls" in sys.modules, main=sys.modules["__main__"].__file__,
-            stdin=os.readlink("/proc/self/fd/0"),
+            stdin=os.readlink("/proc/self/fd/0"), garbage=gc.get_threshold(), frozen=gc.get_freeze_count(),
         )), flush=True)
         if how == "fail":
             raise ValueError("it failed")
@@ -163,6 +163,7 @@ def test_a_command_finds_what_it_would_as_a_program(
         assert (seen["main"], seen["stdin"]) == ("manage.py", "/dev/null")
         assert seen["group"] not in (os.getpgrp(), os.getpgid(server.master.pid))
         assert seen["urls"] == (at == "warm")
+        assert (seen["garbage"], seen["frozen"] > 1000) == (USUAL, True)
     assert (project / "loads").read_text() == "once "
     assert server.get("/healthz").status == 200
 

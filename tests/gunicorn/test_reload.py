@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests.gunicorn.servers import Server, Visit, Visitors, wait_for
+from tests.gunicorn.servers import USUAL, Server, Visit, Visitors, wait_for
 
 BOOT = 1.5
 VERSIONS = ["20.1.0", "23.0.0", "newest"]
@@ -220,3 +220,36 @@ def test_a_worker_killed_while_it_boots_is_replaced(make_server, version: str):
         server.wait_served_by("two")
     assert visitors.failed == []
     assert visitors.slowest < BOOT / 2
+
+
+@pytest.mark.parametrize(("own", "expected"), [("", USUAL), ("gc.set_threshold(5000, 5, 5)", [5000, 5, 5])])
+def test_python_looks_for_garbage_by_its_own_rule_once_the_app_is_loaded(server: Server, own: str, expected: list[int]):
+    """Seldom while it is loaded, which is quicker; a rule that the app sets stays."""
+    page = "import gc; body = repr([*WHILE_LOADING, *gc.get_threshold()])"
+    loading = f"import gc; WHILE_LOADING = gc.get_threshold(); {own}"
+    server.release("one", at_import=loading, at_page=page)
+    server.link("one")
+    server.start()
+    assert server.get("/page").body == repr([100_000, *USUAL[1:], *expected])
+
+
+END = """
+import atexit, gc
+
+def look(phase, info, open=open, frozen=gc.get_freeze_count):
+    open({root!r} + "/frozen", "w").write(str(frozen()))
+
+atexit.register(lambda: gc.callbacks.append(look))
+"""
+
+
+def test_a_worker_ends_without_a_last_look_at_all_of_the_app(server: Server):
+    """What the app has registered for its end is done; what it has loaded is no garbage, and looking takes a while."""
+    server.release("one", after=END.format(root=str(server.root)))
+    server.release("two")
+    server.link("one")
+    server.start()
+    server.wait_served_by("one")
+    server.deploy("two")
+    server.wait_served_by("two")
+    assert int((server.root / "frozen").read_text()) > 1000

@@ -11,6 +11,7 @@ connection end the command as SIGTERM does.
 
 import array
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -41,6 +42,9 @@ def serve(path, worker):
         return
     try:
         forget_gunicorn()
+        if gc.get_threshold()[0] > worker.deploy.garbage[0]:
+            gc.set_threshold(*worker.deploy.garbage)
+        gc.freeze()  # no command has to look for garbage in what is loaded
         while True:
             connection, _ = listener.accept()
             if not os.fork():
