@@ -5,8 +5,9 @@ from invoke import Collection
 from . import lab, tasks
 from .commands.check import check
 from .completion import complete_hosts
-from .executor import serve_fab
+from .executor import collect_seldom, serve_fab
 
+collect_seldom()
 serve_fab()
 complete_hosts()
 namespace = Collection(

@@ -1,6 +1,7 @@
 """A plan carried out: proven, made live, checked, and put back when it is not healthy."""
 
 import contextlib
+import importlib
 import json
 import re
 from datetime import UTC, datetime
@@ -14,8 +15,7 @@ from ..plan.plan import Plan
 from ..ssh.runner import StepError
 from ..steps import commands, django, nginx, proof, sequence
 from ..steps.step import Results
-from . import watch
-from .session import Session, evidence, read_logs
+from .session import Session, evidence, meanwhile, read_logs
 from .staging import stage
 
 FRONT_PAGE = "/ answers 200"  # how host/programs/visit.py says that there is nothing to say
@@ -27,6 +27,7 @@ def deploy(session: Session, plan: Plan, *, overwrite: bool = False) -> None:
     `overwrite` says that what was edited on the host is replaced.
     """
     stage(session, plan, overwrite=overwrite)
+    meanwhile(lambda: importlib.import_module(".watch", __package__))  # httpx takes 0.1 s
     try:
         switch(session, plan, prove(session, plan))
     except (DeployError, KeyboardInterrupt) as error:
@@ -86,6 +87,8 @@ def switch(session: Session, plan: Plan, activation: Activation) -> None:
 
     Raises StepFailed (site untouched) or Unhealthy (the old release is back).
     """
+    from . import watch  # imported by now
+
     outcome, settings = session.outcome, session.settings
     outcome.activation, outcome.reason = activation.kind, activation.reason
     outcome.site_state = "unknown: the host was in the middle of the switch, and brings it to its end"

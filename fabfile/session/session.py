@@ -1,7 +1,8 @@
 """A session on a host: connected, locked, and read in one trip. Verbs that change something work in one."""
 
 import contextlib
-from collections.abc import Generator, Mapping
+import threading
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePosixPath
@@ -97,6 +98,7 @@ def open_session(run: Run, what: str, wait: int, *further: Step, in_place: bool 
         connect(run.host) as connection,
         connection.runner(run.console, lock=lock_for(run, what, wait), on_wait=run.console.waiting) as runner,
     ):
+        meanwhile(lambda: rendering.files(run.settings))
         results = runner.run([survey.read_host(), *further])
         state = parse(results[survey.READ].output.splitlines())
         run.outcome.previous = state.live or None
@@ -105,6 +107,16 @@ def open_session(run: Run, what: str, wait: int, *further: Step, in_place: bool 
             run.console.say(f"  {what}")
             run.outcome.suggestions.append(mend)
         yield Session(run, connection, runner, state, results)
+
+
+def meanwhile(prepare: Callable[[], object]) -> None:
+    """Do once, while the host is at work, what is to be quick afterwards: it imports what has not been used yet."""
+
+    def quietly() -> None:
+        with contextlib.suppress(Exception):  # it comes up again where it is used
+            prepare()
+
+    threading.Thread(target=quietly, daemon=True).start()
 
 
 def lock_for(run: Run, what: str, wait: int) -> Lock:
