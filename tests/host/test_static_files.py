@@ -196,6 +196,7 @@ LINKED, COLLECTED = True, False
         (add("config/settings.py", "STORAGES['staticfiles']['OPTIONS'] = {'base_url': '/files/'}"), COLLECTED),
         (add("config/settings.py", "WHITENOISE_KEEP_ONLY_HASHED_FILES = True"), COLLECTED),
         (add("shop/management/commands/collectstatic.py", COMMAND), COLLECTED),
+        (add("manage.py", "# more"), COLLECTED),
         (other_packages, COLLECTED),
         (edit_and_commit, COLLECTED),
         (edit_what_was_made, COLLECTED),

@@ -61,7 +61,7 @@ class Release:
         raise Unknown(f"a setting has the value {value!r}")
 
 
-def planned(release):
+def planned(release, manage):
     """The `way` and the `sources` of what collectstatic is about to make. Raises Unknown."""
     if "django" not in sys.modules or not Path(release.packages).is_dir():
         raise Unknown("nothing can be asked")
@@ -69,10 +69,16 @@ def planned(release):
 
     if not apps.ready or not apps.is_installed("django.contrib.staticfiles"):
         raise Unknown("nothing can be asked")
-    return {"way": way(release), "sources": sources(release, apps.get_app_config("staticfiles").ignore_patterns)}
+    program = (
+        Path(manage).read_bytes().replace(os.fsencode(release.root), b"RELEASE")
+    )  # it may do more than Django does
+    return {
+        "way": way(release, program),
+        "sources": sources(release, apps.get_app_config("staticfiles").ignore_patterns),
+    }
 
 
-def way(release):
+def way(release, program):
     """A digest of what decides how sources become static files."""
     from django.conf import settings  # ty: ignore[import-not-found] -- the app's own
     from django.contrib.staticfiles.storage import staticfiles_storage  # ty: ignore[import-not-found] -- the app's own
@@ -88,7 +94,7 @@ def way(release):
     if "STORAGES" in values:  # the others may hold secrets, and change nothing here
         values["STORAGES"] = values["STORAGES"].get("staticfiles")
     classes = [[found.__qualname__, *own_values(found)] for found in staticfiles_storage.__class__.__mro__]
-    decides = [release.packages, release.text(values), release.text(classes)]
+    decides = [release.packages, hashlib.sha256(program).hexdigest(), release.text(values), release.text(classes)]
     return hashlib.sha256(json.dumps(decides).encode()).hexdigest()
 
 
@@ -192,7 +198,7 @@ def main(root, live_root, static_root, manage):
     release = Release(root, static_root)
     plan, alone = None, not release.static.exists()
     with contextlib.suppress(Exception):  # collectstatic tells of it in its own words
-        plan = planned(release)
+        plan = planned(release, manage)
     if plan and live_root and alone:
         live = Release(live_root, static_root)
         names = same(plan, release, live)
@@ -203,7 +209,7 @@ def main(root, live_root, static_root, manage):
     collect(manage)
     with contextlib.suppress(Exception):
         if alone:
-            note(release, plan or planned(release))
+            note(release, plan or planned(release, manage))
 
 
 def note(release, plan):
