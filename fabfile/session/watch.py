@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 INTERVAL = 0.05  # seconds between two requests of a watch
 MOMENT = 3  # seconds that a watch has for its first answer after a switch, if it had no good one before
-STEADY = 5  # answers in a row that must be 200 after a switch for a site to count as healthy
+STEADY = 5  # answers in a row that must be 200 at a public address; of its own site the host has seen as many
 
 
 # What goes wrong between here and a public address, in the words of Python and OpenSSL, and in ours.
@@ -41,26 +41,40 @@ WORDS = (
 class Watch:
     """What a watch saw: requests, failures (anything but 200), the slowest answer in ms.
 
-    `place` says where it looks, `ours` whether an answer had the app's mark, and so came from its nginx.
+    `place` says where it looks, `ours` whether an answer had the app's mark, and so came from its nginx; `enough` how
+    many answers in a row make the site steady.
     """
 
     place: str = "through nginx"
+    enough: int = 1
     ours: bool = False
     requests: int = 0
     failed: int = 0
     slowest_ms: float = 0.0
     first: str = ""
     last: deque[str] = field(default_factory=lambda: deque(maxlen=STEADY))
+    since: float = 0.0
     hurries: threading.Event = field(default_factory=threading.Event)
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def count(self, answer: str, seconds: float, *, ours: bool = False) -> None:
+    def count(self, answer: str, began: float, *, ours: bool = False) -> None:
+        """Count an answer to what was asked at `began` (time.monotonic)."""
         self.requests += 1
-        self.ours |= ours
         self.first = self.first or answer
-        self.slowest_ms = max(self.slowest_ms, round(seconds * 1000, 1))
-        self.last.append(answer)
+        self.slowest_ms = max(self.slowest_ms, round((time.monotonic() - began) * 1000, 1))
         if answer != "200":
             self.failed += 1
+        with self.lock:
+            if began >= self.since:
+                self.ours |= ours
+                self.last.append(answer)
+
+    def look_anew(self) -> None:
+        """Have `last` and `ours` tell only of what is asked from now on."""
+        with self.lock:
+            self.since = time.monotonic()
+            self.last.clear()
+            self.ours = False
 
     @property
     def blind(self) -> bool:
@@ -76,7 +90,7 @@ class Watch:
     @property
     def steady(self) -> bool:
         """Whether enough answers came, and all of the last ones were 200."""
-        return len(self.last) == STEADY and not self.trouble
+        return len(self.last) >= self.enough and not self.trouble
 
 
 @contextlib.contextmanager
@@ -91,7 +105,7 @@ def watching(
     watches = {"ssh": Watch()}
     clients = {"ssh": client(connection, settings)}
     if settings.public_url:
-        watches["public"] = Watch(f"at {settings.public_url}")
+        watches["public"] = Watch(f"at {settings.public_url}", STEADY)
         clients["public"] = httpx.Client(base_url=settings.public_url, timeout=10)
     asked = settings.health_path, mark(settings)
     threads = [
@@ -104,6 +118,8 @@ def watching(
         yield watches
     finally:
         over.set()
+        for watch in watches.values():
+            watch.hurries.set()
         for thread in threads:
             thread.join(timeout=15)
         for http in clients.values():
@@ -115,7 +131,7 @@ def watching(
 def settle(watches: Mapping[str, Watch], seconds: float) -> str:
     """Wait until every watch has seen only 200 from now on; return the trouble of one that did not within `seconds`.
 
-    Only answers from now on count, as the switch is over: those of before are of the old workers. They are asked for
+    Only what is asked from now on counts, as the switch is over: answers of before are of the old workers. It is asked
     without a pause. Where the app's own nginx has answered before, it has to answer now. A watch whose very first
     answer was no 200 (no way through SSH, a public URL that never worked) says nothing about this release; the host's
     own check has spoken. It gets a moment to see how it is now, for `public_trouble`.
@@ -125,8 +141,7 @@ def settle(watches: Mapping[str, Watch], seconds: float) -> str:
     others = [watch for watch in watches.values() if watch.first != "200" and not watch.blind]
     own = [watch.ours for watch in telling]
     for watch in (*telling, *others):
-        watch.last.clear()
-        watch.ours = False
+        watch.look_anew()
     for watch in telling:
         watch.hurries.set()
 
@@ -188,8 +203,7 @@ def _watch(http: httpx.Client, path: str, own: str, watch: Watch, over: threadin
     while not over.is_set():
         began = time.monotonic()
         answer, found = look(http, path)
-        watch.count(answer, time.monotonic() - began, ours=found == own)
+        watch.count(answer, began, ours=found == own)
         if watch.blind:
             return
-        if not watch.hurries.is_set():
-            over.wait(max(0.0, INTERVAL - (time.monotonic() - began)))
+        watch.hurries.wait(max(0.0, INTERVAL - (time.monotonic() - began)))

@@ -734,6 +734,7 @@ class Site(http.server.BaseHTTPRequestHandler):
 
     status = 200
     by_nginx = 0  # another status than the app's
+    flaps = 0  # every so manieth answer by nginx is 503
     leads: str | None = None  # where the front page sends a visitor
     heard: list[tuple[str, str | None]]
 
@@ -741,7 +742,8 @@ class Site(http.server.BaseHTTPRequestHandler):
         self.heard.append((self.path, self.headers["Host"]))
         target = self.leads if self.path == "/" else None
         status = 302 if target else self.status
-        self.send_response(self.by_nginx or status if isinstance(self.server, http.server.HTTPServer) else status)
+        by_nginx = self.by_nginx or (503 if self.flaps and not len(self.heard) % self.flaps else status)
+        self.send_response(by_nginx if isinstance(self.server, http.server.HTTPServer) else status)
         if target:
             self.send_header("Location", target)
         self.end_headers()
@@ -801,6 +803,21 @@ def test_the_checks_of_a_sick_site(world: World, site: type[Site]) -> None:
     assert failed(caught.value.evidence) == ["http_200", "visitor"]
     assert "/healthz answers 503" in caught.value.evidence
     assert failed(world.output(nginx.look_at_site(world.settings))) == ["http_200", "visitor"]
+
+
+@pytest.mark.parametrize(("flaps", "trouble"), [(5, ["http_200"]), (100, [])])
+def test_the_checks_of_a_site_that_flaps(world: World, site: type[Site], flaps: int, trouble: list[str]) -> None:
+    """One worker of several may be ill: the health path has to answer 200 several times in a row."""
+    site.flaps = flaps
+    world.settings = sample(timeouts=Timeouts(health=1))
+    if trouble:
+        with pytest.raises(StepError) as caught:
+            world.run(nginx.check_site(world.settings))
+        output = caught.value.evidence
+    else:
+        output = world.output(nginx.check_site(world.settings))
+    assert [name for name in failed(output) if name != "visitor"] == trouble
+    assert site.heard.count(("/healthz", "api.consult.dev")) >= 7
 
 
 def test_the_checks_of_a_site_that_sends_visitors_away(world: World, site: type[Site]) -> None:

@@ -1,6 +1,7 @@
 """The watch: what it counts, and when it calls a site healthy after a switch."""
 
 import contextlib
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -19,22 +20,25 @@ SETTINGS = sample(repo="git@example.org:team/app.git")
 PUBLIC = SETTINGS.model_copy(update={"public_url": "https://app.example.org"})
 OURS = {MARK: mark(PUBLIC)}
 Statuses = Callable[[int], int]
+Client = httpx.Client  # tests put something else into its place
 
 
 def settle(mocker: MockerFixture, statuses: Statuses, seconds: float = 0.3, before: int = 2) -> tuple[str, Watch]:
-    """What `settle` says of a site whose n-th answer has the status `statuses(n)`, asked `before` times before."""
+    """What `settle` says of a public URL whose n-th answer is `statuses(n)`, when it was asked `before` times before."""
     asked: list[int] = []
 
     def answer(_: httpx.Request) -> httpx.Response:
         asked.append(1)
         return httpx.Response(statuses(len(asked)))
 
-    fake = httpx.Client(transport=httpx.MockTransport(answer), base_url="http://127.0.0.1")
-    mocker.patch("fabfile.session.watch.client", return_value=fake)
-    with watch.watching(mocker.Mock(), SETTINGS, {}) as watches:
-        while watches["ssh"].requests < before:
+    sound = Client(transport=httpx.MockTransport(lambda _: httpx.Response(200)), base_url="http://127.0.0.1")
+    fake = Client(transport=httpx.MockTransport(answer), base_url="https://app.example.org")
+    mocker.patch("fabfile.session.watch.client", return_value=sound)
+    mocker.patch("fabfile.session.watch.httpx.Client", return_value=fake)
+    with watch.watching(mocker.Mock(), PUBLIC, {}) as watches:
+        while not watches["ssh"].requests or watches["public"].requests < before:
             time.sleep(0.001)
-        return watch.settle(watches, seconds), watches["ssh"]
+        return watch.settle(watches, seconds), watches["public"]
 
 
 def test_a_sound_site_is_healthy_at_once(mocker: MockerFixture) -> None:
@@ -55,7 +59,7 @@ def test_a_sound_site_is_healthy_at_once(mocker: MockerFixture) -> None:
 def test_a_site_that_flaps_is_not(mocker: MockerFixture, statuses: Statuses) -> None:
     """However the answers are spread: some in a row must be good."""
     trouble, seen = settle(mocker, statuses)
-    assert trouble == "503 through nginx"
+    assert trouble == "503 at https://app.example.org"
     assert seen.failed
 
 
@@ -64,7 +68,31 @@ def test_what_was_before_the_switch_does_not_count(mocker: MockerFixture) -> Non
     trouble, seen = settle(mocker, lambda n: 503 if n == 2 else 200)
     assert (trouble, seen.failed) == ("", 1)
     trouble, _ = settle(mocker, lambda n: 200 if n <= 8 else 503, before=8)
-    assert trouble == "503 through nginx"
+    assert trouble == "503 at https://app.example.org"
+
+
+@pytest.mark.parametrize(("now", "said"), [(200, ""), (503, "503 through nginx")])
+def test_what_was_asked_before_the_switch_ended_does_not_count(mocker: MockerFixture, now: int, said: str) -> None:
+    """Through nginx one answer is enough, as the host has asked several times; but an old worker's is none."""
+    last_of_old, switched = threading.Event(), threading.Event()
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        if switched.is_set():
+            time.sleep(0.1)
+            return httpx.Response(now)
+        if last_of_old.is_set():
+            switched.wait(10)
+        return httpx.Response(200)
+
+    fake = Client(transport=httpx.MockTransport(answer), base_url="http://127.0.0.1")
+    mocker.patch("fabfile.session.watch.client", return_value=fake)
+    with watch.watching(mocker.Mock(), SETTINGS, {}) as watches:
+        while not watches["ssh"].requests:
+            time.sleep(0.001)
+        last_of_old.set()
+        time.sleep(3 * watch.INTERVAL)  # it is asked now
+        threading.Timer(0.2, switched.set).start()
+        assert watch.settle(watches, 1) == said
 
 
 def test_a_slow_start_has_its_time(mocker: MockerFixture) -> None:
@@ -78,7 +106,7 @@ def test_a_slow_health_path_is_healthy_as_long_as_it_answers(mocker: MockerFixtu
     trouble, seen = settle(mocker, lambda _: time.sleep(0.2) or 200, seconds=0.7)
     assert (trouble, seen.steady) == ("", False)
     trouble, _ = settle(mocker, lambda n: time.sleep(0 if n <= 2 else 1) or 200)
-    assert trouble == "nothing through nginx"
+    assert trouble == "nothing at https://app.example.org"
 
 
 def test_a_site_that_did_not_answer_before_says_nothing(mocker: MockerFixture) -> None:

@@ -56,11 +56,12 @@ visit() {
 }
 
 # Ask for a path as nginx does for a visitor, and print the status, 000 without an answer: ask PATH HEADERS ANSWER
-# [OPTION]... - HEADERS, one a line, are those of plan/request.py; ANSWER is the file for the body.
+# [OPTION]... - HEADERS, one a line, are those of plan/request.py; ANSWER is the file for the body. Further URLs among
+# the options, with their --output, are asked before it, on the same connection; a line each.
 ask() {
   local header
   local -a options=()
   while IFS= read -r header; do options+=(--header "$header"); done <<<"$2"
-  curl --silent --max-time 10 --output "$3" --write-out '%{http_code}' "${options[@]}" "${@:4}" "http://127.0.0.1$1" ||
+  curl --silent --max-time 10 --output "$3" --write-out '%{http_code}\n' "${options[@]}" "${@:4}" "http://127.0.0.1$1" ||
     true
 }

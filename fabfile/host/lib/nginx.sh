@@ -1,6 +1,8 @@
 # The nginx site, and whether the site answers.
 set -euo pipefail
 
+STEADY=5 # answers in a row that must be 200 after a switch for the site to count as healthy
+
 # Reload nginx, and wait until the workers of before take no new connection: a visitor meets the new site from then on.
 reload_nginx() {
   local pid workers end=$((SECONDS + 10))
@@ -23,7 +25,7 @@ accepts() {
 check_site() {
   local health_path headers names proxy certified mark wait only_look
   local "$@"
-  local answer said failed='' tries=3 end=$((SECONDS + wait))
+  local answer said failed='' times=1 tries=3 end=$((SECONDS + wait))
   local -a active
   [ -z "$only_look" ] || tries=1
   until ask_health && [ "$answer" = 200 ] || [ "$SECONDS" -ge "$end" ]; do sleep 0.2; done
@@ -36,7 +38,8 @@ check_site() {
   fi
   check systemd_active "${active[0]:-}" active "$UNIT is ${active[0]:-}"
   check nginx_running "${active[1]:-}" active "nginx is ${active[1]:-}"
-  # Another worker may answer now, one that needs a moment more.
+  # Another worker may answer now, one that needs a moment more; so several times in a row.
+  [ -n "$only_look" ] || times=$STEADY
   until ask_health && [ "$answer" = 200 ] || [ "$SECONDS" -ge "$end" ]; do sleep 0.2; done
   check http_200 "$answer" 200 "$health_path answers $answer"
   [ -z "$certified" ] || look_at_certificate "$certified"
@@ -50,11 +53,21 @@ check_site() {
   [ -n "$only_look" ] || [ -z "$failed" ] || exit 1
 }
 
-# Ask nginx for the health path, as `answer`: of check_site. Where its site hides it behind the maintenance page, gunicorn.
+# Ask nginx for the health path, `times` in a row, as `answer`: of check_site. Where its site hides it behind the
+# maintenance page, gunicorn.
 ask_health() {
-  answer=$(ask "$health_path" "$headers" /dev/null)
+  ask_in_a_row
   [ "$answer" = 503 ] && [ -f "$MAINTENANCE" ] || return 0
-  answer=$(ask "$health_path" "$headers" /dev/null --unix-socket "$SOCKET")
+  ask_in_a_row --unix-socket "$SOCKET"
+}
+
+# The same, by one curl, with further options; the first of the answers that is not 200 counts: ask_in_a_row [OPTION]...
+ask_in_a_row() {
+  local number
+  local -a further=()
+  for ((number = 1; number < times; number++)); do further+=(--output /dev/null "http://127.0.0.1$health_path"); done
+  answer=$(ask "$health_path" "$headers" /dev/null "${further[@]}" "$@")
+  answer=$(grep -vxm1 200 <<<"$answer" || echo 200)
 }
 
 # Say how one check went: check NAME SEEN WANTED DETAIL
