@@ -172,10 +172,11 @@ def after_switch(session: Session, plan: Plan) -> AfterSwitchFailed | KeyboardIn
 
 
 def finish(session: Session, plan: Plan, how: str) -> None:
-    """Note the success and prune; what fails here is told and no more, for the release is live and healthy."""
+    """Note the success and prune, the last work on the host; what fails here is told and no more, for the release is
+    live and healthy."""
     run = session.run
     try:
-        session.runner.run(sequence.finish(plan, history_entry(session, plan, how)))
+        session.runner.run(sequence.finish(plan, history_entry(session, plan, how)), last=True)
     except StepError as error:
         run.console.say(f"  {error.message}; the release is live all the same, and the next deploy tries it again")
         run.outcome.suggestions.append(f"{error.message}: look at it with fab -H {run.name} status")

@@ -25,6 +25,7 @@ PATIENCE = 30  # seconds that a runner keeps the lock without a sign of life, be
 HEARTBEAT = 5  # seconds between signs of life
 NO_RIGHT = 77  # how a step ends to which sudo refuses a command (host/lib/common.sh)
 ENDED = (124, 137)  # how a step ends at its time limit (timeout of coreutils)
+BYE = b"bye\n"
 PROGRAM = (Path(__file__).parents[1] / "host/runner.sh").read_text()
 
 
@@ -157,8 +158,12 @@ class Runner:
         """Send a file; steps find it as "$DEPLOY_FILES/name", mode 0600, gone when the runner is."""
         self._send(f"file {len(content)} {name}\n".encode() + content)
 
-    def run(self, steps: Sequence[Step], rescue: Sequence[Step] = (), *, finish: bool = False) -> Results:
+    def run(
+        self, steps: Sequence[Step], rescue: Sequence[Step] = (), *, finish: bool = False, last: bool = False
+    ) -> Results:
         """Run `steps` in order; if one fails, the host itself runs `rescue` (each of them must be safe to run).
+
+        With `last` the runner goes when it has done them, which saves a round trip; it can run no more then.
 
         At Ctrl-C the running step is ended with its children, and KeyboardInterrupt raised after the rescue. With
         `finish` the batch goes on, and `interrupted` is set. A second Ctrl-C no longer waits for the host.
@@ -170,7 +175,9 @@ class Runner:
         interrupted_before = self.interrupted
         with self._minding_ctrl_c(finish=finish):
             self.busy = True
-            self._send(f"batch {len(text)}\n".encode() + text)
+            self._send(f"batch {len(text)}\n".encode() + text + (BYE if last else b""))
+            if last:
+                self._closed.set()
             ended = self._follow(every)
             self.busy = False
         failed = next((result for result in ended if not result.ok), None)
@@ -188,14 +195,15 @@ class Runner:
         """Let the runner go; what it runs it runs to its end."""
         self._closed.set()
         with contextlib.suppress(OSError, ConnectionLost):
-            self._send(b"bye\n")
+            self._send(BYE)
         with contextlib.suppress(OSError):
             self._channel.close()
 
     def finish(self) -> None:
         """Let the runner go and wait until it is gone, and the lock with it."""
-        self._closed.set()
-        self._send(b"bye\n")
+        if not self._closed.is_set():
+            self._closed.set()
+            self._send(BYE)
         while self._line() is not None:
             pass
         self._channel.close()

@@ -205,6 +205,20 @@ def test_files_are_private_and_go_with_the_runner(world: World) -> None:
     assert list(world.tmp.iterdir()) == []
 
 
+@pytest.mark.parametrize("script", ["echo done", "false"])
+def test_the_last_batch_takes_the_runner_with_it(world: World, script: str) -> None:
+    """However it ends: told as ever, and the lock is free without another word."""
+    connection = world.connect()
+    with connection.runner(lock=world.lock()) as runner:
+        if script == "false":
+            with pytest.raises(StepError):
+                runner.run([shell("bad", script)], last=True)
+        else:
+            assert runner.run([shell("good", script)], last=True)["good"].output == "done"
+        assert eventually(lambda: free(world))
+        assert list(world.tmp.iterdir()) == []
+
+
 @pytest.mark.parametrize("how", ["vanish", "fail", "refused"])
 def test_nothing_stays_in_the_temporary_folder(world: World, how: str) -> None:
     """However a run ends, its files are gone."""

@@ -56,12 +56,16 @@ class Played:
         self.files: dict[str, bytes] = {}
         self.entries: list[dict[str, Any]] = []
         self.finishes: list[bool] = []
-        self.busy = self.interrupted = False
+        self.busy = self.interrupted = self.gone = False
 
     def put(self, name: str, content: bytes) -> None:
         self.files[name] = content
 
-    def run(self, steps: Sequence[Step], rescue: Sequence[Step] = (), *, finish: bool = False) -> Results:
+    def run(
+        self, steps: Sequence[Step], rescue: Sequence[Step] = (), *, finish: bool = False, last: bool = False
+    ) -> Results:
+        assert not self.gone
+        self.gone = last
         self.finishes.append(finish)
         ended: list[StepResult] = []
         for step in steps:

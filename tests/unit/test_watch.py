@@ -24,7 +24,7 @@ Client = httpx.Client  # tests put something else into its place
 
 
 def settle(mocker: MockerFixture, statuses: Statuses, seconds: float = 0.3, before: int = 2) -> tuple[str, Watch]:
-    """What `settle` says of a public URL whose n-th answer is `statuses(n)`, when it was asked `before` times before."""
+    """What `settle` says of a public URL whose n-th answer is `statuses(n)`, asked `before` times before."""
     asked: list[int] = []
 
     def answer(_: httpx.Request) -> httpx.Response:
