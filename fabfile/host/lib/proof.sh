@@ -126,7 +126,7 @@ prove_data() {
 compare_masters() {
   local release
   local "$@"
-  "$release/.venv/bin/python" "$DEPLOY_LIBRARY/programs/compare_masters.py" \
+  "$release/.venv/bin/python" -IS "$DEPLOY_LIBRARY/programs/compare_masters.py" \
     "$STATE/master.json" "$PROOF/master.json"
 }
 
