@@ -254,6 +254,19 @@ def test_links_go_on_from_release_to_release(sites: Sites) -> None:
     assert sites.made("four") == sites.made("one")
 
 
+def test_a_source_outside_the_releases_is_read_each_time(sites: Sites) -> None:
+    """Both lead to the same file, and nobody keeps what it held when the first was collected."""
+    outside = sites.root / "outside.svg"
+    outside.write_text("<svg/>\n")
+    (sites.release("one") / "assets/dot.svg").unlink()
+    (sites.root / "one/assets/dot.svg").symlink_to(outside)
+    sites.collect("one")
+    outside.write_text("<svg id='new'/>\n")
+    sites.release("two", before="one")
+    assert sites.collect("two", live="one") == ""
+    assert sites.made("two")["brand/dot.svg"][0] == outside.read_bytes()
+
+
 def test_files_that_were_there_before_are_nobody_s_next(sites: Sites) -> None:
     """A build command may make them for this release, and not for the next."""
     write(sites.release("one") / "staticfiles/bundle.js", "1")
