@@ -16,7 +16,8 @@ import os
 from pathlib import Path
 BASE_DIR = Path(__file__).parent.parent
 SECRET_KEY, USE_TZ, DEBUG = os.urandom(9).hex(), True, False
-INSTALLED_APPS = ["shop", "django.contrib.staticfiles"]
+INSTALLED_APPS = ["shop", "first", "second", "django.contrib.staticfiles"]
+FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o750
 STATIC_URL, STATIC_ROOT = "/static/", BASE_DIR / "staticfiles"
 STATICFILES_DIRS = [("brand", BASE_DIR / "assets")]
 STORAGES = {"staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"}}
@@ -65,6 +66,7 @@ class Sites:
         files = {
             "manage.py": MANAGE, "config/settings.py": SETTINGS, "shop/__init__.py": "", "shop/views.py": "1\n",
             "shop/static/shop/site.css": "body { background: url(../brand/dot.svg) }\n",
+            "shop/static/brand/dot.svg": "hidden by that of assets",
             "assets/dot.svg": "<svg/>\n", "assets/deep/er/ünï $(x) .js": "let a = 1\n" * 100,
         }  # fmt: skip
         for path, text in {} if before else files.items():
@@ -125,6 +127,16 @@ def remove(new: Path, _live: Path) -> None:
     (new / "shop/static/shop/site.css").write_text("body { color: red }\n")
 
 
+def remove_one(new: Path, _live: Path) -> None:
+    next((new / "assets/deep/er").iterdir()).unlink()
+
+
+def replace_in_the_same_moment(new: Path, live: Path) -> None:
+    """As by tools that give files the time of their commit."""
+    (new / "assets/dot.svg").write_text("<SVG/>\n")
+    os.utime(new / "assets/dot.svg", ns=(0, (live / "assets/dot.svg").stat().st_mtime_ns))
+
+
 def lead_elsewhere(new: Path, _live: Path) -> None:
     """The same content, but in a place of which nobody knows what it held then."""
     (new / "assets/dot.svg").unlink()
@@ -165,11 +177,15 @@ def make_some_before(new: Path, _live: Path) -> None:
 
 @pytest.fixture(scope="session")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A virtualenv with Django and WhiteNoise."""
+    """A virtualenv with Django, WhiteNoise, and two packages with a file of the same name."""
     folder = tmp_path_factory.mktemp("packages") / "venv"
     subprocess.run(["uv", "venv", "-q", "--python", sys.executable, folder], check=True)
     install = ["uv", "pip", "install", "-q", "--python", folder / "bin/python", "django>=5.2,<5.3", "whitenoise"]
     subprocess.run(install, check=True)
+    (there,) = folder.glob("lib/python*/site-packages")
+    for name in ("first", "second"):
+        write(there / name / "__init__.py", "")
+        write(there / name / "static/theirs.css", f"{name} {{}}")
     return folder
 
 
@@ -191,6 +207,9 @@ LINKED, COLLECTED = True, False
         (replace("assets/dot.svg", "<svg/>", "<SVG/>"), COLLECTED),
         (add("shop/static/more.css", "b {}"), COLLECTED),
         (remove, COLLECTED),
+        (remove_one, COLLECTED),
+        (replace_in_the_same_moment, COLLECTED),
+        (replace("config/settings.py", '"first", "second"', '"second", "first"'), COLLECTED),
         (lead_elsewhere, COLLECTED),
         (add("config/settings.py", "STATIC_URL = '/files/'"), COLLECTED),
         (add("config/settings.py", "STORAGES['staticfiles']['OPTIONS'] = {'base_url': '/files/'}"), COLLECTED),
@@ -221,6 +240,16 @@ def test_they_are_what_collectstatic_would_make(
     assert len(sites.made("two")) > 8
     one, two = (sites.root / name / "staticfiles/staticfiles.json" for name in ("one", "two"))
     assert one.samefile(two) == linked
+
+
+def test_files_that_are_made_elsewhere_are_made_each_time(sites: Sites) -> None:
+    """Nothing lies where static_root of hosts.toml says."""
+    write(sites.release("one") / "config/settings.py", f"{SETTINGS}STATIC_ROOT = BASE_DIR / 'public'\n")
+    sites.collect("one")
+    release = sites.release("two", before="one")
+    shutil.rmtree(release / "public")
+    assert sites.collect("two", live="one") == ""
+    assert (release / "public/staticfiles.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -281,6 +310,9 @@ def test_collectstatic_that_fails_is_no_success(sites: Sites) -> None:
     release = sites.release("one")
     write(release / "shop/static/shop/site.css", "body { background: url(nowhere.svg) }\n")
     with pytest.raises(AssertionError, match="nowhere"):
+        sites.collect("one")
+    write(release / "manage.py", "import sys\nsys.exit('no such thing')\n")
+    with pytest.raises(AssertionError, match="no such thing"):
         sites.collect("one")
     assert not (release / ".deploy/static.json").exists()
 

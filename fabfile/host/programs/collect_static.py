@@ -69,27 +69,18 @@ def planned(release, manage):
 
     if not apps.ready or not apps.is_installed("django.contrib.staticfiles"):
         raise Unknown("nothing can be asked")
-    program = (
-        Path(manage).read_bytes().replace(os.fsencode(release.root), b"RELEASE")
-    )  # it may do more than Django does
-    return {
-        "way": way(release, program),
-        "sources": sources(release, apps.get_app_config("staticfiles").ignore_patterns),
-    }
+    ignored = apps.get_app_config("staticfiles").ignore_patterns
+    return {"way": way(release, Path(manage).read_bytes()), "sources": sources(release, ignored)}
 
 
 def way(release, program):
-    """A digest of what decides how sources become static files."""
+    """A digest of what decides how sources become static files; manage.py's text too, which may do more than Django."""
     from django.conf import settings  # ty: ignore[import-not-found] -- the app's own
     from django.contrib.staticfiles.storage import staticfiles_storage  # ty: ignore[import-not-found] -- the app's own
     from django.core.management import get_commands  # ty: ignore[import-not-found] -- the app's own
 
     if get_commands().get("collectstatic") != "django.contrib.staticfiles":
         raise Unknown("collectstatic is a command of the app's own")
-    manifest = getattr(staticfiles_storage, "manifest_storage", None)
-    for storage in (staticfiles_storage, manifest or staticfiles_storage):
-        if os.path.realpath(storage.location) != str(release.static):
-            raise Unknown(f"it makes files in {storage.location}")
     values = {name: getattr(settings, name) for name in dir(settings) if name.startswith(SETTINGS)}
     if "STORAGES" in values:  # the others may hold secrets, and change nothing here
         values["STORAGES"] = values["STORAGES"].get("staticfiles")
@@ -167,14 +158,12 @@ def same(plan, release, live):
 
 def link(names, release, live):
     """Have the live release's files, as links to them. Returns whether that was possible."""
-    folders = set()
+    innermost = {Path(os.path.dirname(name)) for name in names}  # noqa: PTH120 - some thousand paths
     try:
+        for folder in sorted(innermost | {above for each in innermost for above in each.parents}):
+            (release.static / folder).mkdir(parents=True)
+            shutil.copymode(live.static / folder, release.static / folder)
         for name in names:
-            folder = os.path.dirname(name)  # noqa: PTH120
-            if folder not in folders:
-                folders.add(folder)
-                (release.static / folder).mkdir(parents=True, exist_ok=True)
-                shutil.copymode(live.static / folder, release.static / folder)
             os.link(f"{live.static}/{name}", f"{release.static}/{name}")
     except OSError:
         shutil.rmtree(release.static, ignore_errors=True)
