@@ -330,8 +330,9 @@ def post_fork(server, worker):
     signal.signal(signal.SIGTERM, worker.handle_exit)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     worker.load_wsgi = functools.partial(load_wsgi, worker, worker.load_wsgi)
-    worker.deploy.garbage = gc.get_threshold()
-    gc.set_threshold(WHILE_LOADING, *worker.deploy.garbage[1:])
+    usual = gc.get_threshold()
+    gc.set_threshold(WHILE_LOADING, *usual[1:])
+    worker.deploy.look_as_usual = functools.partial(look_as_usual, usual)
     # The last of all that is done at the end: Python would look through all of the app once more, for up to 0.6 s.
     atexit.register(gc.freeze)
     # A worker that fails to boot makes gunicorn stop, unless it is marked as booted: right while nobody else serves.
@@ -376,9 +377,14 @@ def post_worker_init(worker):
         if healthy or (tried_enough and not older_worker_serves(worker)):
             break
         time.sleep(0.5)
-    if gc.get_threshold()[0] == WHILE_LOADING:  # else the app has a rule of its own
-        gc.set_threshold(*worker.deploy.garbage)
+    worker.deploy.look_as_usual()
     worker.deploy.serving = True
+
+
+def look_as_usual(usual):
+    """Look for garbage by the usual rule from now on, or by that which the app has set."""
+    if gc.get_threshold()[0] == WHILE_LOADING:
+        gc.set_threshold(*usual)
 
 
 def load_wsgi(worker, load):

@@ -168,6 +168,13 @@ def test_a_command_finds_what_it_would_as_a_program(
     assert server.get("/healthz").status == 200
 
 
+def test_a_rule_of_the_app_s_own_for_garbage_holds_in_its_commands(server: Server) -> None:
+    """As it does in its workers."""
+    proof(server, after="import gc; gc.set_threshold(200_000, 5, 5)")
+    for at in ("loaded", "warm"):
+        assert json.loads(run(server, "tell", "well", at=at).stdout)["garbage"] == [200_000, 5, 5]
+
+
 def test_a_command_ends_as_a_program_does(server: Server) -> None:
     """By its own code, by an exception with its traceback, by words that Django does not know; with its threads."""
     proof(server)

@@ -58,7 +58,7 @@ class Release:
             return repr(value)
         if callable(value) and hasattr(value, "__qualname__"):  # what WhiteNoise does with it is when it serves
             return f"{value.__module__}.{value.__qualname__}"
-        raise Unknown(f"a setting has the value {value!r}")
+        raise Unknown(f"a setting has a {type(value).__name__}")
 
 
 def planned(release, manage):

@@ -42,8 +42,7 @@ def serve(path, worker):
         return
     try:
         forget_gunicorn()
-        if gc.get_threshold()[0] > worker.deploy.garbage[0]:
-            gc.set_threshold(*worker.deploy.garbage)
+        worker.deploy.look_as_usual()
         gc.freeze()  # no command has to look for garbage in what is loaded
         while True:
             connection, _ = listener.accept()
