@@ -27,7 +27,7 @@ ENV = {
 }
 
 PACKAGE_OF = {
-    "debootstrap": "debootstrap",
+    "mmdebstrap": "mmdebstrap",
     "systemd-nspawn": "systemd-container",
     "ip": "iproute2",
     "slirp4netns": "slirp4netns",

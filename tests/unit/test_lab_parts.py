@@ -93,7 +93,7 @@ def test_a_machine_that_cannot_hold_a_lab_is_told_so(
 def test_missing_packages_are_named_where_there_is_no_apt(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without apt-get the user is told what to install."""
     monkeypatch.setitem(machine.ENV, "PATH", "/nonexistent")
-    with pytest.raises(machine.LabError, match=r"needs debootstrap .*slirp4netns.* no apt-get"):
+    with pytest.raises(machine.LabError, match=r"needs .*mmdebstrap .*slirp4netns.* no apt-get"):
         machine.install(machine.missing_packages(), pytest.fail)
 
 
