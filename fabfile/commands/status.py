@@ -1,11 +1,13 @@
 """status: what is live, who works on it, whether it is healthy. Writes nothing."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 from ..errors import Unhealthy
 from ..output import advice
 from ..plan import certificate, lock, rendering, rights, services
 from ..plan.state import HostState, parse
 from ..session.run import Run
-from ..session.session import evidence, read_logs, rights_to_mend
+from ..session.session import evidence, meanwhile, read_logs, rights_to_mend
 from ..ssh import http
 from ..ssh.connection import connect
 from ..steps import nginx, secrets, survey
@@ -19,9 +21,11 @@ def status(run: Run) -> None:
     settings, outcome = run.settings, run.outcome
     look = [survey.read_host(), nginx.look_at_site(settings), survey.holder(), secrets.look(settings)]
     with connect(run.host) as connection, connection.runner() as runner:
-        results = runner.run(look)
-        with http.client(connection, settings) as client:
-            answer = http.ask(client, settings.health_path)
+        meanwhile(lambda: rendering.files(settings))
+        with ThreadPoolExecutor(1) as aside, http.client(connection, settings) as client:
+            asked = aside.submit(http.ask, client, settings.health_path)
+            results = runner.run(look)
+            answer = asked.result()
         state = parse(results[survey.READ].output.splitlines())
         checks = nginx.parse_checks(results[nginx.LOOK].output)
         hidden = state.maintenance and answer == "503"  # the host's own look asks gunicorn then

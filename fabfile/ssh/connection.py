@@ -55,7 +55,10 @@ class Connection:
         except BaseException:
             runner.close()
             raise
-        runner.finish()
+        if lock:
+            runner.finish()
+        else:  # there is nothing that the next command would find held
+            runner.close()
 
     def _library(self) -> bytes:
         return library.archive(self.host.layout)

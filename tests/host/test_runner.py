@@ -202,7 +202,7 @@ def test_files_are_private_and_go_with_the_runner(world: World) -> None:
         assert list(world.tmp.iterdir())
     assert [result.output for result in results.values()] == ["600\n700", "0"]
     assert (world.root / "copy").read_bytes() == content
-    assert list(world.tmp.iterdir()) == []
+    assert eventually(lambda: list(world.tmp.iterdir()) == [])
 
 
 @pytest.mark.parametrize("script", ["echo done", "false"])
@@ -242,6 +242,24 @@ def test_a_step_has_nothing_to_read(world: World) -> None:
     """A program that asks gets the end of the file, not the next batch."""
     results = world.run(shell("asks", "cat; read -r line || echo nothing", timeout=5), shell("next", "echo next"))
     assert [result.output for result in results.values()] == ["nothing", "next"]
+
+
+def test_a_runner_without_the_lock_is_not_waited_for(world: World) -> None:
+    """It goes by itself; one with the lock has gone when its command ends, for the next one wants the lock."""
+    waits = f"for _ in {{1..500}}; do [ ! -e {world.root}/go ] || break; sleep 0.02; done"
+    world.stub("rm", f'{waits}; exec /bin/rm "$@"')
+
+    def work() -> list[Path]:
+        return list(world.tmp.glob("deploy-*"))
+
+    with world.connect().runner() as runner:
+        runner.run([shell("do nothing", "true")])
+    assert work()
+    (world.root / "go").touch()
+    assert eventually(lambda: not work())
+    with world.connect().runner(lock=world.lock()) as runner:
+        runner.run([shell("do nothing", "true")])
+    assert not work()
 
 
 def test_the_second_runner_is_refused_with_the_holders_card(world: World) -> None:

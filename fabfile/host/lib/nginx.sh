@@ -25,9 +25,15 @@ accepts() {
 check_site() {
   local health_path headers names proxy certified mark wait only_look
   local "$@"
-  local answer said failed='' times=1 tries=3 end=$((SECONDS + wait))
+  local answer visitor='' failed='' times=1 tries=3 end=$((SECONDS + wait))
   local -a active
-  [ -z "$only_look" ] || tries=1
+  # A site that was made from other settings, and that the next deploy replaces, sets another mark, or none.
+  grep -qs "X-Django-Deploy $mark" "$SITE_FILE" || mark=''
+  if [ -n "$only_look" ]; then # it waits for nothing, and so the visitor comes meanwhile
+    tries=1
+    visit_site &
+    visitor=$!
+  fi
   until ask_health && [ "$answer" = 200 ] || [ "$SECONDS" -ge "$end" ]; do sleep 0.2; done
   mapfile -t active < <(systemctl is-active "$UNIT.service" nginx.service || true)
   if [ -S "$SOCKET" ]; then
@@ -43,14 +49,22 @@ check_site() {
   until ask_health && [ "$answer" = 200 ] || [ "$SECONDS" -ge "$end" ]; do sleep 0.2; done
   check http_200 "$answer" 200 "$health_path answers $answer"
   [ -z "$certified" ] || look_at_certificate "$certified"
-  # A site that was made from other settings, and that the next deploy replaces, sets another mark, or none.
-  grep -qs "X-Django-Deploy $mark" "$SITE_FILE" || mark=''
-  if said=$(visit "$tries" "names=$names" "proxy=$proxy" "health_path=$health_path" "mark=$mark" "page=$MAINTENANCE"); then
-    echo "check visitor ok $said"
+  if [ -z "$visitor" ]; then
+    visit_site &
+    visitor=$!
+  fi
+  if wait "$visitor"; then
+    echo "check visitor ok $(cat "$DEPLOY_WORK/visitor")"
   else
-    check visitor broken ok "$said"
+    check visitor broken ok "$(cat "$DEPLOY_WORK/visitor")"
   fi
   [ -n "$only_look" ] || [ -z "$failed" ] || exit 1
+}
+
+# Come as a visitor, `tries` times; what he finds is in the file `visitor`: of check_site.
+visit_site() {
+  visit "$tries" "names=$names" "proxy=$proxy" "health_path=$health_path" "mark=$mark" "page=$MAINTENANCE" \
+    >"$DEPLOY_WORK/visitor"
 }
 
 # Ask nginx for the health path, `times` in a row, as `answer`: of check_site. Where its site hides it behind the
