@@ -14,7 +14,7 @@ from ..plan.lock import operator
 from ..plan.plan import Plan
 from ..ssh.runner import StepError
 from ..steps import commands, django, nginx, proof, sequence
-from ..steps.step import Results
+from ..steps.step import Results, Step
 from .session import Session, evidence, meanwhile, read_logs
 from .staging import stage
 
@@ -95,8 +95,13 @@ def switch(session: Session, plan: Plan, activation: Activation) -> None:
     session.run.console.say(f"  {activation}")
     revert = sequence.revert(plan, activation)
     with watch.watching(session.connection, settings, outcome.watch) as watches:
+
+        def begun(step: Step) -> None:
+            if step.id == nginx.CHECK:  # all that changes the site is done
+                watch.look_anew(watches)
+
         try:
-            results = session.runner.run(sequence.switch(plan, activation), revert, finish=True)
+            results = session.runner.run(sequence.switch(plan, activation), revert, finish=True, begun=begun)
         except StepError as error:
             raise _failed(session, plan, error) from error
         schema = add_migrations(session, results)

@@ -42,12 +42,14 @@ class Watch:
     """What a watch saw: requests, failures (anything but 200), the slowest answer in ms.
 
     `place` says where it looks, `ours` whether an answer had the app's mark, and so came from its nginx; `enough` how
-    many answers in a row make the site steady.
+    many answers in a row make the site steady. `last` and `ours` tell of what was asked since a switch was over, and
+    `had` what `ours` was before.
     """
 
     place: str = "through nginx"
     enough: int = 1
     ours: bool = False
+    had: bool = False
     requests: int = 0
     failed: int = 0
     slowest_ms: float = 0.0
@@ -74,7 +76,12 @@ class Watch:
         with self.lock:
             self.since = time.monotonic()
             self.last.clear()
-            self.ours = False
+            self.had, self.ours = self.ours, False
+
+    @property
+    def tells(self) -> bool:
+        """Whether it says something about a release: its very first answer was good."""
+        return self.first == "200"
 
     @property
     def blind(self) -> bool:
@@ -91,6 +98,11 @@ class Watch:
     def steady(self) -> bool:
         """Whether enough answers came, and all of the last ones were 200."""
         return len(self.last) >= self.enough and not self.trouble
+
+    @property
+    def settled(self) -> bool:
+        """Whether it is steady, and by the app's own nginx, where that has answered before."""
+        return self.steady and self.ours >= self.had
 
 
 @contextlib.contextmanager
@@ -128,37 +140,36 @@ def watching(
         counts |= numbers(watches)
 
 
-def settle(watches: Mapping[str, Watch], seconds: float) -> str:
-    """Wait until every watch has seen only 200 from now on; return the trouble of one that did not within `seconds`.
+def look_anew(watches: Mapping[str, Watch]) -> None:
+    """Say that a switch is over: only what is asked from now on tells of the new release."""
+    for watch in watches.values():
+        watch.look_anew()
 
-    Only what is asked from now on counts, as the switch is over: answers of before are of the old workers. It is asked
-    without a pause. Where the app's own nginx has answered before, it has to answer now. A watch whose very first
-    answer was no 200 (no way through SSH, a public URL that never worked) says nothing about this release; the host's
-    own check has spoken. It gets a moment to see how it is now, for `public_trouble`.
+
+def settle(watches: Mapping[str, Watch], seconds: float) -> str:
+    """Wait until every watch has seen only 200 since the switch was over (`look_anew`); return the trouble of one that
+    did not within `seconds`.
+
+    It is asked without a pause. Where the app's own nginx has answered before, it has to answer now. A watch whose very
+    first answer was no 200 (no way through SSH, a public URL that never worked) says nothing about this release; the
+    host's own check has spoken. It gets a moment to see how it is now, for `public_trouble`.
     """
     began = time.monotonic()
-    telling = [watch for watch in watches.values() if watch.first == "200"]
-    others = [watch for watch in watches.values() if watch.first != "200" and not watch.blind]
-    own = [watch.ours for watch in telling]
-    for watch in (*telling, *others):
-        watch.look_anew()
+    telling = [watch for watch in watches.values() if watch.tells]
+    others = [watch for watch in watches.values() if not watch.tells and not watch.blind]
     for watch in telling:
         watch.hurries.set()
-
-    def settled() -> bool:
-        return all(watch.steady and watch.ours >= was for watch, was in zip(telling, own, strict=True))
-
-    while not settled() and time.monotonic() < began + seconds:
+    while not all(watch.settled for watch in telling) and time.monotonic() < began + seconds:
         time.sleep(0.005)
     while not all(watch.last for watch in others) and time.monotonic() < began + min(seconds, MOMENT):
         time.sleep(0.005)
     for watch in telling:
         watch.hurries.clear()
-    for watch, was in zip(telling, own, strict=True):
+    for watch in telling:
         # A health path too slow for so many answers within `seconds` is healthy as long as it does answer.
         if trouble := watch.trouble or ("" if watch.last else "nothing"):
             return f"{trouble} {watch.place}"
-        if was and not watch.ours:
+        if watch.had and not watch.ours:
             return f"with another site {watch.place}"
     return ""
 

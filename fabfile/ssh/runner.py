@@ -159,11 +159,18 @@ class Runner:
         self._send(f"file {len(content)} {name}\n".encode() + content)
 
     def run(
-        self, steps: Sequence[Step], rescue: Sequence[Step] = (), *, finish: bool = False, last: bool = False
+        self,
+        steps: Sequence[Step],
+        rescue: Sequence[Step] = (),
+        *,
+        finish: bool = False,
+        last: bool = False,
+        begun: Callable[[Step], object] = lambda _: None,
     ) -> Results:
         """Run `steps` in order; if one fails, the host itself runs `rescue` (each of them must be safe to run).
 
-        With `last` the runner goes when it has done them, which saves a round trip; it can run no more then.
+        `begun` is told of each as it begins. With `last` the runner goes when it has done them, which saves a round
+        trip; it can run no more then.
 
         At Ctrl-C the running step is ended with its children, and KeyboardInterrupt raised after the rescue. With
         `finish` the batch goes on, and `interrupted` is set. A second Ctrl-C no longer waits for the host.
@@ -178,7 +185,7 @@ class Runner:
             self._send(f"batch {len(text)}\n".encode() + text + (BYE if last else b""))
             if last:
                 self._closed.set()
-            ended = self._follow(every)
+            ended = self._follow(every, begun)
             self.busy = False
         failed = next((result for result in ended if not result.ok), None)
         if failed:
@@ -208,7 +215,7 @@ class Runner:
             pass
         self._channel.close()
 
-    def _follow(self, steps: Sequence[Step]) -> list[StepResult]:
+    def _follow(self, steps: Sequence[Step], begun: Callable[[Step], object]) -> list[StepResult]:
         ended: list[StepResult] = []
         step: Step | None = None
         output: list[bytes] = []
@@ -221,6 +228,7 @@ class Runner:
                 case ["begin", number]:
                     step, output, began = steps[int(number)], [], time.monotonic()
                     self._progress.begin(step)
+                    begun(step)
                 case ["end", number, code]:
                     text = b"\n".join(output).decode(errors="replace").strip("\n")
                     result = StepResult(steps[int(number)], int(code), text, time.monotonic() - began)

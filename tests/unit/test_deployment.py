@@ -4,7 +4,7 @@ import dataclasses
 import io
 import json
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -62,13 +62,20 @@ class Played:
         self.files[name] = content
 
     def run(
-        self, steps: Sequence[Step], rescue: Sequence[Step] = (), *, finish: bool = False, last: bool = False
+        self,
+        steps: Sequence[Step],
+        rescue: Sequence[Step] = (),
+        *,
+        finish: bool = False,
+        last: bool = False,
+        begun: Callable[[Step], object] = lambda _: None,
     ) -> Results:
         assert not self.gone
         self.gone = last
         self.finishes.append(finish)
         ended: list[StepResult] = []
         for step in steps:
+            begun(step)
             ended.append(self._one(step))
             if not ended[-1].ok:
                 raise StepError("api", [*ended, *map(self._one, rescue)])
@@ -109,6 +116,7 @@ class Stage:
             yield watches | ({"public": self.public} if self.public else {})
 
         mocker.patch("fabfile.session.watch.watching", watching)
+        mocker.patch("fabfile.session.watch.look_anew")
         self.settle = mocker.patch("fabfile.session.watch.settle", return_value="")
 
     def deploy(self, *, overwrite: bool = False) -> tuple[Session, DeployError | KeyboardInterrupt | None]:
@@ -121,9 +129,9 @@ class Stage:
         state = HostState(
             now=1767225600, live=live, service="active", releases=good, staged=staged, maintenance=self.maintenance
         )
-        runner = Played(console, self.ends)
-        runner.interrupted = self.interrupted
-        session = Session(run, cast("Any", None), cast("Any", runner), state, Results())
+        self.runner = Played(console, self.ends)
+        self.runner.interrupted = self.interrupted
+        session = Session(run, cast("Any", None), cast("Any", self.runner), state, Results())
         try:
             deployment.deploy(session, self.plan, overwrite=overwrite)
         except (DeployError, KeyboardInterrupt) as error:
@@ -482,6 +490,15 @@ def test_the_maintenance_page_is_told(stage: Stage) -> None:
     _, error = stage.deploy()
     assert error is None
     assert stage.stream.getvalue().splitlines()[-1].endswith("; the maintenance page is on")
+
+
+def test_the_watch_looks_anew_when_the_switch_is_over(stage: Stage, mocker: MockerFixture) -> None:
+    """When nothing changes the site any more, and the host makes its own checks."""
+    stage.plan = dataclasses.replace(stage.plan, files={LAYOUT.site_file: "server {}"})
+    looks: list[str] = []
+    mocker.patch("fabfile.session.watch.look_anew", side_effect=lambda _: looks.append(stage.runner.ran[-1]))
+    stage.deploy()
+    assert looks == ["reload_nginx"]
 
 
 def test_a_site_that_does_not_settle_is_rolled_back(stage: Stage) -> None:

@@ -38,6 +38,7 @@ def settle(mocker: MockerFixture, statuses: Statuses, seconds: float = 0.3, befo
     with watch.watching(mocker.Mock(), PUBLIC, {}) as watches:
         while not watches["ssh"].requests or watches["public"].requests < before:
             time.sleep(0.001)
+        watch.look_anew(watches)
         return watch.settle(watches, seconds), watches["public"]
 
 
@@ -92,7 +93,30 @@ def test_what_was_asked_before_the_switch_ended_does_not_count(mocker: MockerFix
         last_of_old.set()
         time.sleep(3 * watch.INTERVAL)  # it is asked now
         threading.Timer(0.2, switched.set).start()
+        watch.look_anew(watches)
         assert watch.settle(watches, 1) == said
+
+
+def test_what_was_asked_since_the_switch_ended_counts(mocker: MockerFixture) -> None:
+    """While the host makes its own checks, the answer has come: nobody waits for another one."""
+    over = threading.Event()
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        over.wait(10)
+        return httpx.Response(200)
+
+    fake = Client(transport=httpx.MockTransport(lambda _: httpx.Response(200)), base_url="http://127.0.0.1")
+    mocker.patch("fabfile.session.watch.client", return_value=fake)
+    with watch.watching(mocker.Mock(), SETTINGS, {}) as watches:
+        while not watches["ssh"].requests:
+            time.sleep(0.001)
+        watch.look_anew(watches)
+        while not watches["ssh"].last:
+            time.sleep(0.001)
+        fake._transport = httpx.MockTransport(answer)
+        time.sleep(3 * watch.INTERVAL)  # it is asked now, and does not answer
+        assert watch.settle(watches, 0) == ""
+        over.set()
 
 
 def test_a_slow_start_has_its_time(mocker: MockerFixture) -> None:
@@ -128,6 +152,7 @@ def test_a_watch_that_cannot_look_says_nothing(mocker: MockerFixture) -> None:
         while not watches["ssh"].requests:
             time.sleep(0.001)
         began = time.monotonic()
+        watch.look_anew(watches)
         assert watch.settle(watches, 60) == ""
         assert time.monotonic() - began < 5
         time.sleep(3 * watch.INTERVAL)
@@ -175,6 +200,7 @@ def seen_from_outside(mocker: MockerFixture, before: Public, after: Public, seco
         while not all(each.requests > 1 for each in watches.values()):
             time.sleep(0.001)
         switched.append(True)
+        watch.look_anew(watches)
         return watch.settle(watches, seconds), watch.public_trouble(watches)
 
 
