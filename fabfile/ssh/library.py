@@ -30,7 +30,7 @@ def archive(layout: Layout, further: Mapping[str, bytes] | None = None) -> bytes
             entry = tarfile.TarInfo(name)
             entry.size = len(data)
             tar.addfile(entry, io.BytesIO(data))
-    return gzip.compress(packed.getvalue(), mtime=0)
+    return gzip.compress(packed.getvalue(), 6, mtime=0)  # 9 takes twice the time for 1 % less
 
 
 @cache

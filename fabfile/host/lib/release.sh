@@ -252,6 +252,7 @@ prune() {
   local keep keep_static
   local "$@"
   local folder used newest=0 ways_back=0 failed=''
+  local -a old=()
   cd "$RELEASES"
   used=$(releases_in_use)
   for folder in $(printf '%s\n' [0-9]*T[0-9]*Z-[0-9a-f]* | sort -r); do
@@ -267,8 +268,9 @@ prune() {
       [ -e "$folder/.deploy/left" ] || [ "$ways_back" -gt "$keep" ] || continue
     fi
     case $used in *" $folder "*) continue ;; esac
-    mv -T "$folder" ".trash-$folder"
+    old+=("$folder")
   done
+  if [ -n "${old[*]}" ]; then mv -t "$(mktemp -d .trash-XXXXXXXX)" -- "${old[@]}"; fi
   git -C "$REPO" worktree prune --expire=now || true
   prune_virtualenvs
   prune_static "$keep_static"

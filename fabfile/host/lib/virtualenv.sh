@@ -21,13 +21,18 @@ build_virtualenv() {
     require_fresh_lock
     sync_virtualenv "$release/.venv"
     require_gunicorn "$release/.venv"
+    take_over_bytecode
   else
     share_packages
     [ -e "$release/.venv" ] || python3 -IS "$DEPLOY_LIBRARY/programs/layer_virtualenv.py" "$shared" "$release/.venv"
+    take_over_bytecode & # uv puts nothing there that could have some
     ! links_code || sync_virtualenv "$release/.venv"
+    wait "$!"
   fi
-  [ -z "$live" ] || keep_bytecode "$live" "$release" "$release/.venv/bin/python"
 }
+
+# Give the release the compiled files of the live one, for all that did not change.
+take_over_bytecode() { [ -z "$live" ] || keep_bytecode "$live" "$release" "$release/.venv/bin/python"; }
 
 # Whether code of the commit is copied into its virtualenv, which then is like no other.
 copies_code() {
