@@ -44,6 +44,9 @@ TOGETHER = (
     "tests/lab/test_tls.py",
     "tests/lab/test_commands.py",
     "tests/lab/test_lab.py",
+    "tests/host/test_data.py",
+    "tests/host/test_static_files.py",
+    "tests/unit/test_wheel.py",
     "tests/unit/test_site.py",
     "tests/unit/test_warm.py",
 )

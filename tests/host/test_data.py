@@ -1,9 +1,10 @@
 """Where an app's data lies: asked of real Djangos, old and new, and judged."""
 
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from fabfile.config.settings import Media
 from fabfile.output import advice
 from fabfile.ssh.runner import StepError
 from fabfile.steps import proof
+from tests.host.loaded import Loaded
 from tests.host.local_host import World
 
 PROGRAMS = Path(__file__).parents[2] / "fabfile/host/programs"
@@ -49,21 +51,29 @@ if len(sys.argv) > 2:
     call_command("migrate", verbosity=0)
 print(json.dumps(runpy.run_path(sys.argv[1])["answers"]()))
 """
+MODULES = (
+    "django.core.management.commands.migrate", "django.db.backends.sqlite3.base", "django.db.models",
+    "django.contrib.messages.storage", "django.urls", "django.core.files.storage",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def django_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def django_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Loaded]]:
     """The Python of a virtualenv with a version of Django, made once."""
     folder = tmp_path_factory.mktemp("djangos")
+    made: dict[str, Loaded] = {}
 
-    def make(version: str) -> Path:
-        venv = folder / version.translate({ord(sign): "_" for sign in "=><*,."})
-        if not venv.exists():
+    def make(version: str) -> Loaded:
+        if version not in made:
+            venv = folder / version.translate({ord(sign): "_" for sign in "=><*,."})
             subprocess.run(["uv", "venv", "--quiet", venv], check=True)
             subprocess.run(["uv", "pip", "install", "--quiet", "--python", venv / "bin/python", version], check=True)
-        return venv / "bin/python"
+            made[version] = Loaded(venv / "bin/python", *MODULES)
+        return made[version]
 
-    return make
+    yield make
+    for python in made.values():
+        python.end()
 
 
 @pytest.fixture
@@ -85,12 +95,10 @@ def write(release: Release, settings: str, models: str = MODELS) -> None:
     Path(release.root, "site_settings.py").write_text(settings)
 
 
-def ask(python: Path, release: Release, *more: str) -> dict[str, Any]:
+def ask(python: Loaded, release: Release, *more: str) -> dict[str, Any]:
     """What ask_django.py says in a process that has loaded the release's Django."""
-    program = PROGRAMS / "ask_django.py"
-    done = subprocess.run(
-        [python, "-c", ASK, program, *more], cwd=release.root, capture_output=True, text=True, check=True
-    )
+    done = python.run(ASK, PROGRAMS / "ask_django.py", *more, folder=Path(release.root), environment=os.environ)
+    assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 

@@ -4,11 +4,13 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.host.loaded import Loaded
 
 PROGRAM = Path(__file__).parents[2] / "fabfile/host/programs/collect_static.py"
 SETTINGS = """
@@ -48,6 +50,7 @@ if os.environ.get("LOADED"):
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
+MODULES = ("whitenoise.storage", "django.contrib.staticfiles.management.commands.collectstatic")
 
 
 @dataclass
@@ -56,6 +59,7 @@ class Sites:
 
     root: Path
     packages: Path
+    python: Loaded
 
     def release(self, name: str, before: str = "") -> Path:
         """A release, with the code of the one `before` it."""
@@ -75,18 +79,11 @@ class Sites:
         (folder / ".deploy/virtualenv").symlink_to(self.packages)
         return folder
 
-    def collect(self, name: str, live: str = "", *, loaded: bool = True) -> str:
+    def collect(self, name: str, live: str = "", *, loaded: bool = True, code: str = LOADED) -> str:
         """What the program says of a release; that it ends well."""
         words = [name and self.root / name, live and self.root / live, "staticfiles", "manage.py"]
-        done = subprocess.run(
-            [self.packages / "bin/python", "-c", LOADED, PROGRAM, *words],
-            cwd=self.root / name,
-            env={"PATH": os.environ["PATH"], "LOADED": "1" if loaded else ""},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
+        environment = {"PATH": os.environ["PATH"], "LOADED": "1" if loaded else ""}
+        done = self.python.run(code, PROGRAM, *words, folder=self.root / name, environment=environment)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -189,9 +186,16 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def python(packages: Path) -> Iterator[Loaded]:
+    loaded = Loaded(packages / "bin/python", *MODULES)
+    yield loaded
+    loaded.end()
+
+
 @pytest.fixture
-def sites(tmp_path: Path, packages: Path) -> Sites:
-    return Sites(tmp_path, packages)
+def sites(tmp_path: Path, packages: Path, python: Loaded) -> Sites:
+    return Sites(tmp_path, packages, python)
 
 
 LINKED, COLLECTED = True, False
@@ -325,9 +329,6 @@ def test_what_is_not_to_be_had_as_links_is_collected(sites: Sites) -> None:
     made = sites.made("one")
     no_links = "def link(*_): raise OSError(18, 'EXDEV')\nos.link = link\nrunpy.run_path("
     driver = LOADED.replace("runpy.run_path(", no_links)
-    words = [PROGRAM, release, sites.root / "one", "staticfiles", "manage.py"]
-    environment = {"PATH": os.environ["PATH"], "LOADED": "1"}
-    python = sites.packages / "bin/python"
-    subprocess.run([python, "-c", driver, *words], cwd=release, env=environment, check=True, timeout=60)
+    assert sites.collect("two", live="one", code=driver) == ""
     assert sites.made("two") == made
     assert not (release / "staticfiles/staticfiles.json").samefile(sites.root / "one/staticfiles/staticfiles.json")
