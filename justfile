@@ -32,7 +32,7 @@ server-logs ENV DOPPLER_CONFIG="" LINES="":
 server-status ENV DOPPLER_CONFIG="":
     @uv run fab --hosts="$1" status ${2:+--doppler-config="$2"}
 
-# Lint, types and every test, on real lab hosts too (some 20 minutes); or only the tests named, and nothing else
+# Lint, types and every test, on real lab hosts too (half an hour and more); or only the tests named, and nothing else
 test *ARGS:
     #!/usr/bin/env bash
     set -euo pipefail
@@ -49,7 +49,7 @@ test *ARGS:
     echo "coverage without the lab: $(uv run coverage report --format=total) %"
     exit $failed
 
-# The tests that need neither root nor a lab (about a minute)
+# The tests that need neither root nor a lab (a few minutes)
 unit *ARGS:
     @uv run pytest --numprocesses=6 tests/unit tests/host "$@"
 
