@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from . import cgroup
-from .machine import CACHE, ENV, HOSTS, LabError, Say, discard, last_line, locked, mount_overlay, run
+from .machine import CACHE, ENV, HOSTS, KEYRING, LabError, Say, discard, last_line, locked, mount_overlay, run
 
 SUITES = ("bookworm", "trixie")
 KINDS = ("ready", "bare")
@@ -181,9 +181,11 @@ def _build_bare(suite: str, part: Path, say: Say) -> Path:
         seen += line.startswith("I: ")
         progress.at(bootstrap_percent(seen))
 
-    options = ["--variant=minbase", f"--include={','.join(BARE_PACKAGES)}", f"--dpkgopt={DPKG_OPTION}"]
+    # Not every machine's apt trusts Debian's keys.
+    options = ["--variant=minbase", f"--keyring={KEYRING}", f"--dpkgopt={DPKG_OPTION}"]
+    include = f"--include={','.join(BARE_PACKAGES)}"
     mirror = [found] if (found := own_mirror()) else []
-    _follow(part, ["mmdebstrap", *options, suite, str(root), *mirror], count)
+    _follow(part, ["mmdebstrap", *options, include, suite, str(root), *mirror], count)
     for name, text in BARE_FILES.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
