@@ -58,11 +58,16 @@ def _start() -> str:
 def main() -> None:
     """`python -m testbed.warm SOCKET`: import everything, and fork for every request until stdin ends."""
     import fabfile
+    import testbed
 
-    for package in (fabfile, importlib.import_module("testbed")):
-        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-            if module.name not in ("testbed.warm", "testbed.warm_client"):
-                importlib.import_module(module.name)
+    modules = [
+        *pkgutil.walk_packages(fabfile.__path__, "fabfile."),
+        *pkgutil.iter_modules(testbed.__path__, "testbed."),
+    ]
+    for module in modules:
+        if module.name not in ("testbed.warm", "testbed.warm_client"):
+            importlib.import_module(module.name)
+    _use()
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(sys.argv[1])
     listener.listen(50)
@@ -79,6 +84,16 @@ def main() -> None:
                 _run(request)
             return
         connection.close()
+
+
+def _use() -> None:
+    """Do once what every run does anew and what always comes to the same: compile templates, read the library."""
+    from fabfile.plan import rendering
+    from fabfile.ssh import library
+    from testbed.sample import sample
+
+    rendering.files(sample(repo="git@example.org:team/app.git"))
+    library.files()
 
 
 def _nurse(connection: socket.socket) -> dict[str, Any] | None:
