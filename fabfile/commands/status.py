@@ -2,14 +2,14 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
+from ..config.settings import Settings
 from ..errors import Unhealthy
 from ..output import advice
 from ..plan import certificate, lock, rendering, rights, services
 from ..plan.state import HostState, parse
 from ..session.run import Run
 from ..session.session import evidence, meanwhile, read_logs, rights_to_mend
-from ..ssh import http
-from ..ssh.connection import connect
+from ..ssh.connection import Connection, connect
 from ..steps import nginx, secrets, survey
 
 # What a timer's job does, by systemd's word for the state of its unit.
@@ -22,14 +22,12 @@ def status(run: Run) -> None:
     look = [survey.read_host(), nginx.look_at_site(settings), survey.holder(), secrets.look(settings)]
     with connect(run.host) as connection, connection.runner() as runner:
         meanwhile(lambda: rendering.files(settings))
-        with ThreadPoolExecutor(1) as aside, http.client(connection, settings) as client:
-            asked = aside.submit(http.ask, client, settings.health_path)
-            results = runner.run(look)
-            answer = asked.result()
-        state = parse(results[survey.READ].output.splitlines())
+        asked = ThreadPoolExecutor(1).submit(ask_nginx, connection, settings)
+        results = runner.run(look)
+        state, answer = parse(results[survey.READ].output.splitlines()), asked.result()
         checks = nginx.parse_checks(results[nginx.LOOK].output)
         hidden = state.maintenance and answer == "503"  # the host's own look asks gunicorn then
-        if not answer.startswith(http.BLIND) and not hidden:  # else the host's own look is all there is
+        if answer and not hidden:  # else the host's own look is all there is
             checks.add("http_200", ok=answer == "200", detail=f"{settings.health_path} answers {answer}")
         shown = certificate.parse(results[nginx.LOOK].output.splitlines())
         if shown:
@@ -60,6 +58,15 @@ def status(run: Run) -> None:
                 evidence=evidence(outcome.logs, checks.failed),
                 hint=next_command(run, state, checks),
             )
+
+
+def ask_nginx(connection: Connection, settings: Settings) -> str:
+    """What nginx answers for the health path, through SSH; nothing where the host passes no connection on."""
+    from ..ssh import http  # httpx takes 0.1 s
+
+    with http.client(connection, settings) as client:
+        answer = http.ask(client, settings.health_path)
+    return "" if answer.startswith(http.BLIND) else answer
 
 
 def next_command(run: Run, state: HostState, checks: nginx.Checks) -> str:
