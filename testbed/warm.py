@@ -67,7 +67,7 @@ def main() -> None:
     for module in modules:
         if module.name not in ("testbed.warm", "testbed.warm_client"):
             importlib.import_module(module.name)
-    _use()
+    _warm_up()
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(sys.argv[1])
     listener.listen(50)
@@ -86,7 +86,7 @@ def main() -> None:
         connection.close()
 
 
-def _use() -> None:
+def _warm_up() -> None:
     """Do once what every run does anew and what always comes to the same: compile templates, read the library."""
     from fabfile.plan import rendering
     from fabfile.ssh import library

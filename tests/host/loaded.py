@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 SERVER = """
-import importlib, json, os, sys, traceback
+import importlib, json, os, signal, sys, traceback
 
 for name in sys.argv[1:]:
     importlib.import_module(name)
 
 def run(order):
+    signal.alarm(order["limit"])
     os.setsid()
     os.chdir(order["folder"])
     os.environ.clear()
@@ -42,6 +43,9 @@ for line in sys.stdin:
 """
 
 
+LIMIT = 60  # seconds for one program; then it is killed
+
+
 class Loaded:
     """A Python at `python` with `modules` loaded."""
 
@@ -60,7 +64,7 @@ class Loaded:
         with tempfile.NamedTemporaryFile() as out, tempfile.NamedTemporaryFile() as err:
             order = {
                 "code": code, "words": [str(word) for word in words], "folder": str(folder),
-                "environment": dict(environment), "out": out.name, "err": err.name,
+                "environment": dict(environment), "out": out.name, "err": err.name, "limit": LIMIT,
             }  # fmt: skip
             self.process.stdin.write(json.dumps(order) + "\n")
             self.process.stdin.flush()
