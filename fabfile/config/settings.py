@@ -51,6 +51,9 @@ class Timeouts(Table):
     sync: Seconds = setting(600, "uv sync", new_release=False)
     collectstatic: Seconds = setting(300, "manage.py collectstatic", new_release=False)
     migrate: Seconds = setting(900, "manage.py migrate", new_release=False)
+    lock: Seconds = setting(
+        5, "a migration to get a lock of PostgreSQL, behind which visitors wait; tried three times", new_release=False
+    )
     commands: Seconds = setting(600, "each command of `build`, `before_switch` and `after_switch`", new_release=False)
     boot: Seconds = setting(
         60, "the first answer of the new release's gunicorn, in the proof and in a restart", new_release=False

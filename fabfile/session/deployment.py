@@ -55,13 +55,18 @@ def prove(session: Session, plan: Plan) -> Activation:
         session.runner.run(sequence.prove_processes(plan))
         return plan.beside
     results = session.runner.run(sequence.build_and_boot(plan), rescue=sequence.abandon_build(plan))
-    for note in django.notes(results.output(django.BUILD)):
-        session.run.console.say(f"  {note}")
+    tell_notes(session, results.output(django.BUILD))
     warn_of_schema(session, proof.ahead(results[proof.DATA].output))
     warn_of_uploads(session, proof.unseen(results[proof.DATA].output))
     comparison = _read_comparison(results[proof.COMPARE].output)
     units = [path.name for path in plan.units]
     return plan.forced or choose(comparison, units, running=session.state.service == "active")
+
+
+def tell_notes(session: Session, output: str) -> None:
+    """Say what a step has to tell although it went well."""
+    for note in django.notes(output):
+        session.run.console.say(f"  {note}")
 
 
 def warn_of_schema(session: Session, ahead: list[str]) -> None:
@@ -105,6 +110,7 @@ def switch(session: Session, plan: Plan, activation: Activation) -> None:
         except StepError as error:
             raise _failed(session, plan, error) from error
         schema = add_migrations(session, results)
+        tell_notes(session, results.output(django.MIGRATE))
         checks = nginx.parse_checks(results[nginx.CHECK].output)
         outcome.add_checks(checks)
         note_certificate(session, results[nginx.CHECK].output)

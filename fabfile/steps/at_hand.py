@@ -23,6 +23,7 @@ def run_by_hand(settings: Settings, release: Release, *, manage: bool) -> Step:
         "project": settings.project,
         "manage_py": settings.manage if manage else None,
         **django.doppler(settings),
+        "lock": settings.timeouts.lock,
     }
     return Step("run_the_command", "Run the command", "run_by_hand", parameters)
 

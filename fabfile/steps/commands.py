@@ -22,6 +22,7 @@ def run(settings: Settings, release: Release, when: When) -> list[Step]:
             "run_command",
             {
                 **manage(settings, release),
+                "lock": settings.timeouts.lock,
                 "setting": when,
                 "words": command_words(command),
                 # What npm fetches for a build has no business with them.

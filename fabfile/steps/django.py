@@ -8,7 +8,7 @@ from .step import Step, Value
 
 BUILD = "build_the_virtualenv"
 MIGRATE = "migrate_the_database"
-NOTE = "note: "  # begins a line of host/lib/virtualenv.sh that a person is to see although the step goes well
+NOTE = "note: "  # begins a line that a person is to see although the step goes well
 
 
 def build_virtualenv(settings: Settings, release: Release, *, anew: bool = False) -> Step:
@@ -33,8 +33,9 @@ def collect_static(settings: Settings, release: Release) -> Step:
 
 def migrate(settings: Settings, release: Release) -> Step:
     """Apply the migrations of the release."""
-    parameters, timeout = manage(settings, release), settings.timeouts.migrate
-    return Step(MIGRATE, "Migrate the database", "migrate", parameters, timeout=timeout)
+    parameters = {**manage(settings, release), "lock": settings.timeouts.lock}
+    timeout = settings.timeouts.migrate
+    return Step(MIGRATE, "Migrate the database", "migrate", parameters, timeout=timeout, limit="timeouts.migrate")
 
 
 def doppler(settings: Settings) -> dict[str, Value]:
@@ -49,7 +50,7 @@ def manage(settings: Settings, release: Release) -> dict[str, Value]:
 
 
 def notes(output: str) -> list[str]:
-    """What the build of the virtualenv has to tell although it went well."""
+    """What a step has to tell although it went well."""
     return [line.removeprefix(NOTE) for line in output.splitlines() if line.startswith(NOTE)]
 
 
@@ -60,6 +61,7 @@ def migrations(output: str) -> tuple[list[str], str]:
     for name, said in zip(pieces[::2], pieces[1::2], strict=True):
         if re.search(r" OK$", said, re.MULTILINE):
             applied.append(name)
+            begun = ""  # it may have been tried before
         else:
             begun = name
     return applied, begun

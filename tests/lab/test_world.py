@@ -1,9 +1,11 @@
 """The world fails: each trouble has its exit code, one error that names it, and leaves the site as it was."""
 
 import re
+import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,9 +19,10 @@ from fabfile.ssh.connection import connect
 from fabfile.ssh.runner import ConnectionLost
 from testbed import bash
 from testbed.bash import shell
-from testbed.harness import VIEWS, WSGI, Site, interrupted, throw_away, wait_for
-from testbed.lab import LabHost
+from testbed.harness import VIEWS, WSGI, Site, interrupted, running, throw_away, wait_for
+from testbed.lab import LabHost, get_secrets
 from testbed.sample import sample
+from testbed.traffic import Traffic
 from testbed.world import TIMEOUTS, Relay, answers, fails, healed, instead, limit, relay, small_disk, stopped, undone
 
 pytestmark = pytest.mark.lab
@@ -155,22 +158,88 @@ def test_a_migration_fails_halfway(site: Site) -> None:
 
 
 def test_a_migration_that_waits_for_a_lock(site: Site) -> None:
-    """It is ended with its query: no session goes on waiting, and with it every visitor behind it."""
+    """It waits for a moment at a time, so nobody behind it waits longer; then it is told who holds what it needs."""
     site.commit(migration("0003_waits", "migrations.RunSQL('ALTER TABLE pages_note ADD waits text')"))
-    holder = "BEGIN; SELECT count(*) FROM pages_note; SELECT pg_sleep(300)"
-    terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'BEGIN%pg_sleep%'"
-    waiting = "SELECT query FROM pg_stat_activity WHERE query LIKE 'ALTER%'"
-    psql = "runuser -u postgres -- psql -qtA consult -c"
+    with holding(site):
+        limit(site, lock=1)
+        with Traffic(site.host.address, site.domain) as traffic:
+            told = fails(site, 5, "Migrate the database", "pages_note was not free within 1 s, 3 times: pid ")
+        assert re.search(
+            r"\(consult, idle in transaction, last SELECT, since [\d:]{8} UTC, \d+ s\) holds it", told["error"]
+        )
+        assert re.search(r"SELECT pg_terminate_backend\(\d+\)", told["suggestions"][0])
+        assert "timeouts.lock" in told["suggestions"][0]
+        assert told["migrations"] == []
+        assert not traffic.count().failed, "those who read notes were let in between"
+        assert not at_work(site, "ALTER")
+        limit(site, lock=30, migrate=5)
+        fails(site, 5, "Migrate the database", "took longer than 5 s", "timeouts.migrate")
+    healed(site)
+
+
+def test_a_migration_that_gets_its_lock_in_the_end(site: Site) -> None:
+    """It is tried again, which is said; what is written for a busy database waits as long as that takes."""
+    limit(site, lock=2)
+    site.commit(migration("0003_again", "migrations.RunSQL('ALTER TABLE pages_note ADD again text')"))
+    with running(site, "deploy", "--branch", site.branch) as deploy:
+        with holding(site):
+            wait_for(lambda: at_work(site, "ALTER"))
+            wait_for(lambda: not at_work(site, "ALTER"))
+        said, _ = deploy.communicate(timeout=60)
+    assert deploy.returncode == 0, said
+    assert "  pages_note was not free within 2 s, tried again: pid" in said
+    patient = "migrations.RunSQL('CREATE INDEX CONCURRENTLY patient ON pages_note (text)')"
+    site.commit(migration("0004_patient", patient, "0003_again", atomic=False))
+    with running(site, "deploy", "--branch", site.branch) as deploy:
+        with holding(site):
+            wait_for(lambda: at_work(site, "CREATE INDEX", "3 s"))
+        said, _ = deploy.communicate(timeout=60)
+    assert deploy.returncode == 0, said
+    assert "tried again" not in said
+    assert site.live() == site.releases()[-1]
+
+
+def test_two_who_migrate_one_database(site: Site) -> None:
+    """The second one waits until the first has ended, and says so: here a deploy, and somebody by hand."""
+    until_told = "DO $$ BEGIN WHILE NOT EXISTS (SELECT FROM pages_note WHERE text = 'go on') LOOP "
+    until_told += "PERFORM pg_sleep(0.1); END LOOP; END $$"
+    site.commit(migration("0003_first", f'migrations.RunSQL("{until_told}")'))
+    with running(site, "deploy", "--branch", site.branch) as first:
+        wait_for(lambda: at_work(site, "DO "))
+        with running(site, "manage", "migrate --noinput") as second:
+            assert second.stdout
+            told = second.stdout.readline()
+            assert re.match(r"note: another migrate is at work on this database \(pid \d+\): waiting for it", told)
+            site.add_note("go on")
+            said, _ = second.communicate(timeout=60)
+            assert "No migrations to apply" in said
+        said, _ = first.communicate(timeout=60)
+    assert (first.returncode, second.returncode) == (0, 0), said
+
+
+def psql(site: Site, query: str) -> str:
+    """What the site's database answers to its superuser."""
+    return site.run(f"runuser -u postgres -- psql -qtA consult -c {shlex.quote(query)}").strip()
+
+
+def at_work(site: Site, query: str, since: str = "0 s") -> bool:
+    """Whether a session of the site's database has been at a query for so long that begins like this."""
+    begun = f"query LIKE '{query}%' AND state = 'active' AND now() - query_start > '{since}'"
+    return psql(site, f"SELECT count(*) FROM pg_stat_activity WHERE {begun}") != "0"  # noqa: S608 -- ours
+
+
+@contextmanager
+def holding(site: Site) -> Generator[None]:
+    """A session of the app's own that works with the notes, and does not end its transaction meanwhile."""
+    begin = "BEGIN; DELETE FROM pages_note WHERE false; SELECT count(*) FROM pages_note;"
+    hold = f"(echo {shlex.quote(begin)}; sleep 300) | psql -q {get_secrets(site.host)['DATABASE_URL']}"
     with undone(
         site,
-        f'systemd-run --quiet --unit=holder {psql} "{holder}"',
-        f'{psql} "{terminate}"; systemctl stop holder || true',
+        f"systemd-run --quiet --unit=holder bash -c {shlex.quote(hold)}",
+        "systemctl stop holder",
     ):
-        limit(site, migrate=5)
-        fails(site, 5, "Migrate the database", "took longer than 5 s", "timeouts")
-        assert site.run(f'{psql} "{waiting}"').strip() == ""
-        assert site.get("/notes/").status_code == 200
-    healed(site)
+        wait_for(lambda: psql(site, "SELECT 1 FROM pg_locks WHERE relation = 'pages_note'::regclass AND granted"))
+        yield
 
 
 def test_the_disk_is_full(site: Site) -> None:

@@ -171,6 +171,7 @@ WITH_THE_APP = {
     "collect_static": {"django"},
     "prove_processes": {"django"},
     "manage": {"django"},
+    "migrate": {"django"},
     "ask_django": {"django"},
     "fork_server": {"django"},
 }  # run with the Python of a release

@@ -18,10 +18,10 @@ find_live() {
 # Its words are in the file `words` sent to the runner, a NUL behind each. By the release's real folder: the next deploy
 # may switch meanwhile, and prunes no release in which a process works.
 run_by_hand() {
-  local release project manage_py doppler_project doppler_config
+  local release project manage_py doppler_project doppler_config lock
   local "$@"
   local terminal=${TERM-} code=0 interrupted=''
-  local -a words doppler
+  local -a words doppler program
   mapfile -t -d '' words <"$DEPLOY_FILES/words"
   echo $$ >"$DEPLOY_WORK/command.pid" # with the runner goes this group
   trap 'interrupted=1' INT # of a terminal; the command has it, too, and may go on
@@ -31,7 +31,8 @@ run_by_hand() {
   if [ -n "$manage_py" ]; then
     # Who names other settings means them; who names none means the website's.
     case " ${words[*]} " in *' --settings'*) ;; *) export DEPLOY_WEBSITE=$STATE/up ;; esac
-    in_python manage.py "$manage_py" "${words[@]}" || code=$?
+    program_for "${words[0]}"
+    in_python "${program[@]}" "$manage_py" "${words[@]}" || code=$?
   else
     cd "$release/$project"
     doppler_run "$doppler_project" "$doppler_config"

@@ -4,8 +4,8 @@ set -euo pipefail
 # Run one of them: run_command ... `words`, one a line, of the list `setting`. manage.py runs as in migrate; another
 # program has the secrets only if `secrets` says so. Neither gets the lock: what it leaves running could keep it.
 run_command() {
-  # shellcheck disable=SC2034 # one that manage reads
-  local release project manage_py doppler_project doppler_config setting words secrets
+  # shellcheck disable=SC2034 # those that manage reads
+  local release project manage_py doppler_project doppler_config lock setting words secrets
   local "$@"
   local program
   local -a command doppler=()

@@ -53,7 +53,18 @@ doppler_run() {
 }
 
 # Run manage.py of the caller's release with its secrets, as the service would: manage COMMAND...
-manage() { in_app manage.py "$manage_py" "$@"; }
+manage() {
+  local -a program
+  program_for "$1"
+  in_app "${program[@]}" "$manage_py" "$@"
+}
+
+# Words of the program of ours that runs a manage.py command, as the array `program`: migrations wait for a lock of the
+# database for the caller's `lock` seconds.
+program_for() {
+  program=(manage.py)
+  [ "$1" != migrate ] || program=(migrate.py "$lock")
+}
 
 # Run a program of ours with the Python and the secrets of the caller's release: in_app PROGRAM WORD... Where the proof has
 # the app loaded, it runs in a fork of that, which saves loading the app once more.
@@ -118,7 +129,7 @@ collect_static() {
 }
 
 migrate() {
-  local release project manage_py doppler_project doppler_config
+  local release project manage_py doppler_project doppler_config lock
   local "$@"
   # What its wsgi.py falls back to is known by now; manage.py may fall back to others, and so to another database.
   export DEPLOY_WEBSITE=$DEPLOY_WORK/proof/up
