@@ -13,14 +13,18 @@ OVERWRITE = "replace what was edited on the server; copies are kept in /srv/NAME
 
 
 @task(
-    {"force": "do every step, even when nothing changed, and install all packages anew", "overwrite": OVERWRITE},
+    {
+        "force": "do every step, even when nothing changed, and install all packages anew",
+        "overwrite": OVERWRITE,
+        "backwards": "take a commit that lacks some of what is live: an older one, or one from beside it",
+    },
     settings=["branch"],
 )
-def deploy(run: "Run", force: bool = False, overwrite: bool = False, wait: int = 0) -> None:
+def deploy(run: "Run", force: bool = False, overwrite: bool = False, backwards: bool = False, wait: int = 0) -> None:
     """Put a branch, tag or commit live, and nobody who uses the site notices."""
     from .commands.deploy import deploy
 
-    deploy(run, force=force, overwrite=overwrite, wait=wait)
+    deploy(run, force=force, overwrite=overwrite, backwards=backwards, wait=wait)
 
 
 @task({"to": "a release id, its beginning, or a commit; the newest good release before the live one when not given"})

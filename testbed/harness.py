@@ -154,6 +154,7 @@ class Site:
             "path": self.app_link,
             "project": VALUES["project"],
             "wsgi": VALUES["wsgi"],
+            "backwards": True,  # tests take turns on a host, each with its own branch
         }
         return where | self.settings
 

@@ -11,7 +11,7 @@ from typing import Any
 from ..config.layout import Release
 from ..errors import ConfigError, ProvisionError
 from ..output.console import printable
-from ..plan import rendering, services
+from ..plan import commits, rendering, services
 from ..plan.activation import Activation
 from ..plan.adoption import judge as adoption
 from ..plan.adoption.findings import Finding
@@ -28,7 +28,7 @@ from ..ssh.runner import Runner, StepError
 from ..steps import adopt as steps
 from ..steps import proof, release, sequence, server, tls
 from ..steps.step import Step
-from .deploy import find_commit, fingerprint, next_id, send_release_files
+from .deploy import fingerprint, next_id, send_release_files
 from .provision import DEPLOY_KEY, RIGHT, let_in, not_done
 
 
@@ -266,8 +266,9 @@ def build(run: Run, seen: Adoption, wait: int) -> Release:
     settings, layout = run.settings, run.host.layout
     first = (release.fetch(settings, seen.commit), steps.take_commit(seen.commit), steps.save_changes())
     with open_session(run, "adopt", wait, *first, in_place=True) as session:
-        commit, subject = find_commit(run, session.results[steps.COMMIT].output)
-        run.console.say(f"  {commit[:7]} is live: {printable(subject)}")
+        found = commits.parse(session.results[steps.COMMIT].output, run.name, settings)
+        commit = found.commit
+        run.console.say(f"  {commit[:7]} is live: {printable(found.subject)}")
         for line in session.results[steps.CHANGES].output.splitlines():
             run.console.say(f"  {printable(line)}")
         now = session.state.live_release

@@ -1,6 +1,5 @@
 """deploy: put a branch, tag or commit live, and nobody who uses the site notices."""
 
-import difflib
 import hashlib
 import json
 from datetime import UTC, datetime
@@ -9,25 +8,27 @@ from pathlib import PurePosixPath
 from ..config.settings import Settings
 from ..errors import ConfigError, ProvisionError
 from ..output.console import printable
-from ..plan import rendering, services
+from ..plan import commits, rendering, services
 from ..plan.activation import Activation
 from ..plan.lock import operator
 from ..plan.plan import Plan
 from ..plan.state import HostState
-from ..session import deployment
+from ..session import deployment, guards
 from ..session.run import Run
 from ..session.session import Session, open_session
 from ..steps import release, service
 
 
-def deploy(run: Run, *, force: bool, overwrite: bool, wait: int) -> None:
+def deploy(run: Run, *, force: bool, overwrite: bool, backwards: bool, wait: int) -> None:
     """The recipe: read, decide, build, prove, switch, check, tidy."""
     if not run.settings.repo:
         raise ConfigError(f"{run.name} has no repo", hint="set repo in hosts.toml")
     ref = run.outcome.git_branch = run.settings.branch
     with open_session(run, f"deploy {ref}", wait, release.fetch(run.settings)) as session:
-        commit, subject = find_commit(run, session.results[release.FETCH].output)
-        run.outcome.git_commit = commit
+        found = commits.parse(session.results[release.FETCH].output, run.name, run.settings)
+        commit = run.outcome.git_commit = found.commit
+        guards.tell_unpushed(run, commit)
+        guards.refuse_backwards(run, found, session.commit, backwards=backwards)
         edited = session.edited
         if edited and not overwrite:
             session.runner.run([service.refuse_edited(edited)])
@@ -38,26 +39,12 @@ def deploy(run: Run, *, force: bool, overwrite: bool, wait: int) -> None:
             session.nothing_to_do(f"{ref} ({commit[:7]}) is live as {session.state.live}", session.state.live)
             run.invite()
             return
-        run.console.say(f"  {ref} is {commit[:7]} {printable(subject)}")
+        run.console.say(f"  {ref} is {commit[:7]} {printable(found.subject)}")
         if plan.commit:
+            guards.require(run, commit)
             send_release_files(session, plan)
         deployment.deploy(session, plan, overwrite=bool(edited))
         run.invite()
-
-
-def find_commit(run: Run, answer: str) -> tuple[str, str]:
-    """Read the answer of `fetch`: the commit that the ref names and its subject. ConfigError names the nearest refs."""
-    ref, known = run.settings.branch, []
-    for line in answer.splitlines():
-        word, _, rest = line.partition(" ")
-        if word == "commit":
-            commit, _, subject = rest.partition(" ")
-            return commit, subject
-        if word == "known":
-            known.append(rest)
-    nearest = difflib.get_close_matches(ref, known, n=3)
-    hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"git push origin {ref}"
-    raise ConfigError(f"{run.name}: {run.settings.repo} has no branch, tag or commit {ref}", hint=hint)
 
 
 def decide(session: Session, commit: str, *, force: bool) -> Plan | None:

@@ -1,6 +1,7 @@
 """What can be set for an app and a host: names, types, defaults; `hosts_file` reads the values."""
 
 import posixpath
+from fnmatch import fnmatchcase
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
@@ -15,6 +16,7 @@ from .texts import (
     AppPath,
     BodySize,
     BranchName,
+    BranchPattern,
     Domain,
     DopplerName,
     Email,
@@ -23,6 +25,7 @@ from .texts import (
     InnerPath,
     Jump,
     Line,
+    LocalCommand,
     PathFromProject,
     Proxy,
     PublicUrl,
@@ -150,6 +153,19 @@ class Settings(Table):
     repo: Repository | None = setting(None, "address of the git repository", new_release=True, secret=True)
     # The commit that it names decides, not the name.
     branch: BranchName = setting("main", "what `deploy` takes by default", new_release=False)
+    branches: tuple[BranchPattern, ...] = setting(
+        (), 'all that `deploy` takes, e.g. ["main", "release/*"]; anything when empty', new_release=False
+    )
+    backwards: bool = setting(
+        False,
+        "`deploy` takes commits that lack some of what is live without `--backwards`, as where branches take turns",
+        new_release=False,
+    )
+    require: LocalCommand | None = setting(
+        None,
+        "command that has to succeed on the machine that deploys, before a commit is built there, e.g. `just test`",
+        new_release=False,
+    )
     # Of an app that is not named in [app], `inventory` knows it: /srv/NAME/app.
     path: AppPath = setting(
         "/app", "the link to the live release; `/srv/NAME/app` unless `name` stands in `[app]`", new_release=True
@@ -271,6 +287,12 @@ class Settings(Table):
         """The folders that outlive releases, the one of uploads among them."""
         media = self.media.folder
         return self.linked_dirs if media is None or media in self.linked_dirs else (*self.linked_dirs, media)
+
+    @model_validator(mode="after")
+    def _deploys_what_it_may(self) -> Self:
+        if self.branches and not any(fnmatchcase(self.branch, pattern) for pattern in self.branches):
+            raise ValueError(f"branch {self.branch} is none of branches: {', '.join(self.branches)}")
+        return self
 
     @model_validator(mode="after")
     def _pins_one_jump_host(self) -> Self:

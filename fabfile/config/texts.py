@@ -132,6 +132,15 @@ def release_command(value: str) -> str:
     return value
 
 
+def local_command(value: str) -> str:
+    """Return `value` if it is a program with its arguments; ValueError says why not, and what to write instead."""
+    if not command_words(value):
+        raise ValueError("must name a program with its arguments")
+    if sign := _sign_of_a_shell(value):
+        raise ValueError(f"must not have {sign} outside of quotes, for no shell runs it: write sh -c '...'")
+    return value
+
+
 def _sign_of_a_shell(value: str) -> str:
     """Return the first sign outside of quotes by which a shell would begin something new."""
     tokens = shlex.shlex(value, posix=True, punctuation_chars=";<>|&")
@@ -175,6 +184,12 @@ AppName = Annotated[
 AppPath = Annotated[str, AfterValidator(app_path)]
 BodySize = Annotated[str, matching(r"[0-9]{1,9}[kmgKMG]?", "must be a size as nginx writes it, like 20m")]
 BranchName = Annotated[str, AfterValidator(branch_name)]
+BranchPattern = Annotated[
+    str,
+    matching(
+        r"[A-Za-z0-9_*?][A-Za-z0-9._/@+#=*?-]*", "must be the name of a branch or tag, with * for any part: release/*"
+    ),
+]
 Domain = Annotated[
     str,
     matching(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?", "must be a host name like api.consult.dev"),
@@ -226,6 +241,7 @@ VALUED_SYNC_OPTIONS = (
 )  # fmt: skip
 InnerPath = Annotated[str, AfterValidator(inner_path)]
 Line = Annotated[str, AfterValidator(one_line)]
+LocalCommand = Annotated[str, AfterValidator(local_command)]
 PathFromProject = Annotated[str, AfterValidator(path_from_project)]
 Proxy = Annotated[str, AfterValidator(proxy)]
 PublicUrl = Annotated[

@@ -54,6 +54,11 @@ class Session:
         return self.layout.release(self.state.live) if self.state.live else None
 
     @property
+    def commit(self) -> str:
+        """The commit of the live release; empty where none is, or it is not known."""
+        return self.state.live_release.commit if self.state.live_release else ""
+
+    @property
     def lacks_certificate(self) -> bool:
         """Whether the host has another certificate than hosts.toml asks for, or none yet."""
         return certificate.words(self.settings) not in ("", self.state.tls)

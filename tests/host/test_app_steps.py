@@ -141,9 +141,12 @@ def test_a_migration_that_fails_is_told(world: World, release: Release) -> None:
 @pytest.mark.parametrize("own", ["shop.settings.development", "shop.settings.production"])
 def test_what_is_migrated_is_the_websites_database(world: World, release: Release, own: str) -> None:
     """A manage.py that falls back to other settings than wsgi.py is refused before the command runs."""
-    django_package = next(Path(release.venv).glob("lib/python*/site-packages")) / "django/core/management"
-    django_package.mkdir(parents=True)
-    (django_package / "base.py").write_text("class BaseCommand:\n    def execute(self): print('migrated')\n")
+    package = next(Path(release.venv).glob("lib/python*/site-packages")) / "django"
+    (package / "core/management").mkdir(parents=True)
+    (package / "core/management/base.py").write_text("class BaseCommand:\n    def execute(self): print('migrated')\n")
+    (package / "db.py").write_text(
+        "import types\nOperationalError, connections = OSError, {'default': types.SimpleNamespace(vendor='sqlite')}\n"
+    )
     Path(release.project, "manage.py").write_text(
         f"import os\nos.environ.setdefault('DJANGO_SETTINGS_MODULE', '{own}')\n"
         "from django.core.management.base import BaseCommand\nBaseCommand().execute()\n"

@@ -12,13 +12,9 @@ from typing import Any
 
 import pytest
 
-from fabfile.commands.deploy import find_commit
-from fabfile.config.inventory import Host
 from fabfile.config.settings import Settings
 from fabfile.errors import ConfigError
-from fabfile.output.console import Console
-from fabfile.output.outcome import Outcome
-from fabfile.session.run import Run
+from fabfile.plan import commits
 from fabfile.ssh.runner import StepError
 from fabfile.steps import release as steps
 from testbed.bash import shell
@@ -72,10 +68,9 @@ def origin(world: World) -> Origin:
 def fetch(world: World, ref: str = "main") -> tuple[str, str]:
     """Fetch twice; both answers must name the same commit, which is returned with its subject."""
     settings = world.settings.model_copy(update={"branch": ref})
-    run = Run(Host("api", "api", settings), Console(), Outcome("deploy", "api"))
-    first, second = (find_commit(run, answer) for answer in world.twice(steps.fetch(settings)))
+    first, second = (commits.parse(answer, "api", settings) for answer in world.twice(steps.fetch(settings)))
     assert first == second
-    return first
+    return first.commit, first.subject
 
 
 def lay_out(world: World, commit: str, release_id: str = ID, **changes: Any) -> Path:
@@ -153,6 +148,38 @@ def test_a_subject_is_only_text(world: World, origin: Origin) -> None:
     commit = origin.commit(HOSTILE)
     assert fetch(world) == (commit, HOSTILE)
     assert not world.bait()
+
+
+def test_how_a_commit_stands_to_the_live_one(world: World, origin: Origin) -> None:
+    """How many commits it adds and lacks, and which it lacks; nothing where no commit is live, or one unknown here."""
+    first = origin.git("rev-parse", "HEAD")
+    second = origin.commit(HOSTILE)
+    live = lay_out(world, second)
+
+    def stands(ref: str = "main") -> tuple[int, int, tuple[str, ...]]:
+        answers = world.twice(steps.fetch(world.settings, ref))
+        found, again = (commits.parse(answer, "api", world.settings) for answer in answers)
+        assert found == again
+        return found.adds, found.lacks, found.lacking
+
+    assert stands() == (0, 0, ())
+    world.link(world.layout.release(ID))
+    assert stands() == (0, 0, ())
+    assert stands(first) == (0, 1, (f"{second[:7]} {HOSTILE}",))
+    assert not world.bait()
+    origin.git("checkout", "--quiet", "-b", "beside", first)
+    for number in range(4):
+        origin.commit(f"beside {number}")
+    assert stands("beside") == (4, 1, (f"{second[:7]} {HOSTILE}",))
+    subprocess.run(["git", "checkout", "--quiet", "beside"], cwd=live, check=True)
+    adds, lacks, lacking = stands()
+    assert (adds, lacks) == (1, 4)
+    assert [line.partition(" ")[2] for line in lacking] == ["beside 3", "beside 2", "beside 1"]
+    origin.git("checkout", "--quiet", "main")
+    assert stands()[0] == 1
+    Path(world.layout.releases, "20260102T030406Z-copied").mkdir()
+    world.link(world.layout.release("20260102T030406Z-copied"))  # which git does not know, as a folder that was adopted
+    assert stands() == (0, 0, ())
 
 
 @pytest.mark.usefixtures("origin")

@@ -232,6 +232,26 @@ def test_a_repository_out_of_reach(untouched: Site) -> None:
     assert "127.0.0.1" in result.text
 
 
+def test_what_may_go_live(site: Site) -> None:
+    """Not an older commit, unless that is meant; nothing before what is required has succeeded; not every branch."""
+    commit = site.commit(site.titled("Live"), "Make it live")
+    site.deploy().expect(0)
+    site.settings["backwards"] = False
+    document = site.deploy(branch="main").expect(2).json
+    assert "is older than what is live" in document["error"]
+    assert (document["lacks"], document["site_state"]) == ([f"{commit[:7]} Make it live"], "as before")
+    assert document["suggestions"][0].endswith(f"fab -H {site.name} deploy --branch main --backwards")
+    before = site.releases()
+    site.settings |= {"require": "sh -c 'echo Error: no; exit 3'", "branches": ["main", "t/*"]}
+    site.commit(site.titled("Not yet"))
+    assert "on this machine (exit 3): Error: no" in failed(site, 5).json["error"]
+    assert site.releases() == before
+    assert "branch other is none of branches: main, t/*" in site.deploy(branch="other").expect(2).json["error"]
+    site.settings["require"] = "true"
+    site.deploy().expect(0)
+    assert site.deploy("--backwards", branch="main").expect(0).json["git_branch"] == "main"
+
+
 def test_an_unknown_branch_names_the_nearest(untouched: Site) -> None:
     """Exit 2, and the name that was probably meant."""
     result = untouched.deploy(branch="mian").expect(2)

@@ -12,14 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fabfile.commands.deploy import decide, find_commit, fingerprint, next_id, send_release_files
+from fabfile.commands.deploy import decide, fingerprint, next_id, send_release_files
 from fabfile.commands.rollback import files_to_install, find_release
 from fabfile.config.inventory import Host
 from fabfile.config.settings import Settings, Tls
 from fabfile.errors import ConfigError, Locked, ProvisionError, StepFailed
 from fabfile.output.console import Console
 from fabfile.output.outcome import Outcome
-from fabfile.plan import certificate, rendering
+from fabfile.plan import certificate, commits, rendering
+from fabfile.plan.commits import Found
 from fabfile.plan.lock import lock_info
 from fabfile.plan.state import HostState, ReleaseState
 from fabfile.session.run import Run
@@ -203,8 +204,10 @@ def test_a_new_id_is_always_after_every_other(now: int, moments: list[int]) -> N
 def test_the_commit_is_found_among_what_git_says() -> None:
     """Warnings around the answer do no harm, and a subject may hold anything."""
     answer = f"warning: redirecting\ncommit {COMMIT} commit known x  y\nknown main"
-    assert find_commit(a_run(), answer) == (COMMIT, "commit known x  y")
-    assert find_commit(a_run(), f"commit {COMMIT} ") == (COMMIT, "")
+    assert commits.parse(answer, "api", SETTINGS) == Found(COMMIT, "commit known x  y")
+    assert commits.parse(f"commit {COMMIT} ", "api", SETTINGS) == Found(COMMIT, "")
+    lacks = f"commit {COMMIT} x\nbeside 2 5\nlacks 1111111 commit beside\nlacks 2222222 "
+    assert commits.parse(lacks, "api", SETTINGS) == Found(COMMIT, "x", 2, 5, ("1111111 commit beside", "2222222 "))
 
 
 @pytest.mark.parametrize(
@@ -220,7 +223,7 @@ def test_the_commit_is_found_among_what_git_says() -> None:
 def test_a_name_that_is_not_there_is_told_with_the_nearest(answer: str, hint: str) -> None:
     """Exit 2, the repository, the name, and what may have been meant."""
     with pytest.raises(ConfigError) as caught:
-        find_commit(a_run(SETTINGS.model_copy(update={"branch": "feature/logn"})), answer)
+        commits.parse(answer, "api", SETTINGS.model_copy(update={"branch": "feature/logn"}))
     assert caught.value.message == "api: git@example.org:team/app.git has no branch, tag or commit feature/logn"
     assert caught.value.hint == hint
 

@@ -18,6 +18,7 @@ find_live() {
 # Its words are in the file `words` sent to the runner, a NUL behind each. By the release's real folder: the next deploy
 # may switch meanwhile, and prunes no release in which a process works.
 run_by_hand() {
+  # shellcheck disable=SC2034 # one that program_for reads
   local release project manage_py doppler_project doppler_config lock
   local "$@"
   local terminal=${TERM-} code=0 interrupted=''

@@ -19,7 +19,8 @@ delete_trash() {
   ) </dev/null >/dev/null 2>&1 9>&- &
 }
 
-# Bring the mirror up to date; answer `commit SHA SUBJECT`, or `known NAME` lines when nothing is called ref.
+# Bring the mirror up to date; answer `commit SHA SUBJECT` and how it stands to the live one, or `known NAME` lines when
+# nothing is called ref.
 # Takes away what a switch or a prune has left that was cut, for there may be nothing else to do.
 fetch() {
   local repo ref
@@ -38,7 +39,8 @@ fetch() {
   rm -f objects/pack/tmp_* objects/??/tmp_obj_* # half of what a killed fetch had got
   grep -qsx /.deploy/ info/exclude || echo /.deploy/ >>info/exclude
   [ "$(git config remote.origin.url || true)" = "$repo" ] || git config remote.origin.url "$repo"
-  git fetch --quiet --prune --force --no-tags origin '+refs/heads/*:refs/heads/*' '+refs/tags/*:refs/tags/*'
+  # A branch that somebody has checked out in a release stands in nobody's way (--update-head-ok).
+  git fetch --quiet --prune --force --update-head-ok --no-tags origin '+refs/heads/*:refs/heads/*' '+refs/tags/*:refs/tags/*'
   for name in "refs/heads/$ref" "refs/tags/$ref"; do
     if commit=$(git rev-parse --verify --quiet "$name^{commit}"); then break; fi
   done
@@ -47,9 +49,21 @@ fetch() {
   fi
   if [ -n "$commit" ]; then
     git log -1 --format='commit %H %s' "$commit"
+    compare_with_live "$commit"
   else
     git for-each-ref --count=500 --sort=-committerdate --format='known %(refname:lstrip=2)' refs/heads refs/tags
   fi
+}
+
+# Say how many commits COMMIT has that the live one has not, and the other way round: `beside N N`; and with `lacks SHA
+# SUBJECT` which are the newest of those that it lacks. Nothing where the live one is not known here.
+compare_with_live() {
+  local live adds lacks
+  live=$(readlink -e "$CURRENT" || true)
+  live=$(git rev-parse --verify --quiet "worktrees/${live##*/}/HEAD^{commit}") || return 0
+  read -r adds lacks < <(git rev-list --left-right --count "$1...$live")
+  echo "beside $adds $lacks"
+  [ "$lacks" = 0 ] || git log -3 --format='lacks %h %s' "$1..$live"
 }
 
 # Check the commit out as a worktree with the linked folders and files in place.

@@ -133,12 +133,13 @@ def be_careful(seconds):
 
     def execute_carefully(command, /, *arguments, **options):
         from django.db import OperationalError, connections  # ty: ignore[import-not-found] -- the release's own
-        from django.db.migrations.migration import Migration  # ty: ignore[import-not-found] -- the release's own
 
         BaseCommand.execute = execute  # for the commands that this one calls
         alias = options.get("database") or "default"
         if connections[alias].vendor != "postgresql":
             return execute(command, *arguments, **options)
+        from django.db.migrations.migration import Migration  # ty: ignore[import-not-found] -- the release's own
+
         with Guard(alias) as guard:
             Migration.apply = bound(Migration.apply, guard, seconds)
             Migration.unapply = bound(Migration.unapply, guard, seconds)
