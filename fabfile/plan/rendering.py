@@ -196,10 +196,10 @@ def digests(texts: Mapping[PurePosixPath, str]) -> dict[str, str]:
     return {str(path): digest(text) for path, text in texts.items()}
 
 
-def sudoers(settings: "Settings") -> str:
-    """Return the sudoers file: exactly what the deploying user may run as root."""
-    lines = ["# Written by provision of the deploy tool.", *sudo_lines(Layout.of(settings), settings.user)]
-    return "\n".join(lines) + "\n"
+def sudoers(settings: "Settings", *, leaving: bool = False) -> str:
+    """Return the sudoers file: exactly what the deploying user may run as root; `leaving` as in `sudo_lines`."""
+    lines = sudo_lines(Layout.of(settings), settings.user, leaving=leaving)
+    return "\n".join(["# Written by provision of the deploy tool.", *lines]) + "\n"
 
 
 @cache

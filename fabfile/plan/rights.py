@@ -56,10 +56,13 @@ def needed(
     return names
 
 
-def sudo_lines(layout: Layout, user: str) -> list[str]:
-    """The lines of the sudoers file: to the letter what the deploying user may run as root."""
+def sudo_lines(layout: Layout, user: str, *, leaving: bool = False) -> list[str]:
+    """The lines of the sudoers file: to the letter what the deploying user may run as root.
+
+    `leaving` says that the host still has processes, although hosts.toml has none: a deploy is to end them.
+    """
     commands = root_commands(layout)
-    if len(services(layout)) == 1:
+    if len(services(layout, leaving=leaving)) == 1:
         del commands["roll_processes"]
     return [f"{user} ALL=(root) NOPASSWD: {command}" for command in commands.values()]
 

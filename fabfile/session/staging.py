@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
+from ..config.layout import Layout
 from ..config.settings import Settings
 from ..errors import ConnectError, DeployError, ProvisionError
-from ..plan import rendering
+from ..plan import rendering, services
 from ..plan.plan import Plan
 from ..ssh.connection import connect
 from ..ssh.runner import BashFailed, Runner
@@ -40,7 +41,8 @@ def stage(session: Session, plan: Plan, *, overwrite: bool = False) -> None:
 
 def send(settings: Settings, runner: Runner, files: Mapping[PurePosixPath, str]) -> None:
     """Send a runner of root's what the steps `grant_rights` and `stage` take."""
-    runner.put("sudoers", rendering.sudoers(settings).encode())
+    roller, _ = services.roller(Layout.of(settings)).files
+    runner.put("sudoers", rendering.sudoers(settings, leaving=roller in files).encode())
     runner.put("install_files.sh", rendering.installer().encode())
     for path, text in files.items():
         runner.put(path.name, text.encode())
