@@ -13,6 +13,7 @@ complete_hosts()
 namespace = Collection(
     tasks.init,
     tasks.deploy,
+    tasks.plan,
     tasks.rollback,
     tasks.restart,
     tasks.reload,

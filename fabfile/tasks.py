@@ -17,22 +17,50 @@ OVERWRITE = "replace what was edited on the server; copies are kept in /srv/NAME
         "force": "do every step, even when nothing changed, and install all packages anew",
         "overwrite": OVERWRITE,
         "backwards": "take a commit that lacks some of what is live: an older one, or one from beside it",
+        "confirm": "show what would be done, as `plan` does, and ask",
     },
     settings=["branch"],
 )
-def deploy(run: "Run", force: bool = False, overwrite: bool = False, backwards: bool = False, wait: int = 0) -> None:
+def deploy(
+    run: "Run",
+    force: bool = False,
+    overwrite: bool = False,
+    backwards: bool = False,
+    confirm: bool = False,
+    wait: int = 0,
+) -> None:
     """Put a branch, tag or commit live, and nobody who uses the site notices."""
     from .commands.deploy import deploy
 
-    deploy(run, force=force, overwrite=overwrite, backwards=backwards, wait=wait)
+    planned = ""
+    if confirm:
+        from .commands import plan
+
+        planned = plan.confirm(run, force=force, overwrite=overwrite, backwards=backwards)
+        if not planned:
+            return
+    deploy(run, force=force, overwrite=overwrite, backwards=backwards, wait=wait, planned=planned)
 
 
-@task({"to": "a release id, its beginning, or a commit; the newest good release before the live one when not given"})
-def rollback(run: "Run", to: str = "", wait: int = 0) -> None:
+@task(settings=["branch"])
+def plan(run: "Run") -> None:
+    """Show everything that `deploy` would do; nothing on the host changes."""
+    from .commands.plan import plan
+
+    plan(run)
+
+
+@task(
+    {
+        "to": "a release id, its beginning, or a commit; the newest good release before the live one when not given",
+        "keep_schema": "go back although the present schema breaks the earlier code, as far as its migrations tell",
+    }
+)
+def rollback(run: "Run", to: str = "", keep_schema: bool = False, wait: int = 0) -> None:
     """Make an earlier release the live one."""
     from .commands.rollback import rollback
 
-    rollback(run, to=to, wait=wait)
+    rollback(run, to=to, keep_schema=keep_schema, wait=wait)
 
 
 @task()

@@ -12,21 +12,21 @@ from ..plan import commits, rendering, services
 from ..plan.activation import Activation
 from ..plan.lock import operator
 from ..plan.plan import Plan
-from ..plan.state import HostState
+from ..plan.state import HostState, ReleaseState
 from ..session import deployment, guards
 from ..session.run import Run
 from ..session.session import Session, open_session
 from ..steps import release, service
 
 
-def deploy(run: Run, *, force: bool, overwrite: bool, backwards: bool, wait: int) -> None:
-    """The recipe: read, decide, build, prove, switch, check, tidy."""
-    if not run.settings.repo:
-        raise ConfigError(f"{run.name} has no repo", hint="set repo in hosts.toml")
+def deploy(run: Run, *, force: bool, overwrite: bool, backwards: bool, wait: int, planned: str = "") -> None:
+    """The recipe: read, decide, build, prove, switch, check, tidy; `planned` is the one commit that may be meant."""
+    require_repo(run)
     ref = run.outcome.git_branch = run.settings.branch
     with open_session(run, f"deploy {ref}", wait, release.fetch(run.settings)) as session:
         found = commits.parse(session.results[release.FETCH].output, run.name, run.settings)
         commit = run.outcome.git_commit = found.commit
+        guards.refuse_another(run, commit, planned)
         guards.tell_unpushed(run, commit)
         guards.refuse_backwards(run, found, session.commit, backwards=backwards)
         edited = session.edited
@@ -34,10 +34,7 @@ def deploy(run: Run, *, force: bool, overwrite: bool, backwards: bool, wait: int
             session.runner.run([service.refuse_edited(edited)])
         plan = decide(session, commit, force=force)
         if plan is None:
-            run.outcome.activation = "nothing"
-            run.outcome.reason = f"{commit[:7]} is live and every file is as it should be"
-            session.nothing_to_do(f"{ref} ({commit[:7]}) is live as {session.state.live}", session.state.live)
-            run.invite()
+            nothing_to_do(session, commit)
             return
         run.console.say(f"  {ref} is {commit[:7]} {printable(found.subject)}")
         if plan.commit:
@@ -45,6 +42,21 @@ def deploy(run: Run, *, force: bool, overwrite: bool, backwards: bool, wait: int
             send_release_files(session, plan)
         deployment.deploy(session, plan, overwrite=bool(edited))
         run.invite()
+
+
+def require_repo(run: Run) -> None:
+    """Refuse a host of which nobody knows what to deploy."""
+    if not run.settings.repo:
+        raise ConfigError(f"{run.name} has no repo", hint="set repo in hosts.toml")
+
+
+def nothing_to_do(session: Session, commit: str) -> None:
+    """Say that the commit is live, and all as it should be."""
+    run, live = session.run, session.state.live
+    run.outcome.activation = "nothing"
+    run.outcome.reason = f"{commit[:7]} is live and every file is as it should be"
+    session.nothing_to_do(f"{run.settings.branch} ({commit[:7]}) is live as {live}", live)
+    run.invite()
 
 
 def decide(session: Session, commit: str, *, force: bool) -> Plan | None:
@@ -94,6 +106,7 @@ def send_release_files(session: Session, plan: Plan) -> None:
         "created": datetime.fromtimestamp(session.state.now, UTC).isoformat(),
         "by": operator(),
         "fingerprint": fingerprint(session.settings),
+        "settings": setting_digests(session.settings),
     }
     session.runner.put("gunicorn.conf.py", rendering.gunicorn_conf().encode())
     session.runner.put("gunicorn.json", rendering.gunicorn_json(session.settings).encode())
@@ -102,8 +115,26 @@ def send_release_files(session: Session, plan: Plan) -> None:
 
 def fingerprint(settings: Settings) -> str:
     """A digest of all that a release is built from besides its commit: a change of it needs a new release."""
-    built_from = {"settings": settings.built_from(), "gunicorn": rendering.gunicorn_conf()}
-    return hashlib.sha256(json.dumps(built_from, sort_keys=True).encode()).hexdigest()[:16]
+    return _digest({"settings": settings.built_from(), "gunicorn": rendering.gunicorn_conf()})
+
+
+def setting_digests(settings: Settings) -> dict[str, str]:
+    """A short digest of each setting that a release is built from, to tell which has changed; no value shows."""
+    return {name: _digest(value)[:6] for name, value in settings.built_from().items()}
+
+
+def changed_settings(settings: Settings, live: ReleaseState | None) -> list[str] | None:
+    """Names of the settings with which the live release would be built otherwise; None when nobody can tell."""
+    if live is None or live.fingerprint == fingerprint(settings):
+        return []
+    if live.settings is None:
+        return None
+    now = setting_digests(settings)
+    return sorted(name for name in {*now, *live.settings} if now.get(name) != live.settings.get(name))
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def next_id(now: int, existing: list[str], commit: str) -> str:

@@ -11,7 +11,7 @@ from ..session.run import Run
 from ..session.session import Session, open_session
 
 
-def rollback(run: Run, *, to: str, wait: int) -> None:
+def rollback(run: Run, *, to: str, keep_schema: bool, wait: int) -> None:
     """The recipe: read, choose, prove, switch, check."""
     with open_session(run, f"rollback {to}".strip(), wait) as session:
         state = session.state
@@ -24,7 +24,7 @@ def rollback(run: Run, *, to: str, wait: int) -> None:
         release = session.layout.release(target.id)
         leaves = session.live if target.id < state.live else None
         plan = Plan(session.settings, session.layout, release, session.live, files_to_install(session), leaves=leaves)
-        deployment.deploy(session, plan)
+        deployment.deploy(session, plan, keep_schema=keep_schema)
 
 
 def files_to_install(session: Session) -> dict[PurePosixPath, str]:

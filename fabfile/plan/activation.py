@@ -9,10 +9,11 @@ Kind = Literal["nothing", "nginx", "processes", "hup", "restart", "start"]
 
 @dataclass(frozen=True)
 class Activation:
-    """A way to bring a release to life, with the reason a person is told."""
+    """A way to bring a release to life, with the reason a person is told; `secrets` are names of those that changed."""
 
     kind: Kind
     reason: str
+    secrets: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.reason}"
@@ -51,7 +52,7 @@ def choose(comparison: Comparison, units_changed: Sequence[str] = (), *, running
         return Activation("start", "the service does not run")
     reasons = [*_master_reasons(comparison), *(f"{name} changed" for name in units_changed)]
     if reasons:
-        return Activation("restart", "; ".join(reasons))
+        return Activation("restart", "; ".join(reasons), tuple(comparison["environment"] or ()))
     return Activation("hup", "gunicorn's master can stay: only what its workers load changed")
 
 

@@ -12,7 +12,8 @@ from ..errors import StepFailed
 class ReleaseState:
     """One folder in releases/: `built` means whole, `good` that it once was live and healthy, `bad` that it failed.
 
-    `left` is one that a rollback went back from.
+    `left` is one that a rollback went back from. `settings` are digests of the settings that it was built from; None
+    where an older version of this tool built it.
     """
 
     id: str
@@ -24,6 +25,7 @@ class ReleaseState:
     branch: str = ""
     created: str = ""
     fingerprint: str = ""
+    settings: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -174,4 +176,5 @@ def _release(value: str) -> ReleaseState:
         branch=str(notes.get("branch", "")),
         created=str(notes.get("created", "")),
         fingerprint=str(notes.get("fingerprint", "")),
+        settings=notes["settings"] if isinstance(notes.get("settings"), dict) else None,
     )

@@ -12,6 +12,7 @@ from ..plan import certificate
 from ..plan.activation import Activation, Comparison, choose
 from ..plan.lock import operator
 from ..plan.plan import Plan
+from ..plan.preview import Migration
 from ..ssh.runner import StepError
 from ..steps import commands, django, nginx, proof, sequence
 from ..steps.step import Results, Step
@@ -21,15 +22,16 @@ from .staging import stage
 FRONT_PAGE = "/ answers 200"  # how host/programs/visit.py says that there is nothing to say
 
 
-def deploy(session: Session, plan: Plan, *, overwrite: bool = False) -> None:
+def deploy(session: Session, plan: Plan, *, overwrite: bool = False, keep_schema: bool = True) -> None:
     """Stage, prove the plan, switch to it, tidy up; the host's history says how it went, whatever that is.
 
-    `overwrite` says that what was edited on the host is replaced.
+    `overwrite` says that what was edited on the host is replaced; without `keep_schema`, a release that cannot run on
+    the present schema is refused.
     """
     stage(session, plan, overwrite=overwrite)
     meanwhile(lambda: importlib.import_module(".watch", __package__))  # httpx takes 0.1 s
     try:
-        switch(session, plan, prove(session, plan))
+        switch(session, plan, prove(session, plan, keep_schema=keep_schema))
     except (DeployError, KeyboardInterrupt) as error:
         if session.runner.busy:  # a second Ctrl-C, or no connection: the host ends its batch alone
             raise
@@ -49,15 +51,26 @@ def deploy(session: Session, plan: Plan, *, overwrite: bool = False) -> None:
         raise failure
 
 
-def prove(session: Session, plan: Plan) -> Activation:
-    """Build the release if it is new and boot it on a private socket; return the activation that it needs."""
+def prove(session: Session, plan: Plan, *, keep_schema: bool = True) -> Activation:
+    """Build the release if it is new and boot it on a private socket; return the activation that it needs.
+
+    Raises StepFailed.
+    """
     if plan.beside:
         session.runner.run(sequence.prove_processes(plan))
         return plan.beside
     results = session.runner.run(sequence.build_and_boot(plan), rescue=sequence.abandon_build(plan))
     tell_notes(session, results.output(django.BUILD))
     warn_of_schema(session, proof.ahead(results[proof.DATA].output))
+    judge_schema(session, plan, proof.breaking(results[proof.DATA].output), keep=keep_schema)
+    tell_notes(session, results[proof.DATA].output)
+    tell_verdicts(session, proof.migrations(results[proof.DATA].output))
     warn_of_uploads(session, proof.unseen(results[proof.DATA].output))
+    return choose_activation(session, plan, results)
+
+
+def choose_activation(session: Session, plan: Plan, results: Results) -> Activation:
+    """The activation that was asked for, or that a proof has shown to be right."""
     comparison = _read_comparison(results[proof.COMPARE].output)
     units = [path.name for path in plan.units]
     return plan.forced or choose(comparison, units, running=session.state.service == "active")
@@ -74,6 +87,28 @@ def warn_of_schema(session: Session, ahead: list[str]) -> None:
     session.outcome.details["migrations_ahead"] = ahead
     if ahead:
         session.run.console.say(f"  the database is ahead of this release, whose code may fail on it: {_stay(ahead)}")
+
+
+def judge_schema(session: Session, plan: Plan, breaking: list[str], *, keep: bool) -> None:
+    """Tell which applied migrations the release to come cannot run with; StepFailed unless the schema is to be kept."""
+    session.outcome.details["breaking"] = breaking
+    if not breaking:
+        return
+    if not keep:
+        name = session.run.name
+        raise StepFailed(
+            f"{name}: {plan.release.id} cannot run on the present schema: {'; '.join(breaking)}",
+            hint=f"deploy a commit that can; or, if its code bears that: fab -H {name} rollback --keep-schema",
+        )
+    for line in breaking:
+        session.run.console.say(f"  its code cannot run on the present schema: {line}")
+
+
+def tell_verdicts(session: Session, migrations: list[Migration]) -> None:
+    """Say which migrations to come the code that runs cannot bear, and which lock tables for long."""
+    for migration in migrations:
+        for line in migration.felt:
+            session.run.console.say(f"  {migration.name} {line}")
 
 
 def warn_of_uploads(session: Session, lines: list[str]) -> None:

@@ -35,6 +35,16 @@ def refuse_backwards(run: Run, found: Found, live: str, *, backwards: bool) -> N
     )
 
 
+def refuse_another(run: Run, commit: str, planned: str) -> None:
+    """Refuse a commit that is not the one that was shown, if one was."""
+    if planned and commit != planned:
+        ref = run.settings.branch
+        raise ConfigError(
+            f"{run.name}: {ref} has moved since it was shown: {planned[:7]} -> {commit[:7]}",
+            hint="the same command again",
+        )
+
+
 def require(run: Run, commit: str) -> None:
     """Run the command of `require` on this machine, if there is one; StepFailed when it does not succeed.
 

@@ -93,15 +93,19 @@ class Session:
 
 
 @contextlib.contextmanager
-def open_session(run: Run, what: str, wait: int, *further: Step, in_place: bool = False) -> Generator[Session]:
+def open_session(
+    run: Run, what: str, wait: int, *further: Step, in_place: bool = False, locked: bool = True
+) -> Generator[Session]:
     """Connect, take the host's lock for `what`, and read the host in one trip with `further` steps.
 
     `wait` is how many seconds to queue for the lock; True means as long as anybody would. `in_place` says that the app
-    may be a folder still. Raises Locked, or ProvisionError for a host that is not ready.
+    may be a folder still; without `locked`, nothing is to change. Raises Locked, or ProvisionError for a host that is
+    not ready.
     """
+    taken = lock_for(run, what, wait) if locked else None
     with (
         connect(run.host) as connection,
-        connection.runner(run.console, lock=lock_for(run, what, wait), on_wait=run.console.waiting) as runner,
+        connection.runner(run.console, lock=taken, on_wait=run.console.waiting) as runner,
     ):
         meanwhile(lambda: rendering.files(run.settings))
         results = runner.run([survey.read_host(), *further])

@@ -14,6 +14,8 @@ from ..plan.rights import root_commands
 from ..plan.services import services
 
 HOST = Path(__file__).parents[1] / "host"
+# At the beginning of a file, or of what a line with a colon begins.
+DOCSTRING = re.compile(rb'(\A|:\n[ \t]*)"""(.*?)"""', re.DOTALL)
 # What one verb alone needs, and sends by itself: a deploy is to carry as little as it can.
 SENT_BY_ADOPT = ("read_server.py", "old_secrets.py")
 
@@ -39,12 +41,19 @@ def files() -> dict[str, bytes]:
     programs = [path for path in sorted(HOST.glob("programs/*.py")) if path.name not in SENT_BY_ADOPT]
     paths = [HOST / "main.sh", *sorted(HOST.glob("lib/*.sh")), *programs]
     content = {str(path.relative_to(HOST)): path.read_bytes() for path in paths}
-    return {name: without_comments(data) if name.endswith(".sh") else data for name, data in content.items()}
+    return {
+        name: (without_comments if name.endswith(".sh") else without_docstrings)(data) for name, data in content.items()
+    }
 
 
 def without_comments(script: bytes) -> bytes:
     """A shell script whose lines of comment are empty: a fifth less to send; its lines keep their numbers."""
     return re.sub(rb"(?m)^[ \t]*#.*$", b"", script)
+
+
+def without_docstrings(program: bytes) -> bytes:
+    """A Python program whose docstrings are empty; its lines keep their numbers."""
+    return DOCSTRING.sub(lambda found: found[1] + b'""' + b"\n" * found[2].count(b"\n"), program)
 
 
 def program(name: str) -> bytes:

@@ -2,8 +2,9 @@
 
 from ..config.layout import Layout, Release
 from ..config.settings import Settings
+from ..plan.preview import Migration
 from ..plan.request import by_https, header_lines, names
-from .django import doppler
+from .django import doppler, manage
 from .step import Step, Value
 
 COMPARE = "compare_it_with_the_running_gunicorn"
@@ -42,14 +43,13 @@ def boot(settings: Settings, release: Release, *, collected: bool) -> Step:
 
 
 def data(settings: Settings, release: Release, *, new: bool) -> Step:
-    """See that the app writes to no place that goes with the release; answers lines for `ahead` and `unseen`."""
+    """See that the app writes to no place that goes with the release; answers what the functions below read."""
     return Step(
         DATA,
         "Prove that its data outlives it",
         "prove_data",
         {
-            "release": release.root,
-            "project": settings.project,
+            **manage(settings, release),
             "linked_dirs": settings.linked_dirs,
             "linked_files": settings.linked_files,
             "writable": writable(settings),
@@ -57,6 +57,8 @@ def data(settings: Settings, release: Release, *, new: bool) -> Step:
             "media_url": settings.media.url,
             "new": new,
         },
+        timeout=settings.timeouts.boot,
+        limit="timeouts.boot",
     )
 
 
@@ -74,6 +76,17 @@ def writable(settings: Settings) -> list[str]:
 def ahead(output: str) -> list[str]:
     """The migrations, as `app.name`, that the databases have and the release does not know."""
     return [line.partition(" ")[2] for line in output.splitlines() if line.startswith("ahead ")]
+
+
+def migrations(output: str) -> list[Migration]:
+    """The migrations that the databases lack, in the order in which they are applied."""
+    lines = [line for line in output.splitlines() if line.startswith('{"name": ')]  # the app may have said something
+    return [Migration.model_validate_json(line) for line in lines]
+
+
+def breaking(output: str) -> list[str]:
+    """Why the release cannot run on the present schema, as `app.name: reason`; nothing when nothing is known of it."""
+    return [line.partition(" ")[2] for line in output.splitlines() if line.startswith("breaks ")]
 
 
 def unseen(output: str) -> list[str]:

@@ -1,9 +1,11 @@
 """Which steps carry a plan out, in which order: build and proof, switch, the way back, the end. Pure."""
 
+from ..config.layout import Release
+from ..config.settings import Settings
 from ..plan import rights
 from ..plan.activation import Activation
 from ..plan.plan import Plan
-from . import commands, django, nginx, processes, proof, release, service
+from . import commands, django, nginx, preview, processes, proof, release, service
 from .step import Step
 
 
@@ -24,6 +26,20 @@ def build_and_boot(plan: Plan) -> list[Step]:
         proof.boot(settings, new, collected=bool(plan.commit)),
         proof.data(settings, new, new=bool(plan.commit)),
         proof.compare(new),
+    ]
+
+
+def look_aside(settings: Settings, aside: Release, commit: str) -> list[Step]:
+    """What `build_and_boot` finds out, where it changes nothing: in a folder of the runner's."""
+    return [
+        preview.check_out(settings, aside, commit),
+        preview.build_virtualenv(settings, aside),
+        proof.start(settings, aside),
+        *commands.prove(settings, aside),
+        *([processes.prove(settings, aside)] if settings.processes else []),
+        proof.boot(settings, aside, collected=False),
+        proof.data(settings, aside, new=True),
+        proof.compare(aside),
     ]
 
 
@@ -69,9 +85,19 @@ def _take_up(plan: Plan, activation: Activation, change_files: list[Step]) -> li
 
 
 def _rights(plan: Plan, activation: Activation) -> list[Step]:
-    first, roll = plan.live is None, _rolls(plan, activation)
-    names = rights.needed(plan.layout, plan.files, activation.kind, first=first, roll=roll)
+    names = _names_of_rights(plan, activation)
     return [service.require_rights(names)] if names else []
+
+
+def root_commands(plan: Plan, activation: Activation) -> list[str]:
+    """The commands that run as root in a switch with this activation, or on its way back."""
+    every = rights.root_commands(plan.layout)
+    return [every[name] for name in _names_of_rights(plan, activation)]
+
+
+def _names_of_rights(plan: Plan, activation: Activation) -> list[str]:
+    first, roll = plan.live is None, _rolls(plan, activation)
+    return rights.needed(plan.layout, plan.files, activation.kind, first=first, roll=roll)
 
 
 def _rolls(plan: Plan, activation: Activation) -> bool:

@@ -17,7 +17,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         *("see_what_nginx_says", "see_the_time", "read_the_history", "read_the_site_s_nginx_logs"),
         *("follow_the_site_s_nginx_logs", "list_the_secrets", "look_at_the_secrets", "find_the_live_release"),
         *("look_for_edited_files", "compare_the_files", "look_at_the_server", "read_how_far_it_is", "read_the_server"),
-        "look_what_goes",
+        *("look_what_goes", "compare_the_commits"),
     ),
     "fetch": ("fetch_the_repository", "reach_the_repository"),
     "build": ("lay_out_the_release", "build_the_virtualenv", "build_N", "remove_the_unfinished_release"),

@@ -15,6 +15,7 @@ from fabfile.steps import (
     logs,
     maintenance,
     nginx,
+    preview,
     release,
     remove,
     secrets,
@@ -115,7 +116,8 @@ def every_step() -> list[Step]:
         logs.nginx(50), logs.see_since("-1h"), logs.nginx_log(LAYOUT, LINES), logs.follow_nginx_log(LAYOUT, LINES),
         at_hand.find_live(), at_hand.run_by_hand(SETTINGS, NEW, manage=True), at_hand.end_command(),
         *provision(SETTINGS, FILES), *provision(SECURE, FILES), nginx.look_at_site(SECURE),
-        *adoption(SETTINGS),
+        *adoption(SETTINGS), preview.fetch(SETTINGS), preview.compare_commits(SETTINGS, "a" * 40),
+        *sequence.look_aside(BESIDE, NEW, "a" * 40),
     ]  # fmt: skip
     for plan in plans():
         steps += [*sequence.build_and_boot(plan), *sequence.abandon_build(plan), *sequence.finish(plan, "{}")]

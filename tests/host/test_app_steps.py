@@ -144,7 +144,9 @@ def test_what_is_migrated_is_the_websites_database(world: World, release: Releas
     package = next(Path(release.venv).glob("lib/python*/site-packages")) / "django"
     (package / "core/management").mkdir(parents=True)
     (package / "core/management/base.py").write_text("class BaseCommand:\n    def execute(self): print('migrated')\n")
-    (package / "db.py").write_text(
+    (package / "db/migrations").mkdir(parents=True)
+    (package / "db/migrations/migration.py").write_text("class Migration:\n    apply = None\n")
+    (package / "db/__init__.py").write_text(
         "import types\nOperationalError, connections = OSError, {'default': types.SimpleNamespace(vendor='sqlite')}\n"
     )
     Path(release.project, "manage.py").write_text(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import pytest
 from fabfile.config.layout import Release
 from fabfile.config.settings import Media
 from fabfile.output import advice
+from fabfile.plan.preview import Migration
 from fabfile.ssh.runner import StepError
 from fabfile.steps import proof
 from tests.host.loaded import Loaded
@@ -441,6 +443,80 @@ def test_migrations_that_a_release_does_not_know_are_told(world: World, release:
     assert judge(world, release, {"migrations": {"known": applied[:2], "applied": applied}}) == ""
     said = judge(world, old, {"migrations": {"known": applied[:1], "applied": applied}})
     assert proof.ahead(said) == ["notes.0002_title"]
+
+
+PREVIEW = """
+import runpy, sys
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+MANAGE = """
+import os, sys
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "site_settings")
+from django.core.management import execute_from_command_line
+execute_from_command_line(sys.argv)
+"""
+FIRST = """
+from django.db import migrations, models
+class Migration(migrations.Migration):
+    initial = True
+    operations = [migrations.CreateModel("Note", [
+        ("id", models.BigAutoField(primary_key=True)), ("text", models.TextField())])]
+"""
+SECOND = """
+from django.db import migrations, models
+def fill(apps, schema_editor):
+    raise RuntimeError("nobody may run this")
+class Migration(migrations.Migration):
+    atomic = False
+    dependencies = [("notes", "0001_initial")]
+    operations = [
+        migrations.AddField("note", "mood", models.CharField(max_length=9, null=True)),
+        migrations.RunPython(fill, migrations.RunPython.noop),
+    ]
+"""
+THIRD = """
+from django.db import migrations
+class Broken(migrations.RunSQL):
+    def database_forwards(self, *_): raise ValueError("no way\\nat all")
+class Migration(migrations.Migration):
+    dependencies = [("notes", "0002_mood")]
+    operations = [Broken("SELECT 1")]
+"""
+
+
+def previewed(python: Loaded, release: Release) -> list[Migration]:
+    """What preview_migrations.py tells of the release's own app."""
+    program, folder = PROGRAMS / "preview_migrations.py", Path(release.root)
+    done = python.run(PREVIEW, program, "manage.py", folder=folder, environment=os.environ)
+    assert done.returncode == 0, done.stderr
+    return [each for each in proof.migrations(done.stdout) if each.name.startswith("notes.")]
+
+
+@pytest.mark.parametrize("version", OLDEST + DJANGO)
+def test_migrations_to_come_are_told_with_their_sql(django_of: Any, release: Release, version: str) -> None:
+    """In their order, and none is applied: no database is made, no code of a migration runs."""
+    python, database = django_of(version), Path(release.root, "db.sqlite3")
+    folder = Path(release.root, "notes/migrations")
+    Path(release.root, "manage.py").write_text(MANAGE)
+    for name, text in (("0001_initial", FIRST), ("0002_mood", SECOND), ("0003_broken", THIRD)):
+        (folder / f"{name}.py").write_text(text)
+    names = ["notes.0001_initial", "notes.0002_mood", "notes.0003_broken"]
+    told = previewed(python, release)
+    assert [(each.name, each.sql, each.trouble) for each in told] == [
+        (name, [], "there is no database yet") for name in names
+    ]
+    assert not database.exists()
+    sqlite3.connect(database).close()
+    database.write_bytes(b"")  # no table yet
+    first, second, third = previewed(python, release)
+    assert database.read_bytes() == b""
+    assert (first.name, first.atomic, second.name, second.atomic) == (names[0], True, names[1], False)
+    assert first.operations == ["Create model Note"]
+    assert any('CREATE TABLE "notes_note"' in line for line in first.sql)
+    assert second.operations[0] == "Add field mood to note"
+    assert any('"mood" varchar(9)' in line for line in second.sql)
+    assert (third.sql, third.trouble) == ([], "ValueError: no way")
 
 
 def test_words_of_the_app_are_no_next_command() -> None:

@@ -104,6 +104,29 @@ def strings(module: ast.Module) -> Iterator[str]:
             yield "".join(str(part.value) if isinstance(part, ast.Constant) else "X" for part in node.values)
 
 
+@pytest.mark.parametrize("path", sorted(HOST.glob("programs/*.py")), ids=lambda path: path.stem)
+def test_a_program_travels_without_docstrings(path: Path) -> None:
+    """Nothing else of it is other than it was, and all of it stands in the same lines."""
+    source = path.read_text()
+    sent = library.without_docstrings(path.read_bytes()).decode()
+    assert len(sent) < len(source)
+    assert sent.count("\n") == source.count("\n")
+    before, after = (placed(ast.parse(text)) for text in (source, sent))
+    assert before == after
+
+
+def placed(module: ast.Module) -> list[tuple[object, int]]:
+    """What there is in a module, but for docstrings, and in which lines."""
+    documented = [node for node in ast.walk(module) if isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef)]
+    for node in documented:
+        if ast.get_docstring(node, clean=False) is not None:
+            node.body[0] = ast.Pass(lineno=node.body[0].lineno)
+    return [
+        (node.value if isinstance(node, ast.Constant) else type(node).__name__, getattr(node, "lineno", 0))
+        for node in ast.walk(module)
+    ]
+
+
 def test_no_string_of_python_holds_shell() -> None:
     """Shell is in files of its own, where its linter reads it."""
     found = {text: path for path, module in modules().items() for text in strings(module) if SHELL_TEXT.search(text)}

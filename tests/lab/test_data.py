@@ -1,5 +1,7 @@
 """What users leave outlives releases: databases in files, uploads, files that somebody put there."""
 
+import re
+
 import pytest
 
 from testbed.harness import Site
@@ -75,3 +77,26 @@ def test_a_rollback_over_a_migration_says_so(site: Site) -> None:
     site.deploy().expect(0)
     site.run("runuser -u postgres -- psql -q consult -c 'ALTER TABLE pages_note DROP COLUMN mood' -c "
              "\"DELETE FROM django_migrations WHERE name = '0003_mood'\"")  # fmt: skip
+
+
+def test_a_rollback_that_the_schema_would_break_is_refused(site: Site) -> None:
+    """A column went that the earlier code knows: that is told as it goes, and a rollback has to be meant then."""
+    added = site.repository.read("apps/web/pages/migrations/0002_note_author.py")
+    added = added.replace("0001_initial", "0002_note_author").replace('"author"', '"mood"')
+    gone = re.sub(r"AddField\(.*?\n        \)", 'RemoveField("note", "mood")', added, flags=re.DOTALL)
+    site.commit({"apps/web/pages/migrations/0003_mood.py": added})
+    old = site.deploy().expect(0).json["release"]
+    site.commit({"apps/web/pages/migrations/0004_gone.py": gone.replace("0002_note_author", "0003_mood")})
+    told = site.fab("plan", "--branch", site.branch, "--json").expect(0).json["to_migrate"]
+    assert told[0]["breaks"] == ["column pages_note.mood goes"]
+    deployed = site.deploy().expect(0)
+    assert "pages.0004_gone BREAKS THE RUNNING CODE: column pages_note.mood goes" in deployed.err
+    live = deployed.json["release"]
+    refused = site.fab("rollback", "--json").expect(5).json
+    assert f"{old} cannot run on the present schema: pages.0004_gone: column pages_note.mood goes" in refused["error"]
+    assert refused["suggestions"][0].endswith(f"fab -H {site.name} rollback --keep-schema")
+    assert (refused["breaking"], site.live()) == (["pages.0004_gone: column pages_note.mood goes"], live)
+    assert site.fab("rollback", "--keep-schema", "--json").expect(0).json["release"] == old
+    site.deploy().expect(0)
+    site.run("runuser -u postgres -- psql -q consult -c "
+             "\"DELETE FROM django_migrations WHERE name IN ('0003_mood', '0004_gone')\"")  # fmt: skip

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fabfile.commands.deploy import decide, fingerprint, next_id, send_release_files
+from fabfile.commands.deploy import changed_settings, decide, fingerprint, next_id, send_release_files, setting_digests
 from fabfile.commands.rollback import files_to_install, find_release
 from fabfile.config.inventory import Host
 from fabfile.config.settings import Settings, Tls
@@ -93,6 +93,19 @@ def test_a_deploy_waits_for_the_certificate_and_a_rollback_goes_without(made_for
     assert decide(certified, COMMIT, force=False)
 
 
+def test_which_settings_have_changed_is_told_by_their_names() -> None:
+    """Of those that a release is built from; nobody can tell where an older version of the tool has built it."""
+    live = ReleaseState(LIVE, fingerprint=fingerprint(SETTINGS), settings=setting_digests(SETTINGS))
+    assert changed_settings(SETTINGS, None) == changed_settings(SETTINGS, live) == []
+    other = SETTINGS.model_copy(update={"workers": 5, "linked_dirs": ("media",), "body_size": "1m"})
+    assert changed_settings(other, live) == ["linked_dirs", "workers"]
+    assert changed_settings(other, dataclasses.replace(live, settings={**setting_digests(SETTINGS), "gone": "x"})) == [
+        "gone", "linked_dirs", "workers",
+    ]  # fmt: skip
+    assert changed_settings(other, dataclasses.replace(live, settings=None)) is None
+    assert all(len(digest) == 6 for digest in setting_digests(SETTINGS).values())
+
+
 def test_nothing_to_do() -> None:
     """The commit is live, built from the same settings, served by every worker, every file as it should be."""
     assert decide(session(state()), COMMIT, force=False) is None
@@ -128,6 +141,7 @@ def test_a_new_release_is_made(changes: dict[str, Any], commit: str, force: bool
     sent = cast("Any", asked.runner).files
     notes = json.loads(sent["release.json"])
     assert (notes["commit"], notes["branch"], notes["fingerprint"]) == (commit, "main", fingerprint(SETTINGS))
+    assert notes["settings"] == setting_digests(SETTINGS)
     assert sent["release.json"].count(b"\n") == 1
     assert set(sent) == {"gunicorn.conf.py", "gunicorn.json", "release.json"}
     assert sent["gunicorn.conf.py"].decode() == rendering.gunicorn_conf()

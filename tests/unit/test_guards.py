@@ -90,7 +90,7 @@ def beside(tmp_path: Path, mocker: MockerFixture) -> Path:
 
 def test_what_is_required_knows_what_is_to_go_live(beside: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It runs beside hosts.toml, once for a commit; it is shown as a step, and its output only when it fails."""
-    tell = "import json, os; print(json.dumps({k: v for k, v in os.environ.items() if k.startswith('DJANGO_DEPLOY')}))"
+    tell = "import json, os; print(json.dumps({k: v for k, v in os.environ.items() if k.startswith('DJANGO_DEPLOY_')}))"
     (beside / "tell.py").write_text(f"{tell}; open('told', 'a').write(os.getcwd())")
     run = a_run(require="python3 -c \"exec(open('tell.py').read())\"")
     guards.require(run, COMMIT)
@@ -102,7 +102,8 @@ def test_what_is_required_knows_what_is_to_go_live(beside: Path, capsys: pytest.
     assert run.console.timing["require"] > 0
     output = guards._ended(run.settings.require or "", "production", "main", COMMIT)[1]
     about = {"ENVIRONMENT": "production", "BRANCH": "main", "COMMIT": COMMIT, "HOSTS": str(beside / "hosts.toml")}
-    assert json.loads(output) == {f"DJANGO_DEPLOY_{name}": value for name, value in about.items()}
+    told = json.loads(output)
+    assert {name: told[f"DJANGO_DEPLOY_{name}"] for name in about} == about
     guards.require(run, LIVE)
     assert (beside / "told").read_text() == str(beside) * 2
 

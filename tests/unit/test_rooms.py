@@ -173,6 +173,7 @@ WITH_THE_APP = {
     "manage": {"django"},
     "migrate": {"django"},
     "ask_django": {"django"},
+    "preview_migrations": {"django"},
     "fork_server": {"django"},
 }  # run with the Python of a release
 

@@ -209,7 +209,7 @@ IDS = {
     "read_the_host", "see_who_works_on_it", "fetch_the_repository", "look_at_the_site", "read_the_journal",
     "read_nginx_s_error_log", "see_what_nginx_says", "lock_the_host", "unlock_the_host", "put_the_file_in_place",
     "list_the_secrets", "change_the_secret", "replace_the_token", "look_at_the_secrets",
-    "close_the_site", "let_requests_wait", "open_the_site",
+    "close_the_site", "let_requests_wait", "open_the_site", "compare_the_commits",
     "see_the_time", "read_the_history", "read_the_site_s_nginx_logs", "follow_the_site_s_nginx_logs",
     # a person's commands
     "find_the_live_release", "run_the_command", "end_the_command",

@@ -47,6 +47,7 @@ doppler_run() {
   doppler=()
   [ "$SECRETS_IN" != file ] || return 0
   doppler=("$DOPPLER" run --silent)
+  [ ! -d "$DEPLOY_WORK/aside" ] || doppler+=(--no-fallback) # lib/preview.sh writes nothing on the host
   [ -z "$1" ] || doppler+=(--project "$1")
   [ -z "$2" ] || doppler+=(--config "$2")
   doppler+=(--)
@@ -63,7 +64,7 @@ manage() {
 # database for the caller's `lock` seconds.
 program_for() {
   program=(manage.py)
-  [ "$1" != migrate ] || program=(migrate.py "$lock")
+  [ "$1" != migrate ] || program=(migrate.py "$lock" "$release/.deploy/verdicts.json")
 }
 
 # Run a program of ours with the Python and the secrets of the caller's release: in_app PROGRAM WORD... Where the proof has
@@ -133,5 +134,9 @@ migrate() {
   local "$@"
   # What its wsgi.py falls back to is known by now; manage.py may fall back to others, and so to another database.
   export DEPLOY_WEBSITE=$DEPLOY_WORK/proof/up
+  local live
+  live=$(readlink -e "$CURRENT" || true)
+  # What is known of migrations goes on from release to release, as the database does.
+  [ ! -e "$live/.deploy/verdicts.json" ] || cp "$live/.deploy/verdicts.json" "$release/.deploy/"
   manage migrate --noinput
 }

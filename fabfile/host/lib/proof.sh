@@ -111,15 +111,17 @@ wsgi_modules() {
   (cd "$release" && git ls-files '*wsgi.py' '*asgi.py' | head -n 5 | paste -sd ' ')
 }
 
-# Refuse a release whose data would be lost with it, before a migration goes there; tell by `ahead NAME` which applied
-# migrations its code lacks, and by `unseen LINE` that nobody shows its uploads.
+# Refuse a release whose data would be lost with it, before a migration goes there; tell what judge_data.py tells, and of
+# each migration that is not applied yet what it is (programs/preview_migrations.py).
 prove_data() {
-  local release project linked_dirs linked_files writable media media_url new
+  local release project manage_py doppler_project doppler_config linked_dirs linked_files writable media media_url new
   local "$@"
   "$release/.venv/bin/python" -IS "$DEPLOY_LIBRARY/programs/judge_data.py" "answers=$PROOF/django.json" \
     "release=$release" "project=$project" "releases=$RELEASES" "app=$APP" "shared=$SHARED" \
     "linked_dirs=$linked_dirs" "linked_files=$linked_files" "writable=$writable" "media=$media" \
-    "media_url=$media_url" "new=$new"
+    "media_url=$media_url" "new=$new" | tee "$DEPLOY_WORK/judged"
+  ! grep -q '^unapplied ' "$DEPLOY_WORK/judged" || in_app preview_migrations.py "$manage_py" ||
+    echo "note: what the migrations would do cannot be told"
 }
 
 # Answer with one line of JSON: what differs between the running master and the proof's, for plan/activation.py.

@@ -25,7 +25,6 @@ delete_trash() {
 fetch() {
   local repo ref
   local "$@"
-  local name commit=''
   rm -f "$CURRENT.new"
   if compgen -G "$RELEASES/.trash-*" >/dev/null; then delete_trash; fi
   if [ ! -d "$REPO" ]; then
@@ -38,14 +37,25 @@ fetch() {
   find . \( -path ./objects -o -path ./worktrees \) -prune -o -name '*.lock' -type f -exec rm -f {} +
   rm -f objects/pack/tmp_* objects/??/tmp_obj_* # half of what a killed fetch had got
   grep -qsx /.deploy/ info/exclude || echo /.deploy/ >>info/exclude
-  [ "$(git config remote.origin.url || true)" = "$repo" ] || git config remote.origin.url "$repo"
+  update_mirror "$repo"
+  find_ref "$ref"
+}
+
+# Bring the mirror in the working folder up to date: update_mirror REPOSITORY
+update_mirror() {
+  [ "$(git config remote.origin.url || true)" = "$1" ] || git config remote.origin.url "$1"
   # A branch that somebody has checked out in a release stands in nobody's way (--update-head-ok).
   git fetch --quiet --prune --force --update-head-ok --no-tags origin '+refs/heads/*:refs/heads/*' '+refs/tags/*:refs/tags/*'
-  for name in "refs/heads/$ref" "refs/tags/$ref"; do
+}
+
+# Answer for a branch, tag or commit of the mirror in the working folder, as fetch does: find_ref REF
+find_ref() {
+  local name commit=''
+  for name in "refs/heads/$1" "refs/tags/$1"; do
     if commit=$(git rev-parse --verify --quiet "$name^{commit}"); then break; fi
   done
-  if [ -z "$commit" ] && [[ $ref =~ ^[0-9a-f]{7,40}$ ]]; then
-    commit=$(git rev-parse --verify --quiet "$ref^{commit}" || true)
+  if [ -z "$commit" ] && [[ $1 =~ ^[0-9a-f]{7,40}$ ]]; then
+    commit=$(git rev-parse --verify --quiet "$1^{commit}" || true)
   fi
   if [ -n "$commit" ]; then
     git log -1 --format='commit %H %s' "$commit"
@@ -59,11 +69,18 @@ fetch() {
 # SUBJECT` which are the newest of those that it lacks. Nothing where the live one is not known here.
 compare_with_live() {
   local live adds lacks
-  live=$(readlink -e "$CURRENT" || true)
-  live=$(git rev-parse --verify --quiet "worktrees/${live##*/}/HEAD^{commit}") || return 0
+  live=$(live_commit)
+  [ -n "$live" ] && git cat-file -e "$live^{commit}" 2>/dev/null || return 0
   read -r adds lacks < <(git rev-list --left-right --count "$1...$live")
   echo "beside $adds $lacks"
   [ "$lacks" = 0 ] || git log -3 --format='lacks %h %s' "$1..$live"
+}
+
+# The commit that the live release has checked out; nothing where it has none.
+live_commit() {
+  local live
+  live=$(readlink -e "$CURRENT" || true)
+  [ ! -e "$live/.git" ] || git -C "$live" rev-parse --verify --quiet HEAD || true
 }
 
 # Check the commit out as a worktree with the linked folders and files in place.

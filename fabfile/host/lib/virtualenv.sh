@@ -10,9 +10,7 @@ build_virtualenv() {
   local live lock shared=''
   local -a words=()
   [ -z "$arguments" ] || mapfile -t words <<<"$arguments"
-  export UV_CACHE_DIR=$CACHE UV_PYTHON_INSTALL_DIR=$PYTHONS UV_NO_PROGRESS=1
-  export TMPDIR=$DEPLOY_WORK # where uv leaves a lock file for each project folder
-  unset VIRTUAL_ENV
+  use_uv "$CACHE" "$PYTHONS"
   live=$(readlink -e "$CURRENT" || true)
   cd "$release/$project"
   require_uv_project
@@ -29,6 +27,13 @@ build_virtualenv() {
     ! links_code || sync_virtualenv "$release/.venv"
     wait "$!"
   fi
+}
+
+# Have uv use these two folders: use_uv CACHE PYTHONS
+use_uv() {
+  export UV_CACHE_DIR=$1 UV_PYTHON_INSTALL_DIR=$2 UV_NO_PROGRESS=1
+  export TMPDIR=$DEPLOY_WORK # where uv leaves a lock file for each project folder
+  unset VIRTUAL_ENV
 }
 
 # Give the release the compiled files of the live one, for all that did not change.

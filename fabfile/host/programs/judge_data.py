@@ -5,9 +5,11 @@ in), `releases`, `app` and `shared` (the tool's own places), `linked_dirs` and `
 each), `writable` (what the service may write to besides shared/, a line each), `media` and `media_url` (folder and url
 of media in hosts.toml), `new` (empty on the way back to an earlier release, which no address of uploads may bar).
 
-Prints `ahead NAME` for each applied migration that another release knows and this one does not, and `unseen LINE` when
-uploads are kept and nobody shows them, with the line for hosts.toml. All that is wrong is told at once: a place where
-the service cannot write, or where nothing outlives a release or a restart, or uploads that nginx would not find.
+Prints `unapplied NAME` for each migration of this release that the databases lack; `ahead NAME` for each that they have
+and another release knows, but not this one; `breaks NAME: WHY` if this one cannot run with it, as far as is known
+(verdicts.json, kept by migrate.py); `unseen LINE` when uploads are kept and nobody shows them, with the line for
+hosts.toml. All that is wrong is told at once: a place where the service cannot write, or where nothing outlives a
+release or a restart, or uploads that nginx would not find.
 """
 
 import json
@@ -82,8 +84,15 @@ def tell_migrations(migrations, notes, releases):
     # Those that some release has: names that no code has any more are what squashing leaves in every database.
     lists = [read_json(path) for path in releases.glob("[0-9]*/.deploy/migrations.json")]
     elsewhere = {name for names in lists for name in names}
+    for name in sorted(known - set(migrations.get("applied", []))):
+        print(f"unapplied {name}")
+    verdicts = {}
+    for path in releases.glob("[0-9]*/.deploy/verdicts.json"):
+        verdicts.update(read_json(path))
     for name in sorted(set(migrations.get("applied", [])) & elsewhere - known):
         print(f"ahead {name}")
+        for what in verdicts.get(name, {}).get("breaks", []):
+            print(f"breaks {name}: {what}")
 
 
 def judge_media(uploads, shared, folder, url):

@@ -1,4 +1,4 @@
-"""Runs on the host: `manage.py migrate` that cannot wedge the site. migrate.py SECONDS MANAGE_PY migrate [WORD]...
+"""Runs on the host: `manage.py migrate` that cannot wedge the site. migrate.py SECONDS NOTES MANAGE_PY [WORD]...
 
 In PostgreSQL whoever comes after a migration that waits for a lock waits behind it, the site's own queries as well. So
 a migration waits for SECONDS at most. Then its transaction is rolled back, and it is tried again after as long, TRIES
@@ -7,16 +7,21 @@ that (CREATE INDEX CONCURRENTLY) lets others pass.
 
 No two of these run on one database at once, whoever runs them, and from where: each holds an advisory lock.
 
-With another database it is `manage.py migrate` as ever. The app's Python runs this file: no syntax is newer than 3.9.
+With another database it is `manage.py migrate` as ever. What verdicts.py says of each migration that is applied, by
+its name, is kept in the file NOTES: the release that a rollback goes to does not know them. The app's Python runs this
+file: no syntax is newer than 3.9.
 """
 
 import contextlib
+import json
 import os
 import runpy
 import sys
 import threading
 import time
+from pathlib import Path
 
+HERE = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120
 TRIES = 3
 KEY = (0x646A6465, 0x706C6F79)  # of the advisory lock: "djdeploy"
 LOCK_NOT_AVAILABLE = "55P03"  # SQLSTATE
@@ -126,20 +131,37 @@ def bound(method, guard, seconds):
     return bounded
 
 
-def be_careful(seconds):
+def noting(apply, notes):
+    """Migration.apply that keeps the verdict on what it has applied."""
+    judge = runpy.run_path(os.path.join(HERE, "verdicts.py"))["of"]  # noqa: PTH118
+
+    def apply_and_note(migration, state, *rest, **options):
+        verdict = judge(migration, state)
+        after = apply(migration, state, *rest, **options)
+        with contextlib.suppress(OSError, ValueError):
+            known = json.loads(notes.read_text()) if notes.exists() else {}
+            known[f"{migration.app_label}.{migration.name}"] = verdict
+            notes.with_name(".verdicts").write_text(json.dumps(known))
+            notes.with_name(".verdicts").replace(notes)
+        return after
+
+    return apply_and_note
+
+
+def be_careful(seconds, notes):
     from django.core.management.base import BaseCommand  # ty: ignore[import-not-found] -- the release's own
 
     execute = BaseCommand.execute
 
     def execute_carefully(command, /, *arguments, **options):
         from django.db import OperationalError, connections  # ty: ignore[import-not-found] -- the release's own
+        from django.db.migrations.migration import Migration  # ty: ignore[import-not-found] -- the release's own
 
         BaseCommand.execute = execute  # for the commands that this one calls
+        Migration.apply = noting(Migration.apply, notes)
         alias = options.get("database") or "default"
         if connections[alias].vendor != "postgresql":
             return execute(command, *arguments, **options)
-        from django.db.migrations.migration import Migration  # ty: ignore[import-not-found] -- the release's own
-
         with Guard(alias) as guard:
             Migration.apply = bound(Migration.apply, guard, seconds)
             Migration.unapply = bound(Migration.unapply, guard, seconds)
@@ -172,8 +194,8 @@ def give_up(guard, seconds):
     sys.exit(1)
 
 
-seconds = int(sys.argv.pop(1))
+seconds, notes = int(sys.argv.pop(1)), Path(sys.argv.pop(1))
 with contextlib.suppress(ImportError):  # which manage.py tells
-    be_careful(seconds)
-sys.argv[0] = os.path.join(os.path.dirname(os.path.abspath(__file__)), "manage.py")  # noqa: PTH100, PTH118, PTH120
+    be_careful(seconds, notes)
+sys.argv[0] = os.path.join(HERE, "manage.py")  # noqa: PTH118
 runpy.run_path(sys.argv[0], run_name="__main__")
