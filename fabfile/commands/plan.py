@@ -10,7 +10,6 @@ from ..config.layout import Release
 from ..errors import ConfigError, DeployError
 from ..output.console import printable
 from ..plan import commits, preview, rendering
-from ..plan.activation import Activation
 from ..plan.commits import Found
 from ..plan.plan import Plan
 from ..plan.preview import File, Migration, Package, Preview
@@ -20,6 +19,7 @@ from ..session.session import Session, open_session
 from ..steps import preview as steps
 from ..steps import proof, release, sequence, service
 from ..steps.django import BUILD
+from ..steps.step import Results
 from .deploy import changed_settings, decide, nothing_to_do, require_repo, send_release_files
 
 ROWS = 20  # of each kind, and lines of a migration's SQL, that a person sees; the document has all
@@ -82,44 +82,41 @@ def confirm(run: Run, *, force: bool, overwrite: bool, backwards: bool) -> str:
 def look(session: Session, wanted: Plan, found: Found, troubles: Troubles) -> Preview:
     """Find out what the deploy would do, as far as it would get."""
     settings, state, outcome = session.settings, session.state, session.outcome
-    brought, untold = "", []
+    brought = ""
     if wanted.commit:
         brought = session.runner.run([steps.compare_commits(settings, found.commit)]).output(steps.COMPARE_COMMITS)
     packages, untold = index.with_yanked(preview.packages(brought))
     for line in untold:
         session.run.console.say(f"  whether it was yanked could not be asked for: {line}")
-    activation, migrations = None, []
+    results, activation = Results(), None
     with troubles.noting():
-        activation, migrations = prove(session, wanted, found.commit)
+        results = prove(session, wanted, found.commit)
+        activation = wanted.beside or deployment.choose_activation(session, wanted, results)
         outcome.activation, outcome.reason = activation.kind, activation.reason
     commits_brought = preview.commits(brought)
-    staged = state.staged == rendering.digests(session.files)
+    commands = ("build", "before_switch", "after_switch") if wanted.commit else ()
+    history, staged = session.results.output(release.HISTORY), state.staged == rendering.digests(session.files)
     return Preview(
         commits=commits_brought,
         further_commits=max(0, found.adds - len(commits_brought)),
         packages=packages,
-        to_migrate=migrations,
+        to_migrate=proof.migrations(results.output(proof.DATA)),
         files=differences(session, wanted),
         changed_settings=changed_settings(settings, state.live_release) if wanted.commit else [],
         secrets=list(activation.secrets) if activation else [],
-        commands={
-            name: list(getattr(settings, name)) for name in ("build", "before_switch", "after_switch") if wanted.commit
-        },
+        commands={name: list(getattr(settings, name)) for name in commands},
         root=sequence.root_commands(wanted, activation) if activation else [],
         staged_by=settings.admin if wanted.files and not staged else "",
         disk_free_mb=state.disk_free // 1024,
-        last_seconds=preview.last_seconds(session.results.output(release.HISTORY), activation.kind)
-        if activation
-        else None,
+        last_seconds=preview.last_seconds(history, activation.kind) if activation else None,
         trouble=troubles[0].message if troubles else None,
     )
 
 
-def prove(session: Session, wanted: Plan, commit: str) -> tuple[Activation, list[Migration]]:
+def prove(session: Session, wanted: Plan, commit: str) -> Results:
     """Build and boot the release in the runner's folder, as a deploy does beside the live one."""
     if wanted.beside:
-        session.runner.run(sequence.prove_processes(wanted))
-        return wanted.beside, []
+        return session.runner.run(sequence.prove_processes(wanted))
     folder = steps.folder(session.results[release.FETCH].output)
     aside = Release(PurePosixPath(folder) / wanted.release.id, session.settings.project)
     send_release_files(session, dataclasses.replace(wanted, commit=commit))
@@ -128,7 +125,7 @@ def prove(session: Session, wanted: Plan, commit: str) -> tuple[Activation, list
     deployment.warn_of_schema(session, proof.ahead(results[proof.DATA].output))
     deployment.judge_schema(session, wanted, proof.breaking(results[proof.DATA].output), keep=True)
     deployment.warn_of_uploads(session, proof.unseen(results[proof.DATA].output))
-    return deployment.choose_activation(session, wanted, results), proof.migrations(results[proof.DATA].output)
+    return results
 
 
 def differences(session: Session, wanted: Plan) -> list[File]:

@@ -11,6 +11,8 @@ PATIENCE = 5  # seconds for an index
 
 def with_yanked(packages: Sequence[Package]) -> tuple[list[Package], list[str]]:
     """Return the packages, those marked that were yanked; and which could not be asked for, with the reason."""
+    if not packages:
+        return [], []
     import httpx  # takes 0.1 s
 
     untold: list[str] = []

@@ -47,17 +47,13 @@ packages_of() {
 # Check a commit out below the runner's folder, with links to what outlives releases, and with the live static files,
 # for an app that looks for the list of them. Takes the files that check_out takes.
 check_out_aside() {
+  # shellcheck disable=SC2034 # those that complete_release reads
   local release commit project manage_py linked_dirs linked_files static_root
   local "$@"
   local name live
   cd "$ASIDE/repo.git"
   git worktree add --quiet --detach "$release" "$commit"
-  cd "$release"
-  [ ! -f .gitmodules ] || git submodule --quiet update --init --recursive
-  [ -d "$project" ] || no_such "folder $project (project in hosts.toml)"
-  [ -f "$project/$manage_py" ] || no_such "file $project/$manage_py (project and manage in hosts.toml)"
-  mkdir -p .deploy
-  cp "$DEPLOY_FILES"/{gunicorn.conf.py,gunicorn.json,release.json} .deploy/
+  complete_release
   for name in $linked_dirs $linked_files; do link_aside "$name" "$SHARED/$name"; done
   live=$(readlink -e "$CURRENT" || true)
   [ ! -d "$live/$static_root" ] || [ -e "$static_root" ] || link_aside "$static_root" "$live/$static_root"

@@ -70,8 +70,8 @@ find_ref() {
 compare_with_live() {
   local live adds lacks
   live=$(live_commit)
-  [ -n "$live" ] && git cat-file -e "$live^{commit}" 2>/dev/null || return 0
-  read -r adds lacks < <(git rev-list --left-right --count "$1...$live")
+  [ -n "$live" ] || return 0
+  read -r adds lacks < <(git rev-list --left-right --count "$1...$live" 2>/dev/null) || return 0
   echo "beside $adds $lacks"
   [ "$lacks" = 0 ] || git log -3 --format='lacks %h %s' "$1..$live"
 }
@@ -94,6 +94,17 @@ check_out() {
   rm -f worktrees/*/locked # a killed `worktree add` leaves it, and prune would keep that one for ever
   git worktree prune --expire=now
   git worktree add --quiet --detach --force "$release" "$commit"
+  complete_release
+  [ -z "$media" ] || refuse_code_among_uploads "$media"
+  for name in $linked_dirs; do link_dir "$name"; done
+  [ -z "$media" ] || let_nginx_read "$media"
+  for name in $linked_files; do link_file "$name"; done
+  printf '%s\n' "$linked_files" >.deploy/linked_files
+}
+
+# Go to the caller's release, which git has just checked out: complete it with its submodules and the files sent to the
+# runner, and refuse a commit that lacks what hosts.toml names.
+complete_release() {
   cd "$release"
   [ ! -f .gitmodules ] || git submodule --quiet update --init --recursive
   [ -d "$project" ] || no_such "folder $project (project in hosts.toml)"
@@ -101,11 +112,6 @@ check_out() {
   mkdir -p .deploy
   cp "$DEPLOY_FILES"/{gunicorn.conf.py,gunicorn.json,release.json} .deploy/
   chmod 644 .deploy/*
-  [ -z "$media" ] || refuse_code_among_uploads "$media"
-  for name in $linked_dirs; do link_dir "$name"; done
-  [ -z "$media" ] || let_nginx_read "$media"
-  for name in $linked_files; do link_file "$name"; done
-  printf '%s\n' "$linked_files" >.deploy/linked_files
 }
 
 # Say that a linked file of the caller's release is not there, which is mostly why its app does not run. Fails when all
