@@ -28,7 +28,15 @@ WINDOWS = {
     "hup": (("Switch to the new release", "Reload gunicorn"), "See only new workers answer"),
     "restart": (("Switch to the new release", "Restart gunicorn"), "See only new workers answer"),
     "nginx": (("Reload nginx",), "Check the site"),
+    "hold": (("Let requests wait",), "See only new workers answer"),
 }
+REMOVAL = """
+from django.db import migrations
+
+class Migration(migrations.Migration):
+    dependencies = [("pages", "{before}")]
+    operations = [migrations.RemoveField("note", "{column}")]
+"""
 # Of another Python only what runs; its compiled files too, as the service may not write any.
 NOT_RUN = shutil.ignore_patterns("test", "tests", "idlelib", "site-packages", "config-*")
 
@@ -121,15 +129,40 @@ def nginx_site(site: Site, _word: str) -> None:
 
 def migration(site: Site, word: str) -> None:
     """A new column, under a name that no earlier branch has given to the same database."""
-    column = f"mood_{word.replace('-', '_')}"
-    text = (
-        site.repository.read(MIGRATION).replace("0001_initial", "0002_note_author").replace('"author"', f'"{column}"')
-    )
-    field = f'    {column} = models.CharField(max_length=100, db_default="")\n    created ='
+    column, field = a_column(word)
+    before, name = next_migration(site, column)
+    text = site.repository.read(MIGRATION).replace("0001_initial", before).replace('"author"', f'"{column}"')
     site.commit(
-        {MIGRATION.replace("0002_note_author", f"0003_{column}"): text}
-        | site.edited(MODELS, "    created =", field, site.branch)
+        {MIGRATION.replace("0002_note_author", name): text}
+        | site.edited(MODELS, "    created =", f"{field}    created =", site.branch)
     )
+
+
+def next_migration(site: Site, what: str) -> tuple[str, str]:
+    """The newest migration of the branch, and a name for the next one."""
+    names = [
+        path.name.removesuffix(".py")
+        for path in map(Path, site.repository.files(site.branch))
+        if "pages/migrations" in str(path)
+    ]
+    newest = max(name for name in names if name[0].isdigit())
+    return newest, f"{int(newest[:4]) + 1:04}_{what}"
+
+
+def a_column(word: str) -> tuple[str, str]:
+    """The name of a column, and its line in the model."""
+    column = f"mood_{word.replace('-', '_')}"
+    return column, f'    {column} = models.CharField(max_length=100, db_default="")\n'
+
+
+def breaking(site: Site, word: str) -> None:
+    """A column goes that the code which runs reads and writes."""
+    migration(site, word)
+    site.deploy().expect(0)
+    column, field = a_column(word)
+    before, name = next_migration(site, f"no_{column}")
+    text = REMOVAL.format(before=before, column=column)
+    site.commit({MIGRATION.replace("0002_note_author", name): text} | site.edited(MODELS, field, "", site.branch))
 
 
 def static(site: Site, word: str) -> None:
@@ -236,6 +269,7 @@ CHANGES = (
     Change("secret", "restart", secret, deploy),
     Change("nginx site", "nginx", nginx_site, deploy),
     Change("migration", "hup", migration, deploy),
+    Change("breaking one", "hold", breaking, deploy),
     Change("Python", "restart", another_python, deploy),
     Change("static change", "hup", static, deploy),
     Change("rollback", "hup", nothing, typed("rollback")),

@@ -10,8 +10,6 @@ from ..session.run import Run
 from ..ssh.connection import connect
 from ..steps import maintenance, nginx, service
 
-LONGEST = 60  # seconds for which requests can wait: after that nginx would answer some of them itself
-
 
 def on(run: Run, *, message: str, page: str, allow: str, hold: int) -> None:
     """Close the site until `off`: a page with 503 for all but `allow`; or, with `hold`, requests wait for seconds."""
@@ -30,11 +28,11 @@ def on(run: Run, *, message: str, page: str, allow: str, hold: int) -> None:
 
 
 def _hold(run: Run, seconds: int, *, given: bool) -> None:
-    if given or not 1 <= seconds <= LONGEST:
+    if given or not 1 <= seconds <= maintenance.LONGEST:
         raise ConfigError(
             "--hold takes no message, page or addresses: nobody sees them"
             if given
-            else f"--hold takes 1 to {LONGEST} seconds, not {seconds}: visitors wait as long",
+            else f"--hold takes 1 to {maintenance.LONGEST} seconds, not {seconds}: visitors wait as long",
             hint=f"fab -H {run.name} maintenance.on --hold 30; for longer: maintenance.on -m TEXT",
         )
     taken = Lock(run.host.layout.lock, lock_info("maintenance.on --hold"))

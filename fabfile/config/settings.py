@@ -222,6 +222,11 @@ class Settings(Table):
     sync_args: SyncArguments = setting(
         ("--frozen",), 'arguments of `uv sync`, e.g. ["--frozen", "--group", "prod"]', new_release=True
     )
+    hold: Annotated[int, Field(ge=0, le=60)] = setting(
+        20,
+        "seconds that requests may wait while a migration runs that breaks the code of before; 0 lets none wait",
+        new_release=False,
+    )
     build: tuple[ReleaseCommand, ...] = setting(
         (),
         'commands that make what no commit has, before static files are collected, e.g. ["npm ci", "npm run build"]',

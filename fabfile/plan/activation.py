@@ -1,19 +1,27 @@
 """Which way a new release is brought to life, and why: the lightest that is right. Pure; asks nobody."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypedDict
 
-Kind = Literal["nothing", "nginx", "processes", "hup", "restart", "start"]
+from .preview import Migration
+
+Kind = Literal["nothing", "nginx", "processes", "hup", "restart", "start", "hold"]
 
 
 @dataclass(frozen=True)
 class Activation:
-    """A way to bring a release to life, with the reason a person is told; `secrets` are names of those that changed."""
+    """A way to bring a release to life, with the reason a person is told; `secrets` are names of those that changed.
+
+    In a `hold` requests wait while the migration `held` and those behind it are applied, and until the release is up;
+    others come before it if `prelude` says so.
+    """
 
     kind: Kind
     reason: str
     secrets: tuple[str, ...] = ()
+    held: str = ""
+    prelude: bool = False
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.reason}"
@@ -54,6 +62,22 @@ def choose(comparison: Comparison, units_changed: Sequence[str] = (), *, running
     if reasons:
         return Activation("restart", "; ".join(reasons), tuple(comparison["environment"] or ()))
     return Activation("hup", "gunicorn's master can stay: only what its workers load changed")
+
+
+def hold(activation: Activation, migrations: Sequence[Migration]) -> Activation:
+    """The activation for these migrations, which are to come: a hold, if one of them breaks the code that runs."""
+    number, first = next(((number, each) for number, each in enumerate(migrations) if each.breaks), (0, None))
+    if first is None:
+        return activation
+    further = [activation.reason] if activation.kind != "hup" else []
+    reason = "; ".join([f"{first.name} breaks the code that runs: {first.breaks[0]}", *further])
+    return replace(activation, kind="hold", reason=reason, held=first.name, prelude=number > 0)
+
+
+def migrations_of(activation: Activation, migrations: Sequence[Migration]) -> list[Migration]:
+    """Those that are applied while requests wait; none without a hold."""
+    names = [each.name for each in migrations]
+    return list(migrations[names.index(activation.held) :]) if activation.held else []
 
 
 def _master_reasons(comparison: Comparison) -> list[str]:

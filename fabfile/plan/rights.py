@@ -45,7 +45,7 @@ def needed(
     names = ["install_next", "install_before"] if files else []
     if layout.site_file in files:
         names.append("reload_nginx")
-    if activation in ("restart", "start"):
+    if activation in ("restart", "start", "hold"):
         names.append("restart_service")
     if activation == "start":
         names.append("restart_socket")

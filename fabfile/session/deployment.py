@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 from ..errors import AfterSwitchFailed, DeployError, StepFailed, Unhealthy
 from ..output import advice
 from ..plan import certificate
-from ..plan.activation import Activation, Comparison, choose
+from ..plan.activation import Activation, Comparison, choose, hold, migrations_of
 from ..plan.lock import operator
 from ..plan.plan import Plan
 from ..plan.preview import Migration
 from ..ssh.runner import StepError
-from ..steps import commands, django, nginx, proof, sequence
+from ..steps import commands, django, maintenance, nginx, proof, sequence
 from ..steps.step import Results, Step
 from .session import Session, evidence, meanwhile, read_logs
 from .staging import stage
@@ -62,18 +62,44 @@ def prove(session: Session, plan: Plan, *, keep_schema: bool = True) -> Activati
     results = session.runner.run(sequence.build_and_boot(plan), rescue=sequence.abandon_build(plan))
     tell_notes(session, results.output(django.BUILD))
     warn_of_schema(session, proof.ahead(results[proof.DATA].output))
-    judge_schema(session, plan, proof.breaking(results[proof.DATA].output), keep=keep_schema)
     tell_notes(session, results[proof.DATA].output)
-    tell_verdicts(session, proof.migrations(results[proof.DATA].output))
+    tell_verdicts(session, to_come(plan, results))
     warn_of_uploads(session, proof.unseen(results[proof.DATA].output))
-    return choose_activation(session, plan, results)
+    try:
+        judge_schema(session, plan, proof.breaking(results[proof.DATA].output), keep=keep_schema)
+        return choose_activation(session, plan, results)
+    except StepFailed:
+        session.runner.run(sequence.abandon_build(plan))
+        raise
 
 
 def choose_activation(session: Session, plan: Plan, results: Results) -> Activation:
-    """The activation that was asked for, or that a proof has shown to be right."""
+    """The activation that was asked for, or that a proof has shown to be right.
+
+    Raises StepFailed for migrations that would need a hold and cannot be cancelled in one.
+    """
     comparison = _read_comparison(results[proof.COMPARE].output)
     units = [path.name for path in plan.units]
-    return plan.forced or choose(comparison, units, running=session.state.service == "active")
+    chosen = plan.forced or choose(comparison, units, running=session.state.service == "active")
+    # Where nobody is served by the code of before, nobody has to wait.
+    if chosen.kind == "start" or session.state.maintenance or not session.settings.hold:
+        return chosen
+    migrations = to_come(plan, results)
+    held = hold(chosen, migrations)
+    if lasting := [each.name for each in migrations_of(held, migrations) if not each.atomic]:
+        name = session.run.name
+        raise StepFailed(
+            f"{name}: {held.reason}; and {lasting[0]} cannot be rolled back (it is not atomic, or its database never "
+            "rolls a table back), so requests cannot wait for it",
+            hint=f"two deploys: first code that does without; or fab -H {name} maintenance.on, this command again, and "
+            "maintenance.off; or hold = 0 in hosts.toml, and some requests fail",
+        )
+    return held
+
+
+def to_come(plan: Plan, results: Results) -> list[Migration]:
+    """The migrations that are to be applied; for a release that is there already, none is."""
+    return proof.migrations(results[proof.DATA].output) if plan.commit else []
 
 
 def tell_notes(session: Session, output: str) -> None:
@@ -134,7 +160,8 @@ def switch(session: Session, plan: Plan, activation: Activation) -> None:
     outcome.site_state = "unknown: the host was in the middle of the switch, and brings it to its end"
     session.run.console.say(f"  {activation}")
     revert = sequence.revert(plan, activation)
-    with watch.watching(session.connection, settings, outcome.watch) as watches:
+    patience = maintenance.LONGEST if activation.held else watch.PATIENCE
+    with watch.watching(session.connection, settings, outcome.watch, patience) as watches:
 
         def begun(step: Step) -> None:
             if step.id == nginx.CHECK:  # all that changes the site is done
@@ -145,6 +172,7 @@ def switch(session: Session, plan: Plan, activation: Activation) -> None:
         except StepError as error:
             raise _failed(session, plan, error) from error
         schema = add_migrations(session, results)
+        tell_notes(session, results.output(django.PRELUDE))
         tell_notes(session, results.output(django.MIGRATE))
         checks = nginx.parse_checks(results[nginx.CHECK].output)
         outcome.add_checks(checks)
@@ -301,7 +329,8 @@ def history_entry(session: Session, plan: Plan, how: str) -> str:
 
 def add_migrations(session: Session, results: Results) -> str:
     """Add the migrations that were applied to the outcome; return what the site's state is to say of the data."""
-    applied, begun = django.migrations(results.output(django.MIGRATE))
+    output = "\n".join(results.output(step) for step in (django.PRELUDE, django.MIGRATE))
+    applied, begun = django.migrations(output)
     session.outcome.details["migrations"] = applied
     kept = [f"{', '.join(applied)} stays applied"] if applied else []
     kept += [f"{begun} had begun (if it is not atomic, a part of it may stay)"] if begun else []

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..ssh.connection import Connection
 
 INTERVAL = 0.05  # seconds between two requests of a watch
+PATIENCE = 10  # seconds for an answer, where nothing makes visitors wait
 MOMENT = 3  # seconds that a watch has for its first answer after a switch, if it had no good one before
 STEADY = 5  # answers in a row that must be 200 at a public address; of its own site the host has seen as many
 
@@ -107,18 +108,19 @@ class Watch:
 
 @contextlib.contextmanager
 def watching(
-    connection: "Connection", settings: "Settings", counts: dict[str, float | int]
+    connection: "Connection", settings: "Settings", counts: dict[str, float | int], patience: float = PATIENCE
 ) -> Generator[dict[str, Watch]]:
     """Ask for the health path many times a second while the block runs: through SSH, and at `public_url` if set.
 
+    An answer that has not come after `patience` seconds counts as a failure.
     However the block ends, `counts` then has what was seen.
     """
     over = threading.Event()
     watches = {"ssh": Watch()}
-    clients = {"ssh": client(connection, settings)}
+    clients = {"ssh": client(connection, settings, patience)}
     if settings.public_url:
         watches["public"] = Watch(f"at {settings.public_url}", STEADY)
-        clients["public"] = httpx.Client(base_url=settings.public_url, timeout=10)
+        clients["public"] = httpx.Client(base_url=settings.public_url, timeout=patience)
     asked = settings.health_path, mark(settings)
     threads = [
         threading.Thread(target=_watch, args=(clients[name], *asked, watches[name], over), daemon=True)

@@ -111,7 +111,7 @@ class _Transport(httpx.BaseTransport):
         self._pool.close()
 
 
-def client(connection: "Connection", settings: "Settings") -> httpx.Client:
+def client(connection: "Connection", settings: "Settings", patience: float = 10) -> httpx.Client:
     """An HTTP client that speaks to the host's nginx as a visitor of `domain` would, over https or not.
 
     In nginx's log its requests differ from those that the host's own checks send.
@@ -120,7 +120,7 @@ def client(connection: "Connection", settings: "Settings") -> httpx.Client:
         transport=_Transport(connection),
         base_url="http://127.0.0.1",
         headers=headers(settings, "django-deploy (watch)"),
-        timeout=10,
+        timeout=patience,
     )
 
 

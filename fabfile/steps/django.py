@@ -8,6 +8,7 @@ from .step import Step, Value
 
 BUILD = "build_the_virtualenv"
 MIGRATE = "migrate_the_database"
+PRELUDE = "migrate_what_breaks_nothing"
 NOTE = "note: "  # begins a line that a person is to see although the step goes well
 
 
@@ -31,11 +32,19 @@ def collect_static(settings: Settings, release: Release) -> Step:
     )
 
 
-def migrate(settings: Settings, release: Release) -> Step:
-    """Apply the migrations of the release."""
-    parameters = {**manage(settings, release), "lock": settings.timeouts.lock}
-    timeout = settings.timeouts.migrate
-    return Step(MIGRATE, "Migrate the database", "migrate", parameters, timeout=timeout, limit="timeouts.migrate")
+def migrate(settings: Settings, release: Release, *, held: bool = False) -> Step:
+    """Apply the migrations of the release; `held` says that requests wait since the step of a hold."""
+    limit = settings.hold if held else None
+    parameters = {**manage(settings, release), "lock": settings.timeouts.lock, "stop": None, "limit": limit}
+    timeout, name = (settings.hold, "hold") if held else (settings.timeouts.migrate, "timeouts.migrate")
+    return Step(MIGRATE, "Migrate the database", "migrate", parameters, timeout=timeout, limit=name)
+
+
+def migrate_before(settings: Settings, release: Release, stop: str) -> Step:
+    """Apply the migrations of the release that come before `stop`."""
+    parameters = {**manage(settings, release), "lock": settings.timeouts.lock, "stop": stop, "limit": None}
+    title, timeout = "Migrate what breaks nothing", settings.timeouts.migrate
+    return Step(PRELUDE, title, "migrate", parameters, timeout=timeout, limit="timeouts.migrate")
 
 
 def doppler(settings: Settings) -> dict[str, Value]:

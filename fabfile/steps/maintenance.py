@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from .step import Step
 
 OPEN = "open_the_site"
+LONGEST = 60  # seconds for which requests can wait: after that nginx would answer some of them itself
 
 
 def close(addresses: Iterable[str]) -> Step:
@@ -12,10 +13,10 @@ def close(addresses: Iterable[str]) -> Step:
     return Step("close_the_site", "Close the site", "close_site", {"addresses": list(addresses)})
 
 
-def hold(seconds: int) -> Step:
-    """Let requests wait in the socket for so many seconds."""
-    parameters = {"seconds": seconds}
-    return Step("let_requests_wait", "Let requests wait", "hold_requests", parameters, timeout=90, live=True)
+def hold(seconds: int, patience: int = 60) -> Step:
+    """Let requests wait in the socket for so many seconds; what has begun has `patience` seconds to end."""
+    parameters = {"seconds": seconds, "patience": patience}
+    return Step("let_requests_wait", "Let requests wait", "hold_requests", parameters, timeout=90)
 
 
 def open_again() -> Step:

@@ -5,8 +5,10 @@ from ..config.settings import Settings
 from ..plan import rights
 from ..plan.activation import Activation
 from ..plan.plan import Plan
-from . import commands, django, nginx, preview, processes, proof, release, service
+from . import commands, django, maintenance, nginx, preview, processes, proof, release, service
 from .step import Step
+
+AFTER_HOLD = 30  # seconds for the rest of a switch
 
 
 def build_and_boot(plan: Plan) -> list[Step]:
@@ -69,7 +71,7 @@ def switch(plan: Plan, activation: Activation) -> list[Step]:
 def _take_up(plan: Plan, activation: Activation, change_files: list[Step]) -> list[Step]:
     settings, kind = plan.settings, activation.kind
     bring_data = [
-        django.migrate(settings, plan.release),
+        *_migrate(plan, activation),
         *commands.run(settings, plan.release, "before_switch"),
         release.mark_built(plan.release),
     ]
@@ -81,6 +83,19 @@ def _take_up(plan: Plan, activation: Activation, change_files: list[Step]) -> li
         *change_files,
         service.switch(plan.release, kind) if plan.switches else service.activate(kind),
         service.wait_for_workers(settings, plan.release),
+    ]
+
+
+def _migrate(plan: Plan, activation: Activation) -> list[Step]:
+    settings, new = plan.settings, plan.release
+    if not activation.held:
+        return [django.migrate(settings, new)]
+    # Longer than the migrations may take, for when they are applied, only the new code can serve.
+    wait = min(settings.hold + AFTER_HOLD, maintenance.LONGEST)
+    return [
+        *([django.migrate_before(settings, new, activation.held)] if activation.prelude else []),
+        maintenance.hold(wait, settings.hold),
+        django.migrate(settings, new, held=True),
     ]
 
 

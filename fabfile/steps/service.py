@@ -23,6 +23,7 @@ SWITCH = {
     "hup": ("switch_to_the_new_release_hup", "Switch to the new release (HUP)"),
     "restart": ("switch_to_the_new_release_restart", "Switch to the new release (restart)"),
     "start": ("switch_to_the_new_release_start", "Switch to the new release (start)"),
+    "hold": ("switch_to_the_new_release_hold", "Switch to the new release (hold)"),
 }
 
 

@@ -27,11 +27,12 @@ GROUPS: dict[str, tuple[str, ...]] = {
         *("compare_it_with_the_running_gunicorn", "prove_that_visitors_get_in", "stop_the_private_socket"),
     ),
     "static": ("collect_the_static_files",),
-    "migrate": ("migrate_the_database", "before_switch_N"),
+    "migrate": ("migrate_the_database", "migrate_what_breaks_nothing", "before_switch_N"),
     "switch": (
         *("ask_sudo_for_the_rights_it_needs", "stage_the_changed_files", "install_the_changed_files"),
         *("mark_the_release_as_whole", "mark_the_release_as_good", "reload_nginx", "after_switch_N"),
         *("switch_to_the_new_release_hup", "switch_to_the_new_release_restart", "switch_to_the_new_release_start"),
+        "switch_to_the_new_release_hold",
         *("reload_gunicorn_hup", "restart_gunicorn_behind_its_socket", "start_gunicorn"),
         *("put_the_old_release_back", "put_everything_back"),
     ),

@@ -40,6 +40,10 @@ class Repository:
         """Text of a file in a commit. Raises LabError when it is not there."""
         return git(self.folder, "cat-file", "blob", f"{ref}:{path}").decode()
 
+    def files(self, ref: str = "main") -> list[str]:
+        """The paths of all files in a commit."""
+        return git(self.folder, "ls-tree", "-r", "--name-only", ref).decode().splitlines()
+
     def tag(self, name: str, ref: str = "main") -> None:
         """Set a tag, moving it if it is there."""
         git(self.folder, "update-ref", f"refs/tags/{name}", self.sha(ref))

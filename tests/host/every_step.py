@@ -122,6 +122,7 @@ def every_step() -> list[Step]:
     for plan in plans():
         steps += [*sequence.build_and_boot(plan), *sequence.abandon_build(plan), *sequence.finish(plan, "{}")]
         steps += sequence.after_switch(plan)
-        for activation in [plan.beside] if plan.beside else [Activation(kind, "") for kind in KINDS]:
+        held = [Activation("hold", "", held="pages.0003_x", prelude=True)] if plan.commit else []
+        for activation in [plan.beside] if plan.beside else [*(Activation(kind, "") for kind in KINDS), *held]:
             steps += [*sequence.switch(plan, activation), *sequence.revert(plan, activation)]
     return steps

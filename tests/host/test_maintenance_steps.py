@@ -72,7 +72,7 @@ def test_a_gunicorn_that_does_not_end_is_not_held(world: World, master: subproce
     knows(world)
     world.stub("sudo")
     world.override("sleep() { SECONDS=$((SECONDS + 61)); }")
-    with pytest.raises(StepError, match="gunicorn does not end: requests are not held"):
+    with pytest.raises(StepError, match="gunicorn does not end within 60 s, for a request takes longer"):
         world.run(maintenance.hold(30))
     assert master.poll() is None
     assert not Path(world.layout.hold).exists()

@@ -586,3 +586,67 @@ def test_the_first_error_is_the_one_that_is_told(stage: Stage, tidy: str) -> Non
     stage.ends |= {"build_the_virtualenv": (1, "error: x"), tidy: (1, "failed: later")}
     _, error = stage.fail()
     assert "Build the virtualenv" in str(error)
+
+
+def told(name: str, *, breaks: str = "", atomic: bool = True) -> str:
+    """A migration to come, as the proof tells it."""
+    found = {
+        "name": name,
+        "atomic": atomic,
+        "operations": [],
+        "sql": [],
+        "trouble": "",
+        "breaks": [breaks][: bool(breaks)],
+    }
+    return json.dumps(found)
+
+
+HARMLESS, BREAKING = told("shop.0002_more"), told("shop.0003_less", breaks="column orders.note goes")
+
+
+def test_a_migration_that_breaks_the_running_code_makes_requests_wait(stage: Stage) -> None:
+    """Those before it are applied before; who deploys is told why, and the watch is patient."""
+    stage.ends["prove_that_its_data_outlives_it"] = (0, f"loading\n{HARMLESS}\n{BREAKING}")
+    session, error = stage.deploy()
+    assert error is None
+    assert session.outcome.activation == "hold"
+    assert session.outcome.reason == "shop.0003_less breaks the code that runs: column orders.note goes"
+    assert "  shop.0003_less BREAKS THE RUNNING CODE: column orders.note goes\n" in stage.stream.getvalue()
+    ran = stage.runner.ran
+    first = ran.index("migrate_what_breaks_nothing")
+    assert ran[first + 1 : first + 3] == ["let_requests_wait", "migrate_the_database"]
+
+
+@pytest.mark.parametrize("case", ["harmless", "maintenance", "no hold", "does not run", "there already"])
+def test_nobody_has_to_wait_for_nothing(stage: Stage, case: str) -> None:
+    """Where no migration breaks the code, or none is applied, nobody is served, or hosts.toml wants no hold."""
+    stage.ends["prove_that_its_data_outlives_it"] = (0, HARMLESS if case == "harmless" else BREAKING)
+    if case == "maintenance":
+        stage.maintenance = "/srv/consult/maintenance.html"
+    if case == "no hold":
+        stage.settings = SETTINGS.model_copy(update={"hold": 0})
+    if case == "does not run":
+        stage.ends["compare_it_with_the_running_gunicorn"] = (0, '{"running": false}')
+    if case == "there already":
+        stage.plan = Plan(SETTINGS, LAYOUT, OLD, OLD, forced=Activation("hup", "asked for"))
+    session, error = stage.deploy()
+    assert error is None
+    assert ("BREAKS" in stage.stream.getvalue()) == (case not in ("harmless", "there already"))
+    assert session.outcome.activation == ("start" if case == "does not run" else "hup")
+    assert "let_requests_wait" not in stage.runner.ran
+
+
+def test_a_migration_that_cannot_be_cancelled_is_not_begun(stage: Stage) -> None:
+    """Exit 5 before the switch, with what to do; the release that was built for it is gone."""
+    lasting = told("shop.0004_index", atomic=False)
+    stage.ends["prove_that_its_data_outlives_it"] = (0, f"{BREAKING}\n{lasting}")
+    _, error = stage.fail()
+    assert isinstance(error, StepFailed)
+    assert (
+        "shop.0003_less breaks the code that runs: column orders.note goes; and shop.0004_index cannot" in error.message
+    )
+    assert "maintenance.on" in error.hint
+    assert "remove_the_unfinished_release" in stage.runner.ran
+    assert "migrate_the_database" not in stage.runner.ran
+    stage.ends["prove_that_its_data_outlives_it"] = (0, f"{lasting}\n{BREAKING}")
+    assert stage.deploy()[1] is None, "what comes before the hold may take as long as it likes"

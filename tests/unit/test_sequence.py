@@ -1,6 +1,7 @@
 """Which steps carry a plan out, in which order, under which names: pure, no host is asked."""
 
 import ast
+import dataclasses
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -209,7 +210,8 @@ IDS = {
     "read_the_host", "see_who_works_on_it", "fetch_the_repository", "look_at_the_site", "read_the_journal",
     "read_nginx_s_error_log", "see_what_nginx_says", "lock_the_host", "unlock_the_host", "put_the_file_in_place",
     "list_the_secrets", "change_the_secret", "replace_the_token", "look_at_the_secrets",
-    "close_the_site", "let_requests_wait", "open_the_site", "compare_the_commits",
+    "close_the_site", "let_requests_wait", "open_the_site", "compare_the_commits", "migrate_what_breaks_nothing",
+    "switch_to_the_new_release_hold",
     "see_the_time", "read_the_history", "read_the_site_s_nginx_logs", "follow_the_site_s_nginx_logs",
     # a person's commands
     "find_the_live_release", "run_the_command", "end_the_command",
@@ -454,3 +456,19 @@ def test_a_name_that_bash_would_evaluate_is_refused(name: str) -> None:
 def test_every_step_makes_words() -> None:
     """No step has a parameter that cannot be sent."""
     assert all(step.words[0] == step.function for step in every_step())
+
+
+def test_in_a_hold_requests_wait_for_no_more_than_they_must() -> None:
+    """What harms nobody is migrated before; then they wait, as long as the setting says, until the release is up."""
+    plan = Plan(SETTINGS, LAYOUT, NEW, OLD, commit="2" * 40)
+    first, *rest = sequence.switch(plan, Activation("hold", "", held="a.0002", prelude=True))[1:]
+    assert (first.id, first.parameters["stop"]) == ("migrate_what_breaks_nothing", "a.0002")
+    wait, migrate = rest[:2]
+    assert (wait.id, wait.parameters) == ("let_requests_wait", {"seconds": 50, "patience": 20})
+    assert (migrate.id, migrate.timeout, migrate.limit) == ("migrate_the_database", 20, "hold")
+    assert (migrate.parameters["stop"], migrate.parameters["limit"]) == (None, 20)
+    assert "switch_to_the_new_release_hold" in ids(rest)
+    alone = sequence.switch(plan, Activation("hold", "", held="a.0001"))
+    assert ids(alone)[:3] == [*RIGHTS, "let_requests_wait", "migrate_the_database"]
+    longest = dataclasses.replace(plan, settings=SETTINGS.model_copy(update={"hold": 60}))
+    assert sequence.switch(longest, Activation("hold", "", held="a.0001"))[1].parameters["seconds"] == 60

@@ -64,7 +64,7 @@ manage() {
 # database for the caller's `lock` seconds.
 program_for() {
   program=(manage.py)
-  [ "$1" != migrate ] || program=(migrate.py "$lock" "$release/.deploy/verdicts.json")
+  [ "$1" != migrate ] || program=(migrate.py "$lock" "$release/.deploy/verdicts.json" "${stop:-}")
 }
 
 # Run a program of ours with the Python and the secrets of the caller's release: in_app PROGRAM WORD... Where the proof has
@@ -89,10 +89,17 @@ in_python() {
   run_program "${doppler[@]}" "$release/.venv/bin/python" "$DEPLOY_LIBRARY/programs/$1" "${@:2}"
 }
 
-# Run a program of the caller's release; where it fails, a file that is missing there is told: run_program WORD...
+# How many seconds are left of LIMIT since requests wait, at least one: time_left LIMIT
+time_left() {
+  local left=$(($(cat "$DEPLOY_WORK/hold") + $1 - $(date +%s)))
+  echo "$((left > 0 ? left : 1))"
+}
+
+# Run a program of the caller's release, in the words of the array `within`; where it fails, a file that is missing there
+# is told: run_program WORD...
 run_program() {
   local code
-  "$@" || {
+  "${within[@]}" "$@" || {
     code=$?
     blame_missing_link >&2 || true
     return "$code"
@@ -129,9 +136,18 @@ collect_static() {
     "$release/$static_root" "$KEPT_STATIC" "${release##*/}"
 }
 
+# Apply the migrations of a release, up to but without `stop`. With `limit`, as many seconds are left of that as have not
+# passed since requests wait (hold_requests).
 migrate() {
-  local release project manage_py doppler_project doppler_config lock
+  local release project manage_py doppler_project doppler_config lock stop limit
   local "$@"
+  local -a within=()
+  local watcher=''
+  if [ -n "$limit" ]; then
+    within=(timeout --foreground --kill-after=5 "$(time_left "$limit")") # in the group that ends as one
+    let_in_without_runner 9>&- &
+    watcher=$!
+  fi
   # What its wsgi.py falls back to is known by now; manage.py may fall back to others, and so to another database.
   export DEPLOY_WEBSITE=$DEPLOY_WORK/proof/up
   local live
@@ -139,4 +155,13 @@ migrate() {
   # What is known of migrations goes on from release to release, as the database does.
   [ ! -e "$live/.deploy/verdicts.json" ] || cp "$live/.deploy/verdicts.json" "$release/.deploy/"
   manage migrate --noinput
+  [ -z "$watcher" ] || kill "$watcher"
+}
+
+# Were the runner killed while requests wait, nobody would switch to the new code: then the migration of this step's
+# process group ends, and the old code starts.
+let_in_without_runner() {
+  while kill -0 "$DEPLOY_RUNNER" 2>/dev/null; do sleep 0.2; done
+  rm -f "$HOLD"
+  kill -TERM 0
 }

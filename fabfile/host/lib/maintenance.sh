@@ -16,11 +16,13 @@ close_site() {
   mv -T "$MAINTENANCE.new" "$MAINTENANCE"
 }
 
-# Let requests wait in the socket for so many seconds: the service ends what it has begun, and does not start before that.
+# Let requests wait in the socket for so many seconds: the service ends what it has begun, for which it has `patience`
+# seconds, and does not start before that.
 hold_requests() {
-  local seconds
+  local seconds patience
   local "$@"
-  local master end=$((SECONDS + 60))
+  local master end=$((SECONDS + patience))
+  date +%s >"$DEPLOY_WORK/hold"
   grep -qsF "$HOLD" "$SERVICE_FILE" || {
     echo "failed: the unit of this host does not know how to wait: it was made by an earlier version"
     echo "next: fab -H NAME deploy installs its unit; then the same command again"
@@ -35,7 +37,7 @@ hold_requests() {
   while kill -0 "$master" 2>/dev/null; do
     [ "$SECONDS" -lt "$end" ] || {
       rm -f "$HOLD"
-      fail "gunicorn does not end: requests are not held"
+      fail "gunicorn does not end within $patience s, for a request takes longer: others are not held up"
     }
     sleep 0.05
   done

@@ -18,6 +18,13 @@ bring_to_life() {
   case $1 in
     hup) hup ;;
     restart) as_root restart_service ;;
+    hold) # the service has ended, and waits for its start (hold_requests)
+      rm -f "$HOLD"
+      # With another unit it has to begin anew; and where it no longer waits, for that took too long.
+      if [ -e "$INSTALLED_NOW" ] || kill -0 "$(cat "$PID_FILE" 2>/dev/null || echo no)" 2>/dev/null; then
+        as_root restart_service
+      fi
+      ;;
     start)
       systemctl is-active --quiet "$UNIT.socket" || as_root restart_socket
       as_root restart_service
@@ -56,6 +63,7 @@ revert() {
   ! differ_now "$site" || site_differs=1
   ! differ_now "$units" || units_differ=1
   restore_files
+  [ "$activation" != hold ] || rm -f "$HOLD"
   [ -z "$site_differs" ] || as_root reload_nginx
   if [ "$(readlink "$CURRENT")" = "releases/${new##*/}" ]; then switched=1; fi
   if [ -z "$old" ]; then
@@ -67,6 +75,8 @@ revert() {
     if [ -n "$switched" ]; then
       make_live "${old##*/}"
       bring_to_life "$again"
+      wait_for_workers "release=$old" "health_path=$health_path" "limit=$limit" "patience=$patience"
+    elif [ "$activation" = hold ] && [ -e "$DEPLOY_WORK/hold" ]; then
       wait_for_workers "release=$old" "health_path=$health_path" "limit=$limit" "patience=$patience"
     fi
   elif [ -n "$units_differ" ]; then

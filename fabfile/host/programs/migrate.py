@@ -1,4 +1,4 @@
-"""Runs on the host: `manage.py migrate` that cannot wedge the site. migrate.py SECONDS NOTES MANAGE_PY [WORD]...
+"""Runs on the host: `manage.py migrate` that cannot wedge the site. migrate.py SECONDS NOTES STOP MANAGE_PY [WORD]...
 
 In PostgreSQL whoever comes after a migration that waits for a lock waits behind it, the site's own queries as well. So
 a migration waits for SECONDS at most. Then its transaction is rolled back, and it is tried again after as long, TRIES
@@ -8,11 +8,12 @@ that (CREATE INDEX CONCURRENTLY) lets others pass.
 No two of these run on one database at once, whoever runs them, and from where: each holds an advisory lock.
 
 With another database it is `manage.py migrate` as ever. What verdicts.py says of each migration that is applied, by
-its name, is kept in the file NOTES: the release that a rollback goes to does not know them. The app's Python runs this
-file: no syntax is newer than 3.9.
+its name, is kept in the file NOTES: the release that a rollback goes to does not know them. Where STOP names a
+migration, only those before it are applied. The app's Python runs this file: no syntax is newer than 3.9.
 """
 
 import contextlib
+import itertools
 import json
 import os
 import runpy
@@ -148,7 +149,19 @@ def noting(apply, notes):
     return apply_and_note
 
 
-def be_careful(seconds, notes):
+def stopping(migrate, stop):
+    """MigrationExecutor.migrate that goes no further than to the migration `stop`."""
+
+    def migrate_before(executor, targets, plan=None, **options):
+        if plan is None:
+            plan = executor.migration_plan(targets)
+        before = itertools.takewhile(lambda each: f"{each[0].app_label}.{each[0].name}" != stop, plan)
+        return migrate(executor, targets, list(before), **options)
+
+    return migrate_before
+
+
+def be_careful(seconds, notes, stop):
     from django.core.management.base import BaseCommand  # ty: ignore[import-not-found] -- the release's own
 
     execute = BaseCommand.execute
@@ -159,6 +172,10 @@ def be_careful(seconds, notes):
 
         BaseCommand.execute = execute  # for the commands that this one calls
         Migration.apply = noting(Migration.apply, notes)
+        if stop:
+            from django.db.migrations.executor import MigrationExecutor  # ty: ignore[import-not-found] -- see above
+
+            MigrationExecutor.migrate = stopping(MigrationExecutor.migrate, stop)
         alias = options.get("database") or "default"
         if connections[alias].vendor != "postgresql":
             return execute(command, *arguments, **options)
@@ -194,8 +211,8 @@ def give_up(guard, seconds):
     sys.exit(1)
 
 
-seconds, notes = int(sys.argv.pop(1)), Path(sys.argv.pop(1))
+seconds, notes, stop = int(sys.argv.pop(1)), Path(sys.argv.pop(1)), sys.argv.pop(1)
 with contextlib.suppress(ImportError):  # which manage.py tells
-    be_careful(seconds, notes)
+    be_careful(seconds, notes, stop)
 sys.argv[0] = os.path.join(HERE, "manage.py")  # noqa: PTH118
 runpy.run_path(sys.argv[0], run_name="__main__")

@@ -35,6 +35,7 @@ def preview(*_arguments, **_options):
 
 
 def tell_all(connection):
+    from django.db import connections  # ty: ignore[import-not-found] -- the release's own
     from django.db.migrations.executor import MigrationExecutor  # ty: ignore[import-not-found] -- the release's own
     from django.db.migrations.loader import MigrationLoader  # ty: ignore[import-not-found] -- the release's own
 
@@ -42,7 +43,7 @@ def tell_all(connection):
         graph = MigrationLoader(None, ignore_no_migrations=True).graph
         seen = dict.fromkeys(key for leaf in graph.leaf_nodes() for key in graph.forwards_plan(leaf))
         for key in seen:
-            tell(graph.nodes[key], [], "there is no database yet", {})
+            tell(graph.nodes[key], [], "there is no database yet", {}, connections[ALIAS])
         return
     judge = runpy.run_path(JUDGE)["of"]
     executor = MigrationExecutor(connection)
@@ -60,7 +61,7 @@ def tell_all(connection):
         except Exception as error:
             trouble = f"{type(error).__name__}: {error}".partition("\n")[0]
             state = migration.mutate_state(before, preserve=False)
-        tell(migration, sql, trouble, verdict)
+        tell(migration, sql, trouble, verdict, connection)
 
 
 def rows(connection, table):
@@ -73,10 +74,10 @@ def rows(connection, table):
     return found[0] if found and found[0] >= 0 else None
 
 
-def tell(migration, sql, trouble, verdict):
+def tell(migration, sql, trouble, verdict, connection):
     found = {
         "name": f"{migration.app_label}.{migration.name}",
-        "atomic": migration.atomic,
+        "atomic": migration.atomic and connection.features.can_rollback_ddl,
         "operations": [operation.describe() for operation in migration.operations],
         "sql": sql,
         "trouble": trouble,
