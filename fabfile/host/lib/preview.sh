@@ -9,6 +9,7 @@ fetch_aside() {
   local "$@"
   git init --quiet --bare "$ASIDE/repo.git"
   cd "$ASIDE/repo.git"
+  git config fetch.unpackLimit 1 # object by object, git would touch those that the host's mirror has already
   [ ! -d "$REPO/objects" ] || echo "$REPO/objects" >objects/info/alternates
   echo "aside $ASIDE"
   update_mirror "$repo"
