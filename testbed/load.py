@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fabfile.errors import DeployError
-from testbed import lab
+from testbed import lab, world
 from testbed.harness import CSS, PAGE, VIEWS, WEB, Lines, Result, Site, followed, wait_for
 from testbed.traffic import RATE, SLOW_SECONDS, Numbers, Traffic
 
@@ -30,13 +30,6 @@ WINDOWS = {
     "nginx": (("Reload nginx",), "Check the site"),
     "hold": (("Let requests wait",), "See only new workers answer"),
 }
-REMOVAL = """
-from django.db import migrations
-
-class Migration(migrations.Migration):
-    dependencies = [("pages", "{before}")]
-    operations = [migrations.RemoveField("note", "{column}")]
-"""
 # Of another Python only what runs; its compiled files too, as the service may not write any.
 NOT_RUN = shutil.ignore_patterns("test", "tests", "idlelib", "site-packages", "config-*")
 
@@ -161,8 +154,8 @@ def breaking(site: Site, word: str) -> None:
     site.deploy().expect(0)
     column, field = a_column(word)
     before, name = next_migration(site, f"no_{column}")
-    text = REMOVAL.format(before=before, column=column)
-    site.commit({MIGRATION.replace("0002_note_author", name): text} | site.edited(MODELS, field, "", site.branch))
+    removal = world.migration(name, f"migrations.RemoveField('note', '{column}')", before)
+    site.commit(removal | site.edited(MODELS, field, "", site.branch))
 
 
 def static(site: Site, word: str) -> None:

@@ -12,6 +12,33 @@ from testbed.harness import Site, wait_for
 
 # For a machine that does other things too; a test that waits for a limit sets a lower one.
 TIMEOUTS = {"connect": 5, "fetch": 30, "sync": 60, "collectstatic": 30, "migrate": 30, "boot": 30, "health": 30}
+MIGRATION = """\
+from django.db import migrations, models
+{before}
+class Migration(migrations.Migration):
+    atomic = {atomic}
+    dependencies = (("pages", "{after}"),)
+    operations = ({operations},)
+"""
+
+
+def migration(
+    name: str, operations: str, after: str = "0002_note_author", *, atomic: bool = True, before: str = ""
+) -> dict[str, str]:
+    """One more migration of the sample site, to be committed; `before` is code that its operations call."""
+    text = MIGRATION.format(operations=operations, after=after, atomic=atomic, before=before)
+    return {f"apps/web/pages/migrations/{name}.py": text}
+
+
+def psql(site: Site, query: str) -> str:
+    """What the site's database answers to its superuser."""
+    return site.run(f"runuser -u postgres -- psql -qtA consult -c {shlex.quote(query)}").strip()
+
+
+def at_work(site: Site, query: str, since: str = "0 s") -> bool:
+    """Whether a session of the site's database has been at a query for so long that begins like this."""
+    begun = f"query LIKE '{query}%' AND state = 'active' AND now() - query_start > '{since}'"
+    return psql(site, f"SELECT count(*) FROM pg_stat_activity WHERE {begun}") != "0"  # noqa: S608 -- ours
 
 
 def fails(site: Site, code: int, *words: str, state: str = "as before", command: tuple[str, ...] = ()) -> dict:

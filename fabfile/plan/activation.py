@@ -66,12 +66,12 @@ def choose(comparison: Comparison, units_changed: Sequence[str] = (), *, running
 
 def hold(activation: Activation, migrations: Sequence[Migration]) -> Activation:
     """The activation for these migrations, which are to come: a hold, if one of them breaks the code that runs."""
-    number, first = next(((number, each) for number, each in enumerate(migrations) if each.breaks), (0, None))
+    first = next((each for each in migrations if each.breaks), None)
     if first is None:
         return activation
     further = [activation.reason] if activation.kind != "hup" else []
     reason = "; ".join([f"{first.name} breaks the code that runs: {first.breaks[0]}", *further])
-    return replace(activation, kind="hold", reason=reason, held=first.name, prelude=number > 0)
+    return replace(activation, kind="hold", reason=reason, held=first.name, prelude=first is not migrations[0])
 
 
 def migrations_of(activation: Activation, migrations: Sequence[Migration]) -> list[Migration]:

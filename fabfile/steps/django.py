@@ -32,19 +32,12 @@ def collect_static(settings: Settings, release: Release) -> Step:
     )
 
 
-def migrate(settings: Settings, release: Release, *, held: bool = False) -> Step:
-    """Apply the migrations of the release; `held` says that requests wait since the step of a hold."""
-    limit = settings.hold if held else None
-    parameters = {**manage(settings, release), "lock": settings.timeouts.lock, "stop": None, "limit": limit}
-    timeout, name = (settings.hold, "hold") if held else (settings.timeouts.migrate, "timeouts.migrate")
-    return Step(MIGRATE, "Migrate the database", "migrate", parameters, timeout=timeout, limit=name)
-
-
-def migrate_before(settings: Settings, release: Release, stop: str) -> Step:
-    """Apply the migrations of the release that come before `stop`."""
-    parameters = {**manage(settings, release), "lock": settings.timeouts.lock, "stop": stop, "limit": None}
-    title, timeout = "Migrate what breaks nothing", settings.timeouts.migrate
-    return Step(PRELUDE, title, "migrate", parameters, timeout=timeout, limit="timeouts.migrate")
+def migrate(settings: Settings, release: Release, *, stop: str = "", held: bool = False) -> Step:
+    """Apply the migrations of the release, or only those before `stop`; `held` says that requests wait meanwhile."""
+    step, title = (PRELUDE, "Migrate what breaks nothing") if stop else (MIGRATE, "Migrate the database")
+    timeout, limit = (settings.hold, "hold") if held else (settings.timeouts.migrate, "timeouts.migrate")
+    own = {"lock": settings.timeouts.lock, "stop": stop or None, "limit": settings.hold if held else None}
+    return Step(step, title, "migrate", {**manage(settings, release), **own}, timeout=timeout, limit=limit)
 
 
 def doppler(settings: Settings) -> dict[str, Value]:

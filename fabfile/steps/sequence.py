@@ -93,7 +93,7 @@ def _migrate(plan: Plan, activation: Activation) -> list[Step]:
     # Longer than the migrations may take, for when they are applied, only the new code can serve.
     wait = min(settings.hold + AFTER_HOLD, maintenance.LONGEST)
     return [
-        *([django.migrate_before(settings, new, activation.held)] if activation.prelude else []),
+        *([django.migrate(settings, new, stop=activation.held)] if activation.prelude else []),
         maintenance.hold(wait, settings.hold),
         django.migrate(settings, new, held=True),
     ]

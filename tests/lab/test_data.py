@@ -5,6 +5,7 @@ import re
 import pytest
 
 from testbed.harness import Site
+from testbed.world import psql
 
 pytestmark = pytest.mark.lab
 
@@ -75,8 +76,7 @@ def test_a_rollback_over_a_migration_says_so(site: Site) -> None:
     document = site.fab("rollback", "--to", old, "--json").expect(0).json
     assert document["migrations_ahead"] == ["pages.0003_mood"]
     site.deploy().expect(0)
-    site.run("runuser -u postgres -- psql -q consult -c 'ALTER TABLE pages_note DROP COLUMN mood' -c "
-             "\"DELETE FROM django_migrations WHERE name = '0003_mood'\"")  # fmt: skip
+    psql(site, "ALTER TABLE pages_note DROP COLUMN mood; DELETE FROM django_migrations WHERE name = '0003_mood'")
 
 
 def test_a_rollback_that_the_schema_would_break_is_refused(site: Site) -> None:
@@ -98,5 +98,4 @@ def test_a_rollback_that_the_schema_would_break_is_refused(site: Site) -> None:
     assert (refused["breaking"], site.live()) == (["pages.0004_gone: column pages_note.mood goes"], live)
     assert site.fab("rollback", "--keep-schema", "--json").expect(0).json["release"] == old
     site.deploy().expect(0)
-    site.run("runuser -u postgres -- psql -q consult -c "
-             "\"DELETE FROM django_migrations WHERE name IN ('0003_mood', '0004_gone')\"")  # fmt: skip
+    psql(site, "DELETE FROM django_migrations WHERE name IN ('0003_mood', '0004_gone')")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from testbed import world
 from testbed.harness import (
     FIELDS,
     HEALTHY,
@@ -31,19 +32,10 @@ from testbed.lab import cut_network, join_network
 
 pytestmark = pytest.mark.lab
 
-MIGRATION = """
-from django.db import migrations
-
-
-class Migration(migrations.Migration):
-    dependencies = (("pages", "0002_note_author"),)
-    operations = (migrations.RunSQL({sql!r}, "SELECT 1"),)
-"""
-
 
 def migration(name: str, sql: str) -> dict[str, str]:
-    """A migration to be committed."""
-    return {f"apps/web/pages/migrations/{name}.py": MIGRATION.format(sql=sql)}
+    """A migration to be committed, which can be taken back."""
+    return world.migration(name, f"migrations.RunSQL({sql!r}, 'SELECT 1')")
 
 
 @pytest.fixture

@@ -5,28 +5,18 @@ Their names and fields are these tests' own: what others have applied stays in t
 
 import json
 import re
-import shlex
 
 import pytest
 
 from testbed.harness import VIEWS, Site, running, wait_for
 from testbed.traffic import Traffic
-from testbed.world import answers
+from testbed.world import answers, at_work, migration, psql
 
 pytestmark = pytest.mark.lab
 
 MODELS = "apps/web/pages/models.py"
-MIGRATION = """
-from django.db import migrations, models
-
-class Migration(migrations.Migration):
-    atomic = {atomic}
-    dependencies = [("pages", "{after}")]
-    operations = [{operations}]
-"""
 TEXT = "models.CharField(max_length=9, {})"
 EXTRA = "class Extra(models.Model):\n    text = models.TextField()\n\n\n"
-FIRST = "0002_note_author"
 
 
 def code(site: Site, field: str = "", *, kind: bool = False, extra: bool = False) -> dict[str, str]:
@@ -45,11 +35,6 @@ def code(site: Site, field: str = "", *, kind: bool = False, extra: bool = False
     return {MODELS: models, VIEWS: views}
 
 
-def migration(name: str, after: str, operations: str, *, atomic: bool = True) -> dict[str, str]:
-    text = MIGRATION.format(after=after, operations=operations, atomic=atomic)
-    return {f"apps/web/pages/migrations/{name}.py": text}
-
-
 def test_no_request_fails_though_the_code_cannot_bear_the_schema(site: Site) -> None:
     """A field renamed, one that is required, one and a model that go: each under load, and all visitors are served."""
     id_field = '("id", models.BigAutoField(primary_key=True))'
@@ -57,7 +42,6 @@ def test_no_request_fails_though_the_code_cannot_bear_the_schema(site: Site) -> 
         code(site, "temper", extra=True)
         | migration(
             "0003_hold_base",
-            FIRST,
             f"migrations.AddField('note', 'temper', {TEXT.format('db_default=str()')}), "
             f"migrations.CreateModel('Extra', [{id_field}, ('text', models.TextField())])",
         )
@@ -76,7 +60,7 @@ def test_no_request_fails_though_the_code_cannot_bear_the_schema(site: Site) -> 
     )
     after = "0003_hold_base"
     for name, operation, files in changes:
-        site.commit(files | migration(name, after, operation), name)
+        site.commit(files | migration(name, operation, after), name)
         with Traffic(site.host.address, site.domain) as traffic:
             document = site.deploy().expect(0).json
         assert (document["activation"], document["migrations"]) == ("hold", [f"pages.{name}"])
@@ -99,8 +83,8 @@ def test_a_migration_that_takes_too_long_is_cancelled(site: Site) -> None:
     """What it has changed is rolled back, the code of before serves on, and those who waited are served by it."""
     site.settings["hold"] = 4
     slow = "migrations.RemoveField('note', 'author'), migrations.RunSQL('SELECT pg_sleep(60)', '')"
-    harmless = migration("0003_hold_before", FIRST, f"migrations.AddField('note', 'calm', {TEXT.format('null=True')})")
-    site.commit(harmless | migration("0004_hold_slow", "0003_hold_before", slow))
+    harmless = migration("0003_hold_before", f"migrations.AddField('note', 'calm', {TEXT.format('null=True')})")
+    site.commit(harmless | migration("0004_hold_slow", slow, "0003_hold_before"))
     live = site.live()
     planned = site.fab("plan", "--branch", site.branch, "--json").expect(0).json
     with Traffic(site.host.address, site.domain) as traffic:
@@ -123,20 +107,19 @@ def test_a_migration_that_takes_too_long_is_cancelled(site: Site) -> None:
 def test_a_run_that_is_killed_while_requests_wait(site: Site) -> None:
     """Nobody is left who would switch: the migration is rolled back, and the old code serves at once."""
     slow = "migrations.RemoveField('note', 'author'), migrations.RunSQL('SELECT pg_sleep(15)', '')"
-    site.commit(migration("0003_hold_slow", FIRST, slow))
+    site.commit(migration("0003_hold_slow", slow))
     live = site.live()
-    asleep = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(15)%' AND state = 'active'"
     with (
         Traffic(site.host.address, site.domain, long=False) as traffic,
         running(site, "deploy", "--branch", site.branch, "--json") as deploy,
     ):
-        wait_for(lambda: psql(site, asleep) == "1" or deploy.poll() is not None)
+        wait_for(lambda: at_work(site, "SELECT pg_sleep(15)") or deploy.poll() is not None)
         assert deploy.poll() is None, deploy.communicate()
         site.run("kill -KILL $(pgrep -u deploy -f '^bash --norc -c .* runner @')")
         out, _ = deploy.communicate(timeout=60)
         assert json.loads(out)["exit_code"] == 3
         wait_for(lambda: answers(site))
-        assert psql(site, asleep) == "0"
+        assert not at_work(site, "SELECT pg_sleep(15)")
     assert traffic.count().failed == 0
     assert site.live() == live
     site.add_note("with an author")
@@ -144,14 +127,9 @@ def test_a_run_that_is_killed_while_requests_wait(site: Site) -> None:
     assert site.deploy().expect(0).json["migrations_ahead"] == []
 
 
-def psql(site: Site, query: str) -> str:
-    """What the site's database answers to its superuser."""
-    return site.run(f"runuser -u postgres -- psql -qtA consult -c {shlex.quote(query)}").strip()
-
-
 def test_a_migration_that_cannot_be_cancelled_is_not_begun(site: Site) -> None:
     """Nobody waits, nothing has changed, and what to do is said; plan says the same."""
-    site.commit(migration("0003_hold_lasting", FIRST, "migrations.RemoveField('note', 'author')", atomic=False))
+    site.commit(migration("0003_hold_lasting", "migrations.RemoveField('note', 'author')", atomic=False))
     assert site.heading()  # by then a host that has just started has a master
     master, releases = site.master_pid(), site.releases()
     for command in ("deploy", "plan"):

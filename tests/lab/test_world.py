@@ -23,19 +23,26 @@ from testbed.harness import VIEWS, WSGI, Site, interrupted, running, throw_away,
 from testbed.lab import LabHost, get_secrets
 from testbed.sample import sample
 from testbed.traffic import Traffic
-from testbed.world import TIMEOUTS, Relay, answers, fails, healed, instead, limit, relay, small_disk, stopped, undone
+from testbed.world import (
+    TIMEOUTS,
+    Relay,
+    answers,
+    at_work,
+    fails,
+    healed,
+    instead,
+    limit,
+    migration,
+    psql,
+    relay,
+    small_disk,
+    stopped,
+    undone,
+)
 
 pytestmark = pytest.mark.lab
 
 OTHER_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBVlE5Gf9FdgQ1Vr0mA0RVMXpVyhDeJ5a3bbmmWlBXo4"
-MIGRATION = """\
-from django.db import migrations
-{before}
-class Migration(migrations.Migration):
-    atomic = {atomic}
-    dependencies = (("pages", "{after}"),)
-    operations = ({operation},)
-"""
 
 
 @pytest.fixture(scope="session")
@@ -55,14 +62,6 @@ def site(world: LabHost, tmp_path: Path, request: pytest.FixtureRequest) -> Iter
     yield site
     assert branch in site.notes()
     site.assert_sound()
-
-
-def migration(
-    name: str, operation: str, after: str = "0002_note_author", *, atomic: bool = True, before: str = ""
-) -> dict:
-    """A file with one more migration."""
-    text = MIGRATION.format(operation=operation, after=after, atomic=atomic, before=before)
-    return {f"apps/web/pages/migrations/{name}.py": text}
 
 
 def health_view(site: Site, lines: str) -> dict[str, str]:
@@ -215,17 +214,6 @@ def test_two_who_migrate_one_database(site: Site) -> None:
             assert "No migrations to apply" in said
         said, _ = first.communicate(timeout=60)
     assert (first.returncode, second.returncode) == (0, 0), said
-
-
-def psql(site: Site, query: str) -> str:
-    """What the site's database answers to its superuser."""
-    return site.run(f"runuser -u postgres -- psql -qtA consult -c {shlex.quote(query)}").strip()
-
-
-def at_work(site: Site, query: str, since: str = "0 s") -> bool:
-    """Whether a session of the site's database has been at a query for so long that begins like this."""
-    begun = f"query LIKE '{query}%' AND state = 'active' AND now() - query_start > '{since}'"
-    return psql(site, f"SELECT count(*) FROM pg_stat_activity WHERE {begun}") != "0"  # noqa: S608 -- ours
 
 
 @contextmanager

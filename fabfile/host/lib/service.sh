@@ -75,8 +75,8 @@ revert() {
     if [ -n "$switched" ]; then
       make_live "${old##*/}"
       bring_to_life "$again"
-      wait_for_workers "release=$old" "health_path=$health_path" "limit=$limit" "patience=$patience"
-    elif [ "$activation" = hold ] && [ -e "$DEPLOY_WORK/hold" ]; then
+    fi
+    if [ -n "$switched" ] || [ -e "$DEPLOY_WORK/hold" ]; then
       wait_for_workers "release=$old" "health_path=$health_path" "limit=$limit" "patience=$patience"
     fi
   elif [ -n "$units_differ" ]; then
