@@ -401,8 +401,9 @@ class Terminal:
 
     def end(self) -> int:
         """The exit code, once the command has ended."""
+        end = time.monotonic() + 120
         while self.read():
-            pass
+            assert time.monotonic() < end, f"it does not end: {self.seen!r}"
         return self.process.wait(timeout=60)
 
 
@@ -430,14 +431,21 @@ def at_terminal(start: Callable[[int], subprocess.Popen[str]]) -> Generator[Term
 
 @contextmanager
 def throw_away(name: str, image: str = "ready", base: str = "") -> Generator[LabHost]:
-    """A host that is gone afterwards, as is one of that name that an earlier run left behind."""
+    """A host that is gone afterwards, as is one of that name that an earlier run left behind.
+
+    On a `base` the sample site is live, and answers.
+    """
 
     def quiet(_text: str) -> None:
         """Say nothing."""
 
     down(name, say=quiet)
     try:
-        yield up(name, image="" if base else image, base=base, memory=True, say=quiet)
+        host = up(name, image="" if base else image, base=base, memory=True, say=quiet)
+        if base:
+            ask = ("curl", "-sf", "--max-time", "30", "-H", "Host: consult.lab", "http://127.0.0.1/healthz")
+            wait_for(lambda: execute(host, *ask).returncode == 0, what=lambda: f"{name} does not serve its site")
+        yield host
     finally:
         down(name, say=quiet)
 
